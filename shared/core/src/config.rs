@@ -1,0 +1,282 @@
+//! Variables and the configuration document to typed policy; every mistake is reported in one error.
+//!
+//! Names and addresses are environment variables ([`Environment`]), policy is the JSON document in SSM ([`Policy`]).
+//! Both are read whole before either is refused.
+
+mod document;
+mod environment;
+
+use std::time::Duration;
+
+use crate::ids::{Deployment, FleetName, InstanceId, Repository, RunnerName};
+
+pub use document::parse_policy;
+pub use environment::Environment;
+
+/// Every mistake that was found.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} mistake{} in the configuration: {}", .0.len(), if .0.len() == 1 { "" } else { "s" }, .0.join("; "))]
+pub struct ConfigError(pub Vec<String>);
+
+/// What the functions may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Launch and remove.
+    Enforce,
+    /// Record every verdict of removal and carry none out: no drain, no DELETE, no terminate.
+    Observe,
+    /// Launch nothing, drain everything.
+    Retire,
+}
+
+/// What is wanted, from the configuration document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The deployment all of this belongs to.
+    pub deployment: Deployment,
+    /// What may be done.
+    pub mode: Mode,
+    /// Repositories whose jobs are served, by `owner/name` glob, without case.
+    pub repositories: Vec<Glob>,
+    /// The fleets, in the document's order.
+    pub fleets: Vec<Fleet>,
+    /// Timers for instances of a fleet that the document does not name any more.
+    pub orphan_timers: Timers,
+    /// The rule that this build breaks on purpose; none outside of test builds.
+    pub mutant: Mutant,
+}
+
+/// A protocol with one rule broken, to show that the rule is needed. Only a build with the cargo feature `mutants` has
+/// any.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mutant {
+    /// All rules hold.
+    #[default]
+    None,
+    /// Terminates what was deregistered without looking again (m02 and m04 of the simulation's list).
+    #[cfg(feature = "mutants")]
+    NoRecheck,
+}
+
+impl Mutant {
+    /// The mutant of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "" => Some(Self::None),
+            #[cfg(feature = "mutants")]
+            "no-recheck" => Some(Self::NoRecheck),
+            _ => None,
+        }
+    }
+
+    /// Whether the re-check after a DELETE is left out.
+    #[must_use]
+    pub fn leaves_out_recheck(self) -> bool {
+        match self {
+            Self::None => false,
+            #[cfg(feature = "mutants")]
+            Self::NoRecheck => true,
+        }
+    }
+}
+
+impl Policy {
+    /// The fleet of that name, if the document still has it.
+    #[must_use]
+    pub fn fleet(&self, name: &FleetName) -> Option<&Fleet> {
+        self.fleets.iter().find(|fleet| &fleet.name == name)
+    }
+
+    /// The timers of that fleet; of a fleet that is gone, the defaults.
+    #[must_use]
+    pub fn timers(&self, name: &FleetName) -> &Timers {
+        self.fleet(name).map_or(&self.orphan_timers, |fleet| &fleet.timers)
+    }
+
+    /// Whether jobs of that repository are served.
+    #[must_use]
+    pub fn serves(&self, repository: &Repository) -> bool {
+        let full_name = repository.to_string();
+        self.repositories.iter().any(|glob| glob.matches(&full_name))
+    }
+
+    /// Whether an EC2 launch template is this deployment's.
+    #[must_use]
+    pub fn owns_template(&self, template_id: &str) -> bool {
+        self.fleets.iter().any(|fleet| fleet.launch_template.id == template_id)
+    }
+}
+
+/// `owner/name` with `*` for any run of characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glob(String);
+
+impl Glob {
+    /// Takes a pattern; matching ignores case, as GitHub's names do.
+    #[must_use]
+    pub fn new(pattern: &str) -> Self {
+        Self(pattern.to_ascii_lowercase())
+    }
+
+    /// Whether the whole text matches.
+    #[must_use]
+    pub fn matches(&self, text: &str) -> bool {
+        let text = text.to_ascii_lowercase();
+        let mut pieces = self.0.split('*');
+        let Some(mut rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+        let mut pieces = pieces.peekable();
+        if pieces.peek().is_none() {
+            return rest.is_empty();
+        }
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                return rest.ends_with(piece);
+            }
+            let Some((_, after)) = rest.split_once(piece) else { return false };
+            rest = after;
+        }
+        true
+    }
+}
+
+/// How a job's labels must relate to a fleet's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matching {
+    /// The same set.
+    Exact,
+    /// Every label of the job is one of the fleet's.
+    Subset,
+}
+
+/// How instances are bought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Market {
+    /// Spot, `price-capacity-optimized`.
+    Spot,
+    /// On-demand, `lowest-price`.
+    OnDemand,
+}
+
+/// Where a fleet's runners are registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// With the organisation, or with the repository where its owner is a user, who has no runners of their own.
+    Organization,
+    /// With the job's repository.
+    Repository,
+}
+
+/// A launch template, version pinned: `$Latest` under a fixed client token is undefined (facts/github.md section 4).
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchTemplate {
+    /// `lt-…`
+    pub id: String,
+    /// A number, as EC2 writes it.
+    pub version: String,
+}
+
+/// One fleet: which jobs it serves, how its instances are launched and when they are ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fleet {
+    /// Its name.
+    pub name: FleetName,
+    /// Labels its runners register with.
+    pub labels: Vec<String>,
+    /// How a job's labels select it.
+    pub matching: Matching,
+    /// Where its runners are registered.
+    pub registration: Registration,
+    /// GitHub's runner group; 1 is the default group of every scope.
+    pub runner_group_id: u64,
+    /// Runner name = this and the instance id.
+    pub runner_name_prefix: String,
+    /// At most this many living instances.
+    pub runner_count_max: u32,
+    /// Spot or on-demand.
+    pub market: Market,
+    /// The launch template.
+    pub launch_template: LaunchTemplate,
+    /// Overrides: instance types, each in every subnet.
+    pub instance_types: Vec<String>,
+    /// Overrides: subnets.
+    pub subnet_ids: Vec<String>,
+    /// Its timers.
+    pub timers: Timers,
+}
+
+impl Fleet {
+    /// Name of the runner on that instance.
+    #[must_use]
+    pub fn runner_name(&self, instance_id: &InstanceId) -> RunnerName {
+        RunnerName::new(format!("{}{instance_id}", self.runner_name_prefix))
+    }
+
+    /// Whether this fleet takes a job with these labels. GitHub compares labels without case.
+    #[must_use]
+    pub fn accepts(&self, job_labels: &[String]) -> bool {
+        let ours = |label: &String| self.labels.iter().any(|own| own.eq_ignore_ascii_case(label));
+        let theirs = |own: &String| job_labels.iter().any(|label| label.eq_ignore_ascii_case(own));
+        match self.matching {
+            Matching::Exact => job_labels.iter().all(ours) && self.labels.iter().all(theirs),
+            Matching::Subset => job_labels.iter().all(ours),
+        }
+    }
+}
+
+/// Durations of one fleet; defaults and minimums are design section 5's table unless a field says otherwise.
+///
+/// Each is longer than a lag that was measured at GitHub or AWS (facts/github.md section 5.0): a lower value ends
+/// runners on readings that may still be wrong, a higher one lets an unneeded instance live longer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// W: `busy: false` must be read twice, this far apart.
+    pub idle_window: Duration,
+    /// Q: wait between a DELETE answered 204 and the re-check.
+    pub quarantine: Duration,
+    /// G: wait after a job's completion; post steps and logs may still run (actions/runner issue 4492).
+    pub completed_grace: Duration,
+    /// `T_boot`: younger instances and registrations count as booting.
+    pub boot_grace: Duration,
+    /// `T_gone`: how long a registration must be absent before its absence counts.
+    pub gone_grace: Duration,
+    /// An instance that never had a job ends itself after this.
+    pub idle_maximum: Duration,
+    /// How long a drain request may go unanswered before the control plane takes over.
+    pub drain_answer: Duration,
+    /// A vital sign younger than this vetoes; fixed at 10 min (design section 4) but for test timers.
+    pub vital_sign_silence: Duration,
+    /// Age under which an idle instance is not drained: it was launched for a job that may be about to come.
+    pub minimum_running: Duration,
+    /// No drain while a matching job that was queued within this time waits; fixed at 10 min but for test timers.
+    pub queue_quiet: Duration,
+    /// How long one invocation may hold a launch (design section 6); fixed at 5 min but for test timers.
+    pub launch_lease: Duration,
+}
+
+/// GitHub fails a self-hosted job after 5 days (docs.github.com, actions/reference/limits, read 2026-11-20); 2 hours of
+/// margin. No configuration shortens it: it is the one bound that ends an instance without asking GitHub.
+pub const HARD_AGE: Duration = Duration::from_secs((5 * 24 + 2) * 3_600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs_match_whole_names_without_case() {
+        for (pattern, text, expected) in [
+            ("octo/*", "Octo/hello", true),
+            ("octo/*", "octopus/hello", false),
+            ("*", "any/thing", true),
+            ("octo/hello", "octo/hello-2", false),
+            ("*/he*o", "octo/hello", true),
+            ("*/he*o", "octo/help", false),
+            ("a*b*c", "abc", true),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
+        }
+    }
+}

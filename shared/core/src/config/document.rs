@@ -1,0 +1,316 @@
+//! The configuration document: JSON as written by a person or by Terraform, checked once, trusted after.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{
+    ConfigError, Environment, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Policy, Registration, Timers,
+};
+use crate::ids::FleetName;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    mode: ModeText,
+    #[serde(default)]
+    test_timers: bool,
+    #[serde(default = "any")]
+    repositories: Vec<String>,
+    fleets: Vec<FleetDocument>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ModeText {
+    #[default]
+    Enforce,
+    Observe,
+    Retire,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FleetDocument {
+    name: String,
+    labels: Vec<String>,
+    #[serde(default)]
+    matching: MatchingText,
+    #[serde(default)]
+    registration: RegistrationText,
+    #[serde(default = "default_group")]
+    runner_group_id: u64,
+    #[serde(default = "default_prefix")]
+    runner_name_prefix: String,
+    runner_count_max: u32,
+    market: Market,
+    launch_template: LaunchTemplate,
+    instance_types: Vec<String>,
+    subnet_ids: Vec<String>,
+    /// Accepted only to be refused with the reason.
+    #[serde(default = "yes")]
+    ephemeral: bool,
+    idle_window_seconds: Option<u64>,
+    quarantine_seconds: Option<u64>,
+    completed_grace_seconds: Option<u64>,
+    boot_grace_seconds: Option<u64>,
+    gone_grace_seconds: Option<u64>,
+    idle_maximum_seconds: Option<u64>,
+    drain_answer_seconds: Option<u64>,
+    vital_sign_silence_seconds: Option<u64>,
+    minimum_running_seconds: Option<u64>,
+    queue_quiet_seconds: Option<u64>,
+    launch_lease_seconds: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MatchingText {
+    #[default]
+    Exact,
+    Subset,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RegistrationText {
+    #[default]
+    Organization,
+    Repository,
+}
+
+fn any() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+fn default_group() -> u64 {
+    1
+}
+
+fn default_prefix() -> String {
+    "runner-".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Name, default and minimum of a timer, in seconds (design section 5).
+struct Timer(&'static str, u64, u64);
+
+const IDLE_WINDOW: Timer = Timer("idle_window_seconds", 300, 120);
+const QUARANTINE: Timer = Timer("quarantine_seconds", 300, 120);
+const COMPLETED_GRACE: Timer = Timer("completed_grace_seconds", 900, 600);
+const BOOT_GRACE: Timer = Timer("boot_grace_seconds", 900, 300);
+const GONE_GRACE: Timer = Timer("gone_grace_seconds", 1_800, 900);
+const IDLE_MAXIMUM: Timer = Timer("idle_maximum_seconds", 3_600, 60);
+const DRAIN_ANSWER: Timer = Timer("drain_answer_seconds", 300, 60);
+const VITAL_SIGN_SILENCE: Timer = Timer("vital_sign_silence_seconds", 600, 600);
+const MINIMUM_RUNNING: Timer = Timer("minimum_running_seconds", 300, 0);
+const QUEUE_QUIET: Timer = Timer("queue_quiet_seconds", 600, 600);
+const LAUNCH_LEASE: Timer = Timer("launch_lease_seconds", 300, 300);
+
+/// Longest timer that is accepted: 5 days, GitHub's limit for a job. A longer one is a slip of the pen.
+const TIMER_SECONDS_MAX: u64 = 5 * 24 * 3_600;
+
+/// Checks the document and makes the policy of it; every mistake is named with its path.
+pub fn parse_policy(json: &str, environment: &Environment) -> Result<Policy, ConfigError> {
+    let document: Document = serde_json::from_str(json)
+        .map_err(|error| ConfigError(vec![format!("{}: {error}", environment.config_parameter)]))?;
+    let mut mistakes = Vec::new();
+    if document.test_timers && !environment.loopback {
+        mistakes.push(
+            "test_timers: true is accepted only while GITHUB_API_URL and AWS_ENDPOINT_URL are both loopback addresses; \
+             remove it"
+                .to_owned(),
+        );
+    }
+    let mut checks = Checks { mistakes, test_timers: document.test_timers };
+    if document.fleets.is_empty() {
+        checks.refuse("fleets", "empty; name at least one fleet");
+    }
+    let mut names = BTreeSet::new();
+    for (index, fleet) in document.fleets.iter().enumerate() {
+        if !names.insert(fleet.name.clone()) {
+            checks.refuse(&format!("fleets[{index}].name"), &format!("{:?} is used twice", fleet.name));
+        }
+    }
+    let fleets = document.fleets.into_iter().enumerate().map(|(index, fleet)| checks.fleet(index, fleet)).collect();
+    let orphan_timers = checks.timers("", None);
+    if !checks.mistakes.is_empty() {
+        return Err(ConfigError(checks.mistakes));
+    }
+    Ok(Policy {
+        deployment: environment.deployment.clone(),
+        mode: match document.mode {
+            ModeText::Enforce => Mode::Enforce,
+            ModeText::Observe => Mode::Observe,
+            ModeText::Retire => Mode::Retire,
+        },
+        repositories: document.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
+        fleets,
+        orphan_timers,
+        mutant: environment.mutant,
+    })
+}
+
+struct Checks {
+    mistakes: Vec<String>,
+    test_timers: bool,
+}
+
+impl Checks {
+    fn refuse(&mut self, path: &str, why: &str) {
+        self.mistakes.push(format!("{path}: {why}"));
+    }
+
+    fn fleet(&mut self, index: usize, fleet: FleetDocument) -> Fleet {
+        let path = format!("fleets[{index}].");
+        let at = |field: &str| format!("{path}{field}");
+        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        if fleet.name.is_empty() || fleet.name.len() > 64 || !plain(&fleet.name) {
+            self.refuse(&at("name"), &format!("{:?} is not [A-Za-z0-9_-]{{1,64}}", fleet.name));
+        }
+        if !fleet.ephemeral {
+            self.refuse(
+                &at("ephemeral"),
+                "false; reusable runners are refused: their busy flag lies, a second assignment cancels the first job, \
+                 and a registration token would lie on the instance. Remove the field",
+            );
+        }
+        if fleet.labels.is_empty() || fleet.labels.len() > 100 {
+            self.refuse(&at("labels"), "must be 1 to 100 labels (GitHub's limit)");
+        }
+        for label in fleet.labels.iter().filter(|label| label.is_empty() || label.len() > 256) {
+            self.refuse(&at("labels"), &format!("{label:?} must have 1 to 256 characters"));
+        }
+        // GitHub's limit for a runner's name is 64 characters, an instance id has 19.
+        if fleet.runner_name_prefix.len() > 40 || !plain(&fleet.runner_name_prefix) {
+            self.refuse(&at("runner_name_prefix"), "must be at most 40 of [A-Za-z0-9_-]");
+        }
+        if fleet.runner_count_max == 0 {
+            self.refuse(&at("runner_count_max"), "0 launches nothing; remove the fleet, or set mode to retire");
+        }
+        if !fleet.launch_template.id.starts_with("lt-") {
+            self.refuse(&at("launch_template.id"), "must be a launch template id, lt-…");
+        }
+        if fleet.launch_template.version.parse::<u64>().is_err() {
+            self.refuse(&at("launch_template.version"), "must be a number: $Latest and $Default change under a launch");
+        }
+        if fleet.instance_types.is_empty() {
+            self.refuse(&at("instance_types"), "empty; name at least one instance type");
+        }
+        if fleet.subnet_ids.is_empty() {
+            self.refuse(&at("subnet_ids"), "empty; name at least one subnet");
+        }
+        let timers = self.timers(&path, Some(&fleet));
+        Fleet {
+            name: FleetName::new(fleet.name),
+            labels: fleet.labels,
+            matching: match fleet.matching {
+                MatchingText::Exact => Matching::Exact,
+                MatchingText::Subset => Matching::Subset,
+            },
+            registration: match fleet.registration {
+                RegistrationText::Organization => Registration::Organization,
+                RegistrationText::Repository => Registration::Repository,
+            },
+            runner_group_id: fleet.runner_group_id,
+            runner_name_prefix: fleet.runner_name_prefix,
+            runner_count_max: fleet.runner_count_max,
+            market: fleet.market,
+            launch_template: fleet.launch_template,
+            instance_types: fleet.instance_types,
+            subnet_ids: fleet.subnet_ids,
+            timers,
+        }
+    }
+
+    /// Of no fleet: all at their defaults.
+    fn timers(&mut self, path: &str, fleet: Option<&FleetDocument>) -> Timers {
+        let mut of = |Timer(name, default, minimum): Timer, field: fn(&FleetDocument) -> Option<u64>| {
+            let seconds = fleet.and_then(field).unwrap_or(default);
+            if seconds < minimum && !self.test_timers {
+                self.refuse(&format!("{path}{name}"), &format!("{seconds} is below the minimum {minimum}"));
+            }
+            if seconds > TIMER_SECONDS_MAX {
+                self.refuse(&format!("{path}{name}"), &format!("{seconds} is above the maximum {TIMER_SECONDS_MAX}"));
+            }
+            Duration::from_secs(seconds)
+        };
+        Timers {
+            idle_window: of(IDLE_WINDOW, |fleet| fleet.idle_window_seconds),
+            quarantine: of(QUARANTINE, |fleet| fleet.quarantine_seconds),
+            completed_grace: of(COMPLETED_GRACE, |fleet| fleet.completed_grace_seconds),
+            boot_grace: of(BOOT_GRACE, |fleet| fleet.boot_grace_seconds),
+            gone_grace: of(GONE_GRACE, |fleet| fleet.gone_grace_seconds),
+            idle_maximum: of(IDLE_MAXIMUM, |fleet| fleet.idle_maximum_seconds),
+            drain_answer: of(DRAIN_ANSWER, |fleet| fleet.drain_answer_seconds),
+            vital_sign_silence: of(VITAL_SIGN_SILENCE, |fleet| fleet.vital_sign_silence_seconds),
+            minimum_running: of(MINIMUM_RUNNING, |fleet| fleet.minimum_running_seconds),
+            queue_quiet: of(QUEUE_QUIET, |fleet| fleet.queue_quiet_seconds),
+            launch_lease: of(LAUNCH_LEASE, |fleet| fleet.launch_lease_seconds),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(loopback: bool) -> Environment {
+        let url = if loopback { "http://127.0.0.1:1" } else { "https://api.github.com" };
+        Environment::from_vars(|name| {
+            Some(match name {
+                "GITHUB_API_URL" | "AWS_ENDPOINT_URL" => url.to_owned(),
+                "ENVIRONMENT" => "prod".to_owned(),
+                "RUNNER_SCALER_MUTANT" => return None,
+                _ => "x".to_owned(),
+            })
+        })
+        .expect("complete")
+    }
+
+    fn document(extra: &str) -> String {
+        format!(
+            r#"{{"fleets": [{{"name": "linux", "labels": ["self-hosted", "linux"], "runner_count_max": 5, "market": "spot",
+                "launch_template": {{"id": "lt-1", "version": "2"}}, "instance_types": ["m7i.large"],
+                "subnet_ids": ["subnet-1"] {extra}}}]}}"#
+        )
+    }
+
+    #[test]
+    fn a_small_document_gets_the_designs_defaults() {
+        let policy = parse_policy(&document(""), &environment(false)).expect("valid");
+        let fleet = policy.fleets.first().expect("one fleet");
+        assert_eq!(policy.mode, Mode::Enforce);
+        assert_eq!(fleet.timers.idle_window, Duration::from_secs(300));
+        assert_eq!(fleet.timers.completed_grace, Duration::from_secs(900));
+        assert_eq!(fleet.timers, policy.orphan_timers);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_with_its_path() {
+        let text = document(r#", "boot_grace_seconds": 60, "ephemeral": false, "runner_name_prefix": "a b""#);
+        let error = parse_policy(&text, &environment(false)).expect_err("three mistakes");
+        assert_eq!(error.0.len(), 3, "{error}");
+        assert!(error.to_string().contains("fleets[0].boot_grace_seconds: 60 is below the minimum 300"), "{error}");
+        assert!(error.to_string().contains("fleets[0].ephemeral: false; reusable runners are refused"), "{error}");
+    }
+
+    #[test]
+    fn test_timers_are_for_loopback_only() {
+        let text = document(r#", "idle_window_seconds": 1"#).replacen('{', r#"{"test_timers": true, "#, 1);
+        assert!(parse_policy(&text, &environment(true)).is_ok());
+        let error = parse_policy(&text, &environment(false)).expect_err("not on this machine");
+        assert!(error.to_string().contains("test_timers"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_refused_by_name() {
+        let error = parse_policy(&document(r#", "idle_windows_seconds": 300"#), &environment(false)).expect_err("typo");
+        assert!(error.to_string().contains("idle_windows_seconds"), "{error}");
+    }
+}

@@ -1,0 +1,122 @@
+//! What was read of one instance, by whom, and what each reading may prove.
+//!
+//! "Not read", "read and absent" and "read and negative" are different variants everywhere. This module judges single
+//! readings; what to do about all of them together is [`crate::verdict`]'s.
+
+mod control;
+mod ownership;
+
+use crate::ids::JobId;
+use crate::ledger::{InstanceRecord, Versioned};
+use crate::ports::{Instance, Runner, VitalSign};
+
+pub use control::PositiveControl;
+pub use ownership::{BYPASS_TAG, ENVIRONMENT_TAG, Ownership, TEMPLATE_TAG};
+
+/// Everything that one pass knows of one instance.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    /// EC2's word.
+    pub instance: Instance,
+    /// Whether it is ours to act upon.
+    pub ownership: Ownership,
+    /// Our memory, read consistently in this pass.
+    pub record: RecordEvidence,
+    /// The instance's own word.
+    pub vital_sign: VitalEvidence,
+    /// Whether jobs wait that this instance's runner could take.
+    pub demand: DemandEvidence,
+    /// GitHub's word on its runner.
+    pub registration: RegistrationEvidence,
+    /// Whether GitHub's word on absences counts in this pass.
+    pub control: PositiveControl,
+    /// Whether every event about it has reached the ledger.
+    pub deliveries: DeliveryEvidence,
+    /// The jobs API's word.
+    pub jobs: JobsEvidence,
+}
+
+/// The instance's record.
+#[derive(Clone, Debug)]
+pub enum RecordEvidence {
+    /// The ledger could not be read.
+    Unread,
+    /// Read, and there is none.
+    Absent,
+    /// A record of a schema that this code does not know.
+    Foreign,
+    /// The record.
+    Present(Box<Versioned<InstanceRecord>>),
+}
+
+/// The instance's vital sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VitalEvidence {
+    /// The table could not be read.
+    Unread,
+    /// Read, and the instance never wrote one.
+    Never,
+    /// Its last one.
+    Sign(VitalSign),
+}
+
+/// Whether jobs wait that the fleet's labels serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DemandEvidence {
+    /// The ledger could not be asked.
+    Unread,
+    /// A matching job that was queued a short while ago waits.
+    Waiting,
+    /// None waits.
+    Quiet,
+    /// Nobody may want it: its fleet is gone from the configuration, or the deployment is being retired.
+    Unwanted,
+}
+
+/// GitHub's word on the runner: by id where the record has one, by exact name where not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RegistrationEvidence {
+    /// Not asked yet in this pass.
+    NotAsked,
+    /// Asked and not answered: error, denied, throttled.
+    Unread,
+    /// 404 by id, or a 200 without that name. Proves nothing without a positive control.
+    Absent,
+    /// The registration.
+    Present(Runner),
+}
+
+/// Whether every failed delivery that may concern the instance was applied to the ledger in this pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryEvidence {
+    /// Not asked yet in this pass.
+    NotAsked,
+    /// GitHub's log could not be read, or a payload could not be applied.
+    Unsettled,
+    /// Settled.
+    Settled,
+}
+
+/// The jobs API's word on the jobs that may have been assigned to this runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobsEvidence {
+    /// Not asked yet in this pass.
+    NotAsked,
+    /// At least one job could not be read.
+    Unread,
+    /// None of the waiting jobs is on this runner.
+    NoneOnRunner,
+    /// This one is.
+    OnRunner(JobId),
+}
+
+impl Evidence {
+    /// The record, where there is one that we understand.
+    #[must_use]
+    pub fn known_record(&self) -> Option<&InstanceRecord> {
+        match &self.record {
+            RecordEvidence::Present(record) => Some(&record.record),
+            RecordEvidence::Unread | RecordEvidence::Absent | RecordEvidence::Foreign => None,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! One newtype per kind of id, so that a job's id is never taken for a runner's.
+//!
+//! GitHub's ids exceed 32 bits (the payload examples of octokit/webhooks 3a58428, read 2026-11-20), so they are `u64`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+    };
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the text as it is.
+            #[must_use]
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+number_id!(
+    /// GitHub's id of a `workflow_job`; each re-run attempt has new ones.
+    JobId
+);
+number_id!(
+    /// GitHub's id of a workflow run.
+    RunId
+);
+number_id!(
+    /// GitHub's id of a runner's registration; unique within its scope.
+    RunnerId
+);
+number_id!(
+    /// GitHub's id of an App installation.
+    InstallationId
+);
+text_id!(
+    /// EC2's id of an instance, for example `i-0123456789abcdef0`.
+    InstanceId
+);
+text_id!(
+    /// The deployment, `[a-z0-9-]{1,32}`: value of the tag `ghr:environment`.
+    Deployment
+);
+text_id!(
+    /// A fleet's name in the configuration document: value of the tag `ghr:fleet`.
+    FleetName
+);
+text_id!(
+    /// A runner's name at GitHub: `<fleet prefix><instance id>`.
+    RunnerName
+);
+text_id!(
+    /// EC2's client token of one launch attempt, at most 64 ASCII characters: value of the tag `ghr:launch`.
+    LaunchToken
+);
+text_id!(
+    /// `X-GitHub-Delivery`: the same for every redelivery of one event.
+    DeliveryGuid
+);
+
+/// Where a runner is registered, and so which jobs it may take.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// An organisation's runners: `/orgs/{owner}/actions/runners`.
+    Organization {
+        /// The organisation's login.
+        owner: String,
+    },
+    /// One repository's runners: `/repos/{owner}/{name}/actions/runners`.
+    Repository {
+        /// Login of the owner, as in the repository's `full_name`.
+        owner: String,
+        /// The repository's name without its owner.
+        name: String,
+    },
+}
+
+impl Scope {
+    /// Reads what [`Scope`]'s `Display` wrote; the value of the tag `ghr:owner`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('/');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(owner), None, None) if !owner.is_empty() => Some(Self::Organization { owner: owner.to_owned() }),
+            (Some(owner), Some(name), None) if !owner.is_empty() && !name.is_empty() => {
+                Some(Self::Repository { owner: owner.to_owned(), name: name.to_owned() })
+            }
+            (_, _, _) => None,
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Organization { owner } => f.write_str(owner),
+            Self::Repository { owner, name } => write!(f, "{owner}/{name}"),
+        }
+    }
+}
+
+/// A scope and the installation whose token reaches it.
+///
+/// The installation id is a hint from a signed payload: ids go stale when an App is installed anew
+/// (facts/world.md G21), so an adapter that gets a 404 for it looks the owner's installation up once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Access {
+    /// Where runners are registered.
+    pub scope: Scope,
+    /// The installation, where a payload named one.
+    pub installation_id: Option<InstallationId>,
+}
+
+/// A repository's `full_name`, `owner/name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Repository {
+    owner: String,
+    name: String,
+}
+
+impl Repository {
+    /// Login of the owner.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Name without its owner.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl TryFrom<String> for Repository {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let plain = |part: &str| {
+            !part.is_empty()
+                && part.len() <= 100
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+                && part != "."
+                && part != ".."
+        };
+        match text.split_once('/') {
+            Some((owner, name)) if plain(owner) && plain(name) => {
+                Ok(Self { owner: owner.to_owned(), name: name.to_owned() })
+            }
+            Some(_) | None => Err(format!("{text:?} is not a repository's full name `owner/name`")),
+        }
+    }
+}
+
+impl From<Repository> for String {
+    fn from(repository: Repository) -> Self {
+        repository.to_string()
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.owner, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_read_back_from_its_tag() {
+        for scope in [
+            Scope::Organization { owner: "octo".into() },
+            Scope::Repository { owner: "octo".into(), name: "hello".into() },
+        ] {
+            assert_eq!(Scope::parse(&scope.to_string()), Some(scope));
+        }
+        for wrong in ["", "/", "a/", "/b", "a/b/c"] {
+            assert_eq!(Scope::parse(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_repository_is_owner_and_name_and_nothing_that_could_steer_a_path() {
+        assert!(Repository::try_from("octo/hello.world".to_owned()).is_ok());
+        for wrong in ["octo", "octo/", "/x", "a/b/c", "a/..", "a/b c", "a/b?x"] {
+            assert!(Repository::try_from(wrong.to_owned()).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! What we remember of one instance, and of events that came before its record.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Record, closed_until};
+use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken, Repository, RunnerId, RunnerName, Scope};
+use crate::ports::{Kind, OpenPartition};
+use crate::removal::{DeregistrationGround, Ground};
+use crate::time::Timestamp;
+
+/// Where a record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Scale-up wrote it when it launched the instance: a missing field is *absent*.
+    Launch,
+    /// A sweep made it of what EC2 showed: a missing field is *unread*.
+    Rebuilt {
+        /// When. Whatever happened earlier may be unknown.
+        at: Timestamp,
+    },
+}
+
+/// A field that is missing on a rebuilt record was not read; on a launched one it never happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known<T> {
+    /// Nobody can say.
+    Unread,
+    /// It did not happen.
+    Absent,
+    /// It happened.
+    Is(T),
+}
+
+/// A job started on the instance; sticky.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobStarted {
+    /// The job.
+    pub job_id: JobId,
+    /// Its repository, to ask the jobs API.
+    pub repository: Repository,
+    /// When we learned of it.
+    pub at: Timestamp,
+    /// The runner that the event named. `None`: bound by the runner's name alone, which anyone may give a runner of
+    /// theirs, so it can veto and nothing else.
+    pub runner_id: Option<RunnerId>,
+}
+
+/// The job that had started has ended, as GitHub says of the very same runner id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCompleted {
+    /// The job.
+    pub job_id: JobId,
+    /// When we learned of it; the grace counts from here, so that neither clock can shorten it.
+    pub at: Timestamp,
+}
+
+/// A completion whose instance is not certain yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletionClaim {
+    /// The job and when.
+    pub completed: JobCompleted,
+    /// The runner that the event named.
+    pub runner_id: RunnerId,
+}
+
+/// How a DELETE of ours ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeregistrationOutcome {
+    /// GitHub answered 204.
+    Confirmed,
+    /// The answer was lost and the registration is not found since. Our DELETE may have done it, or an assignment that
+    /// consumed the registration, so it is waited upon longer.
+    Unconfirmed,
+}
+
+/// An act that was decided and stored before it was begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalIntent<G> {
+    /// When.
+    pub at: Timestamp,
+    /// On what ground.
+    pub ground: G,
+}
+
+/// What we remember of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// Where the record comes from.
+    pub origin: Origin,
+    /// Where its runner registers.
+    pub access: Access,
+    /// Its fleet.
+    pub fleet: FleetName,
+    /// Its launch.
+    pub launch_token: Option<LaunchToken>,
+    /// Its runner's name.
+    pub runner_name: RunnerName,
+    /// When EC2 launched it, or we learned of it.
+    pub launched_at: Timestamp,
+    /// Written **before** generate-jitconfig is called: without it no configuration can exist.
+    pub jit_intent_at: Option<Timestamp>,
+    /// Its runner's id.
+    pub runner_id: Option<RunnerId>,
+    /// The configuration lies in, or went through, SSM.
+    pub handed_over_at: Option<Timestamp>,
+    /// A job started; sticky.
+    pub job_started: Option<JobStarted>,
+    /// That job ended.
+    pub job_completed: Option<JobCompleted>,
+    /// A job is said to have ended here, and its start or the runner's id is not known yet.
+    pub completion_claim: Option<CompletionClaim>,
+    /// GitHub showed it busy, or refused a DELETE with 422, and no job is known; sticky.
+    pub busy_seen_at: Option<Timestamp>,
+    /// First of an unbroken row of idle readings.
+    pub idle_since: Option<Timestamp>,
+    /// First drain request.
+    pub drain_requested_at: Option<Timestamp>,
+    /// Written before DELETE.
+    pub deregister_intent: Option<RemovalIntent<DeregistrationGround>>,
+    /// When the DELETE was answered 204, or found to have taken effect.
+    pub deregistered_at: Option<Timestamp>,
+    /// How sure that is.
+    pub deregistration: Option<DeregistrationOutcome>,
+    /// Written before TerminateInstances.
+    pub terminate_intent: Option<RemovalIntent<Ground>>,
+    /// First complete listing of a row without sighting that did not show the instance.
+    pub missing_since: Option<Timestamp>,
+    /// Proof of gone; the record is closed.
+    pub gone_at: Option<Timestamp>,
+    /// What the instance left at GitHub and SSM has been taken away, or needs no taking.
+    pub cleaned_at: Option<Timestamp>,
+}
+
+impl InstanceRecord {
+    /// A record of an instance just launched.
+    #[must_use]
+    pub fn launched(
+        instance_id: InstanceId,
+        access: Access,
+        fleet: FleetName,
+        launch_token: LaunchToken,
+        runner_name: RunnerName,
+        launched_at: Timestamp,
+    ) -> Self {
+        Self {
+            instance_id,
+            origin: Origin::Launch,
+            access,
+            fleet,
+            launch_token: Some(launch_token),
+            runner_name,
+            launched_at,
+            jit_intent_at: None,
+            runner_id: None,
+            handed_over_at: None,
+            job_started: None,
+            job_completed: None,
+            completion_claim: None,
+            busy_seen_at: None,
+            idle_since: None,
+            drain_requested_at: None,
+            deregister_intent: None,
+            deregistered_at: None,
+            deregistration: None,
+            terminate_intent: None,
+            missing_since: None,
+            gone_at: None,
+            cleaned_at: None,
+        }
+    }
+
+    /// The intent to generate a configuration, honest about rebuilt records.
+    #[must_use]
+    pub fn jit_intent(&self) -> Known<Timestamp> {
+        match (self.jit_intent_at, self.origin) {
+            (Some(at), _) => Known::Is(at),
+            (None, Origin::Launch) => Known::Absent,
+            (None, Origin::Rebuilt { .. }) => Known::Unread,
+        }
+    }
+
+    /// Whether anything says that a job ever came.
+    #[must_use]
+    pub fn has_job_evidence(&self) -> bool {
+        self.job_started.is_some() || self.busy_seen_at.is_some() || self.completion_claim.is_some()
+    }
+
+    /// Takes in that a job started. Evidence with a runner id replaces evidence by name alone, nothing else replaces
+    /// anything. A runner id that is not this record's belongs to another runner and changes nothing.
+    ///
+    /// Returns whether the record changed.
+    pub fn note_started(&mut self, started: JobStarted) -> bool {
+        if let (Some(own), Some(named)) = (self.runner_id, started.runner_id)
+            && own != named
+        {
+            return false;
+        }
+        match &self.job_started {
+            Some(known) if known.runner_id.is_some() || started.runner_id.is_none() => false,
+            Some(_) | None => {
+                self.job_started = Some(started);
+                self.settle_claim();
+                true
+            }
+        }
+    }
+
+    /// Takes in that a job completed on a runner of that id. It counts only once the runner id is this record's and the
+    /// same job is known to have started here (design section 4); until then it waits, for events come in any order.
+    ///
+    /// Returns whether the record changed.
+    pub fn note_completed(&mut self, completed: JobCompleted, runner_id: RunnerId) -> bool {
+        let foreign = self.runner_id.is_some_and(|own| own != runner_id);
+        if foreign || self.job_completed.is_some() || self.completion_claim.is_some() {
+            return false;
+        }
+        self.completion_claim = Some(CompletionClaim { completed, runner_id });
+        self.settle_claim();
+        true
+    }
+
+    /// Takes in the id that GitHub gave this record's runner.
+    pub fn note_runner_id(&mut self, runner_id: RunnerId) {
+        self.runner_id = Some(runner_id);
+        self.settle_claim();
+    }
+
+    fn settle_claim(&mut self) {
+        let Some(claim) = &self.completion_claim else { return };
+        match self.runner_id {
+            None => {}
+            Some(own) if own != claim.runner_id => self.completion_claim = None,
+            Some(_) => {
+                let started = |started: &JobStarted| started.job_id == claim.completed.job_id;
+                if self.job_started.as_ref().is_some_and(started) {
+                    self.job_completed = self.completion_claim.take().map(|claim| claim.completed);
+                }
+            }
+        }
+    }
+}
+
+impl Record for InstanceRecord {
+    const KIND: Kind = Kind::Instance;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        self.instance_id.to_string()
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        (self.gone_at.is_none() || self.cleaned_at.is_none()).then_some((OpenPartition::Instances, self.launched_at))
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        match (self.gone_at, self.cleaned_at) {
+            (Some(gone), Some(cleaned)) => Some(closed_until(gone.max(cleaned))),
+            (_, _) => None,
+        }
+    }
+}
+
+/// An `in_progress` or `completed` event that found no instance record yet; kept for 24 hours.
+///
+/// Scale-up reads it after it wrote the record, and the webhook reads the record again after it wrote this, so
+/// whichever comes second sees the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanEvent {
+    /// Scope of the event.
+    pub scope: Scope,
+    /// The runner that it names.
+    pub runner_name: RunnerName,
+    /// The job that started.
+    pub started: Option<JobStarted>,
+    /// The job that completed, with the runner id that the event named.
+    pub completed: Option<CompletionClaim>,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
+impl OrphanEvent {
+    /// Its id: GitHub's names are unique within a scope only.
+    #[must_use]
+    pub fn id_of(scope: &Scope, runner_name: &RunnerName) -> String {
+        format!("{scope}#{runner_name}")
+    }
+
+    /// Hands the event to the record it was waiting for. Returns whether the record changed.
+    pub fn apply(&self, record: &mut InstanceRecord) -> bool {
+        if record.access.scope != self.scope || record.runner_name != self.runner_name {
+            return false;
+        }
+        let started = self.started.clone().is_some_and(|started| record.note_started(started));
+        let completed =
+            self.completed.clone().is_some_and(|claim| record.note_completed(claim.completed, claim.runner_id));
+        started || completed
+    }
+}
+
+impl Record for OrphanEvent {
+    const KIND: Kind = Kind::OrphanEvent;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        Self::id_of(&self.scope, &self.runner_name)
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        None
+    }
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.at.plus(std::time::Duration::from_secs(24 * 3_600)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> InstanceRecord {
+        let scope = Scope::Organization { owner: "octo".into() };
+        let mut record = InstanceRecord::launched(
+            InstanceId::new("i-1"),
+            Access { scope, installation_id: None },
+            FleetName::new("linux"),
+            LaunchToken::new("t"),
+            RunnerName::new("runner-i-1"),
+            Timestamp(0),
+        );
+        record.note_runner_id(RunnerId(7));
+        record
+    }
+
+    fn started(job: u64, runner: Option<u64>) -> JobStarted {
+        JobStarted {
+            job_id: JobId(job),
+            repository: Repository::try_from("octo/hello".to_owned()).expect("a full name"),
+            at: Timestamp(1),
+            runner_id: runner.map(RunnerId),
+        }
+    }
+
+    fn completed(job: u64) -> JobCompleted {
+        JobCompleted { job_id: JobId(job), at: Timestamp(2) }
+    }
+
+    #[test]
+    fn a_start_is_sticky_and_a_better_bound_one_replaces_a_name() {
+        let mut record = record();
+        assert!(!record.note_started(started(1, Some(8))), "another runner's job");
+        assert!(record.note_started(started(1, None)));
+        assert!(record.note_started(started(2, Some(7))), "bound by runner id");
+        assert!(!record.note_started(started(3, Some(7))) && !record.note_started(started(3, None)));
+        assert_eq!(record.job_started.as_ref().map(|s| s.job_id), Some(JobId(2)));
+    }
+
+    #[test]
+    fn a_completion_needs_the_runner_id_and_the_job_that_started_in_any_order() {
+        let mut in_order = record();
+        in_order.note_started(started(1, Some(7)));
+        assert!(in_order.note_completed(completed(1), RunnerId(7)));
+        assert_eq!(in_order.job_completed, Some(completed(1)));
+
+        let mut reversed = record();
+        assert!(reversed.note_completed(completed(1), RunnerId(7)));
+        assert_eq!(reversed.job_completed, None);
+        assert!(reversed.has_job_evidence());
+        reversed.note_started(started(1, Some(7)));
+        assert_eq!(reversed.job_completed, Some(completed(1)));
+
+        let mut other_job = record();
+        other_job.note_started(started(1, Some(7)));
+        other_job.note_completed(completed(2), RunnerId(7));
+        assert_eq!(other_job.job_completed, None, "an old completion re-sent");
+
+        let mut other_runner = record();
+        other_runner.note_started(started(1, Some(7)));
+        assert!(!other_runner.note_completed(completed(1), RunnerId(8)));
+        assert_eq!(other_runner.job_completed, None);
+    }
+
+    #[test]
+    fn a_completion_that_came_before_the_runner_id_waits_for_it() {
+        let mut record = record();
+        record.runner_id = None;
+        record.note_started(started(1, Some(7)));
+        record.note_completed(completed(1), RunnerId(7));
+        assert_eq!(record.job_completed, None);
+        record.note_runner_id(RunnerId(7));
+        assert_eq!(record.job_completed, Some(completed(1)));
+    }
+
+    #[test]
+    fn a_record_is_forgotten_only_when_its_instance_is_gone_and_cleaned_up() {
+        let mut record = record();
+        record.gone_at = Some(Timestamp(10));
+        assert!(record.open().is_some() && record.expires_at().is_none());
+        record.cleaned_at = Some(Timestamp(20));
+        assert!(record.open().is_none() && record.expires_at().is_some());
+    }
+}

@@ -1,0 +1,96 @@
+//! EC2: which instances exist, and the three calls that change that.
+
+use std::collections::BTreeMap;
+
+use crate::config::{LaunchTemplate, Market};
+use crate::error::PortError;
+use crate::ids::{Deployment, InstanceId, LaunchToken};
+use crate::removal::TerminationProof;
+use crate::time::Timestamp;
+
+/// An instance's tags, EC2's own `aws:` ones included.
+pub type Tags = BTreeMap<String, String>;
+
+/// EC2's instance states (EC2 API reference, `InstanceState`, read 2026-11-20).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InstanceState {
+    /// Booting.
+    Pending,
+    /// Running.
+    Running,
+    /// On its way out.
+    ShuttingDown,
+    /// Gone; stays visible for less than an hour.
+    Terminated,
+    /// On its way to `stopped`.
+    Stopping,
+    /// Not running; costs its volumes.
+    Stopped,
+    /// A state that we do not know: never acted upon.
+    Unrecognised,
+}
+
+/// One instance as EC2 shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its state.
+    pub state: InstanceState,
+    /// When EC2 launched it.
+    pub launched_at: Timestamp,
+    /// All its tags.
+    pub tags: Tags,
+}
+
+/// One CreateFleet call, `instant`. Byte-stable: nothing in it differs between two attempts under one token, or EC2
+/// answers `IdempotentParameterMismatch` (facts/world.md E2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchRequest {
+    /// Client token, also the value of the tag `ghr:launch`.
+    pub token: LaunchToken,
+    /// How many instances.
+    pub count: u32,
+    /// Spot or on-demand.
+    pub market: Market,
+    /// The template, version pinned.
+    pub template: LaunchTemplate,
+    /// Each type in each subnet is an override.
+    pub instance_types: Vec<String>,
+    /// Each type in each subnet is an override.
+    pub subnet_ids: Vec<String>,
+    /// Tags of the instances, `ghr:launch` among them.
+    pub tags: Tags,
+}
+
+/// What CreateFleet answered: possibly fewer instances than asked for, with the reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchAnswer {
+    /// The instances; the same ones when the call was a repetition, even if they are gone by now.
+    pub instance_ids: Vec<InstanceId>,
+    /// EC2's error codes for what it did not launch.
+    pub errors: Vec<String>,
+}
+
+/// Reading EC2.
+pub trait ComputeRead {
+    /// Every instance bearing this deployment's `ghr:environment` tag, in any state, all pages. An error in any page is
+    /// an error of the whole: a listing in part is not a listing.
+    async fn instances(&self, deployment: &Deployment) -> Result<Vec<Instance>, PortError>;
+
+    /// Every instance bearing the `ghr:launch` tag of that token.
+    async fn instances_of_launch(&self, token: &LaunchToken) -> Result<Vec<Instance>, PortError>;
+}
+
+/// Changing EC2.
+pub trait Compute: ComputeRead {
+    /// Launches under a client token. Safe to repeat with the same request.
+    async fn create_fleet(&self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError>;
+
+    /// Tags instances `ghr:drain` = RFC 3339 of `at`, up to 1,000 a call. Asks; the instance decides.
+    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<(), PortError>;
+
+    /// Ends the one instance that the proof names, and spends the proof even where the call fails.
+    /// Success says that EC2 took the call, not that the instance is gone: the next pass describes it.
+    async fn terminate(&self, proof: TerminationProof) -> Result<(), PortError>;
+}

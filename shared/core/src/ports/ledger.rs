@@ -1,0 +1,123 @@
+//! DynamoDB, one table: items with a version, written only by compare-and-swap.
+
+use serde_json::Value;
+
+use crate::error::PortError;
+use crate::ids::FleetName;
+use crate::time::Timestamp;
+
+/// Kind of a record; the table's partition key is `<kind>#<id>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// One EC2 instance.
+    Instance,
+    /// One launch attempt.
+    Launch,
+    /// One `workflow_job`.
+    Job,
+    /// Reservations of one fleet.
+    Fleet,
+    /// An event that found no instance record yet.
+    OrphanEvent,
+    /// A lease over a pass or a scope.
+    Lease,
+}
+
+impl Kind {
+    /// As written in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Launch => "launch",
+            Self::Job => "job",
+            Self::Fleet => "fleet",
+            Self::OrphanEvent => "orphan-event",
+            Self::Lease => "lease",
+        }
+    }
+}
+
+/// Primary key of a record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its id within the kind.
+    pub id: String,
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}#{}", self.kind.as_str(), self.id)
+    }
+}
+
+/// A partition of the sparse index `open`: records that somebody still has to look at, by time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OpenPartition {
+    /// Instance records that are not closed, by launch time.
+    Instances,
+    /// Jobs of a fleet that are neither started nor ended, by their next look.
+    Jobs(FleetName),
+}
+
+impl std::fmt::Display for OpenPartition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Instances => f.write_str("instance"),
+            Self::Jobs(fleet) => write!(f, "job#{fleet}"),
+        }
+    }
+}
+
+/// A record as it lies in the table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Item {
+    /// Its key.
+    pub key: Key,
+    /// Grows by one with every write.
+    pub version: u64,
+    /// Schema of the body; a reader leaves schemas alone that it does not know.
+    pub schema: u32,
+    /// The record.
+    pub body: Value,
+    /// Place in the sparse index, while there is one.
+    pub open: Option<(OpenPartition, Timestamp)>,
+    /// DynamoDB's TTL, on closed records only. It may live up to 48 h longer; a reader treats it as present until it
+    /// is deleted.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What must hold for a write to take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// No item has this key.
+    Absent,
+    /// The item has this version.
+    Version(u64),
+}
+
+/// One conditional write; `item.version` is the new version.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// The item as it shall be.
+    pub item: Item,
+    /// Condition on what is there now.
+    pub expect: Expect,
+}
+
+/// The ledger.
+pub trait Ledger {
+    /// Reads items by key, consistently, in any number; those that do not exist are left out. An error is an error of
+    /// the whole.
+    async fn read(&self, keys: &[Key]) -> Result<Vec<Item>, PortError>;
+
+    /// Writes all or nothing; at most 100 items. Class `Conflict` when a condition does not hold,
+    /// `OutcomeUnknown` when it may have taken effect.
+    async fn write(&self, writes: &[Write]) -> Result<(), PortError>;
+
+    /// Items of a partition of the sparse index whose time is not after `until`, earliest first, at most `limit`.
+    /// The index lags behind the table: what it leaves out may exist, what it shows must be read again before a write.
+    async fn open(&self, partition: &OpenPartition, until: Timestamp, limit: usize) -> Result<Vec<Item>, PortError>;
+}

@@ -1,0 +1,19 @@
+//! What the decisions need from outside, in our words. Reading and writing are separate traits: who only plans
+//! cannot act.
+//!
+//! Every call of a port is an await, so every call is a place where the process may be killed; every handler must be
+//! safe to run again from any of them.
+
+mod compute;
+mod demand;
+mod ledger;
+mod parameters;
+mod registry;
+mod vital_signs;
+
+pub use compute::{Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest, Tags};
+pub use demand::{Delivery, DeliveryLog, JobReading, JobState, Jobs, Queue};
+pub use ledger::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
+pub use parameters::{KillSwitch, Parameters};
+pub use registry::{Deregistration, JitConfig, JitRequest, Registered, Registry, RegistryRead, Runner};
+pub use vital_signs::{VitalSign, VitalSigns, Worker};

@@ -1,0 +1,27 @@
+//! What travels through the queue: the few facts of a signed `queued` event that a launch needs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{InstallationId, JobId, Repository, RunId};
+use crate::time::Timestamp;
+
+/// One queued job. No secret and no text of a workflow's author but its labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobMessage {
+    /// The job.
+    pub job_id: JobId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Attempt of the run.
+    pub run_attempt: u32,
+    /// Its repository.
+    pub repository: Repository,
+    /// Login of the owner, where the owner is an organisation: its runners can serve the job.
+    pub organization: Option<String>,
+    /// The installation that the payload named; an organisation's webhook names none.
+    pub installation_id: Option<InstallationId>,
+    /// What the job asks of a runner.
+    pub labels: Vec<String>,
+    /// When GitHub queued it.
+    pub queued_at: Timestamp,
+}
