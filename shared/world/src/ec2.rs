@@ -1,0 +1,208 @@
+//! The simulated EC2: fleets, states, tags, client tokens, capacity, eventual consistency.
+//!
+//! It decides what EC2 would answer and when an instance changes by itself; it knows nothing of runners and jobs. What
+//! happened is handed to the world as [`Ec2Event`]s: by [`Ec2::advance_to`], which also hands out what calls caused.
+
+mod change;
+mod describe;
+mod error;
+mod fleet;
+mod instance;
+mod settings;
+
+use crate::truth::Ending;
+use crate::{Millis, Tape};
+use std::collections::BTreeMap;
+
+pub use change::StateChange;
+pub use describe::{DescribeRequest, Filter, InstancePage};
+pub use error::Ec2Error;
+pub use fleet::{FleetAnswer, FleetError, FleetGroup, FleetRequest, LaunchTemplate, Pool, TemplateConfig};
+pub use instance::{Instance, Market, Origin, State, StateReason, Tags};
+pub use settings::Ec2Settings;
+
+use fleet::RememberedFleet;
+use instance::Step;
+
+/// What EC2 did, for the world to act upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ec2Event {
+    /// A new instance is pending.
+    Launched {
+        /// Its id.
+        instance_id: String,
+        /// Its tags at launch.
+        tags: Tags,
+    },
+    /// The instance runs: its process may start.
+    Booted {
+        /// Its id.
+        instance_id: String,
+    },
+    /// The instance began to shut down.
+    ShuttingDown {
+        /// Its id.
+        instance_id: String,
+        /// Who ended it.
+        ending: Ending,
+    },
+    /// The instance is terminated.
+    Terminated {
+        /// Its id.
+        instance_id: String,
+    },
+}
+
+/// The simulated EC2 of one account and region.
+#[derive(Debug, Clone)]
+pub struct Ec2 {
+    settings: Ec2Settings,
+    instances: BTreeMap<String, Instance>,
+    fleets: BTreeMap<String, RememberedFleet>,
+    launched: u64,
+    fleets_created: u64,
+    outbox: Vec<(Millis, Ec2Event)>,
+}
+
+impl Ec2 {
+    /// An EC2 without instances.
+    #[must_use]
+    pub fn new(settings: Ec2Settings) -> Self {
+        Self {
+            settings,
+            instances: BTreeMap::new(),
+            fleets: BTreeMap::new(),
+            launched: 0,
+            fleets_created: 0,
+            outbox: Vec::new(),
+        }
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn settings(&self) -> &Ec2Settings {
+        &self.settings
+    }
+
+    /// Changes its faults in the middle of a run, for example to end the unkind phase.
+    pub fn set_settings(&mut self, settings: Ec2Settings) {
+        self.settings = settings;
+    }
+
+    /// Processes what is due until `now`; the events in time order, those that calls caused since the last time included.
+    pub fn advance_to(&mut self, now: Millis, tape: &mut Tape) -> Vec<(Millis, Ec2Event)> {
+        while let Some((at, id)) = self.next_due().filter(|(at, _)| *at <= now) {
+            self.step(&id, at, tape);
+        }
+        let mut events = std::mem::take(&mut self.outbox);
+        // Stable: what happened at the same moment stays in the order in which it happened.
+        events.sort_by_key(|(at, _)| *at);
+        events
+    }
+
+    /// When something happens next by itself; a time in the past while events wait to be taken.
+    #[must_use]
+    pub fn next_event_at(&self) -> Option<Millis> {
+        let waiting = self.outbox.iter().map(|(at, _)| *at);
+        let due = self.instances.values().filter_map(Instance::due_at);
+        waiting.chain(due).min()
+    }
+
+    /// Ids of the fleets' instances that are pending, running or stopped, in launch order. Foreign instances are not
+    /// among them: nobody waits for their end.
+    #[must_use]
+    pub fn alive(&self) -> Vec<String> {
+        let mut living: Vec<_> = self
+            .instances
+            .values()
+            .filter(|instance| instance.origin == Origin::Fleet && instance.state.is_alive())
+            .collect();
+        living.sort_by_key(|instance| instance.sequence);
+        living.into_iter().map(|instance| instance.id.clone()).collect()
+    }
+
+    /// One instance, as it truly is, whatever EC2 would show; `None` for an id that never was or is forgotten.
+    #[must_use]
+    pub fn instance(&self, id: &str) -> Option<&Instance> {
+        self.instances.get(id)
+    }
+
+    /// Every instance that is not forgotten, by id, as it truly is.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values()
+    }
+
+    /// The instance powers itself off; nothing happens unless it runs. The event comes with the next
+    /// [`Ec2::advance_to`].
+    pub fn power_off(&mut self, instance_id: &str, now: Millis, tape: &mut Tape) {
+        if self.instance(instance_id).is_some_and(|instance| instance.state == State::Running) {
+            self.begin_shutdown(instance_id, Ending::PowerOff, now, tape);
+        }
+    }
+
+    /// Somebody stopped the instance (console, host maintenance): its processes are gone, it is not. Nothing happens
+    /// unless it runs. The caller ends the processes; there is no event, as no fleet's instance stops by itself.
+    pub fn stop(&mut self, instance_id: &str) {
+        if let Some(instance) = self.instances.get_mut(instance_id)
+            && instance.state == State::Running
+        {
+            instance.state = State::Stopped;
+            instance.interruption_at = None;
+            instance.state_reason = Some(StateReason::USER);
+        }
+    }
+
+    /// Throttling, drawn once a call before anything else.
+    pub fn admit(&mut self, tape: &mut Tape) -> Result<(), Ec2Error> {
+        if tape.chance(self.settings.throttle_rate) {
+            return Err(Ec2Error::throttled());
+        }
+        Ok(())
+    }
+
+    fn next_due(&self) -> Option<(Millis, String)> {
+        self.instances
+            .values()
+            .filter_map(|instance| Some((instance.due_at()?, instance.sequence, &instance.id)))
+            .min()
+            .map(|(at, _, id)| (at, id.clone()))
+    }
+
+    fn step(&mut self, id: &str, at: Millis, tape: &mut Tape) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        if instance.interruption_at.is_some_and(|due| due <= at) {
+            instance.interruption_at = None;
+            self.begin_shutdown(id, Ending::Spot, at, tape);
+            return;
+        }
+        let Some((_, step)) = instance.next.take() else { return };
+        match step {
+            Step::Boot => {
+                instance.state = State::Running;
+                self.outbox.push((at, Ec2Event::Booted { instance_id: id.to_owned() }));
+            }
+            Step::Terminate => {
+                instance.state = State::Terminated;
+                instance.next = Some((at + self.settings.terminated_lingers_ms, Step::Forget));
+                self.outbox.push((at, Ec2Event::Terminated { instance_id: id.to_owned() }));
+            }
+            Step::Forget => {
+                self.instances.remove(id);
+            }
+        }
+    }
+
+    /// From any living state to `shutting-down`; a repetition changes nothing.
+    fn begin_shutdown(&mut self, id: &str, ending: Ending, now: Millis, tape: &mut Tape) {
+        let (lo, hi) = self.settings.shutdown_ms;
+        let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.state.is_alive()) else { return };
+        instance.state = State::ShuttingDown;
+        instance.state_reason = Some(StateReason::of(&ending));
+        instance.interruption_at = None;
+        instance.next = Some((now + tape.between(lo, hi), Step::Terminate));
+        self.outbox.push((now, Ec2Event::ShuttingDown { instance_id: id.to_owned(), ending }));
+    }
+}
+
+#[cfg(test)]
+mod tests;
