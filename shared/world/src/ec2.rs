@@ -89,7 +89,8 @@ impl Ec2 {
         self.settings = settings;
     }
 
-    /// Processes what is due until `now`; the events in time order, those that calls caused since the last time included.
+    /// Processes what is due until `now`; the events in time order, those that calls caused since the last time
+    /// included.
     pub fn advance_to(&mut self, now: Millis, tape: &mut Tape) -> Vec<(Millis, Ec2Event)> {
         while let Some((at, id)) = self.next_due().filter(|(at, _)| *at <= now) {
             self.step(&id, at, tape);

@@ -2,6 +2,8 @@
 //!
 //! Values are not compared. What only one of the two has is listed here with its reason.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use runner_scaler_world::http::ec2::{Ec2HttpAnswer, handle};
@@ -76,7 +78,14 @@ fn answers_have_the_shape_of_motos() {
     const INSTANCE: &str = "DescribeInstancesResponse/reservationSet/item/instancesSet/item";
     let client_token = format!("{INSTANCE}/clientToken");
     let (required_of_instance, state_reason) = (
-        ["instanceId", "instanceState/code", "instanceState/name", "launchTime", "tagSet/item/key", "tagSet/item/value"],
+        [
+            "instanceId",
+            "instanceState/code",
+            "instanceState/name",
+            "launchTime",
+            "tagSet/item/key",
+            "tagSet/item/value",
+        ],
         format!("{INSTANCE}/stateReason/code"),
     );
     let instance_paths: Vec<_> = required_of_instance.iter().map(|path| format!("{INSTANCE}/{path}")).collect();
@@ -92,7 +101,13 @@ fn answers_have_the_shape_of_motos() {
             &["CreateFleetResponse/fleetId", "CreateFleetResponse/fleetInstanceSet/item/instanceIds/item"],
         ),
         ("CreateTags", &tags, include_str!("fixtures/moto/create_tags.xml"), &["CreateTagsResponse/return"], &[]),
-        ("a running instance", &running, include_str!("fixtures/moto/describe_instances.xml"), &[&client_token], &of_instance),
+        (
+            "a running instance",
+            &running,
+            include_str!("fixtures/moto/describe_instances.xml"),
+            &[&client_token],
+            &of_instance,
+        ),
         (
             "a terminated instance",
             &ended,
@@ -107,7 +122,13 @@ fn answers_have_the_shape_of_motos() {
             &[],
             &["TerminateInstancesResponse/instancesSet/item/currentState/name"],
         ),
-        ("an unknown id", &unknown, include_str!("fixtures/moto/instance_not_found.xml"), &[], &["Response/Errors/Error/Code"]),
+        (
+            "an unknown id",
+            &unknown,
+            include_str!("fixtures/moto/instance_not_found.xml"),
+            &[],
+            &["Response/Errors/Error/Code"],
+        ),
     ];
     for (call, ours, motos, only_ours, required) in cases {
         let (ours, motos) = (paths(ours), paths(motos));

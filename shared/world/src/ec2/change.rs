@@ -1,4 +1,4 @@
-//! TerminateInstances and CreateTags: the calls that change instances that exist.
+//! `TerminateInstances` and `CreateTags`: the calls that change instances that exist.
 
 use super::{Ec2, Ec2Error, Instance, State, Tags};
 use crate::truth::Ending;
@@ -10,7 +10,7 @@ const PER_CALL_MAX: usize = 1_000;
 /// Tags on one resource (EC2 user guide, "Tag restrictions"); EC2's own do not count.
 const TAGS_MAX: usize = 50;
 
-/// One instance's line in the answer of TerminateInstances.
+/// One instance's line in the answer of `TerminateInstances`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateChange {
     /// The instance.
@@ -22,11 +22,12 @@ pub struct StateChange {
 }
 
 impl Ec2 {
-    /// TerminateInstances: all or nothing. A repetition on an ending or terminated instance succeeds and changes nothing.
+    /// `TerminateInstances`: all or nothing. A repetition on an ending or terminated instance succeeds and changes
+    /// nothing.
     ///
     /// # Errors
-    /// One unknown id, or one that is not visible *yet*, fails the whole call with `InvalidInstanceID.NotFound`: none is
-    /// terminated (API reference, `TerminateInstances`, read 2026-11-20).
+    /// One unknown id, or one that is not visible *yet*, fails the whole call with `InvalidInstanceID.NotFound`: none
+    /// is terminated (API reference, `TerminateInstances`, read 2026-11-20).
     pub fn terminate_instances(
         &mut self,
         ids: &[String],
@@ -45,11 +46,11 @@ impl Ec2 {
         Ok(changes)
     }
 
-    /// CreateTags: overwrites values, the last writer wins; there is no compare-and-swap.
+    /// `CreateTags`: overwrites values, the last writer wins; there is no compare-and-swap.
     ///
     /// # Errors
-    /// All or nothing: an unknown id, more than 1,000 resources, a key that begins with `aws:`, or more than 50 tags on a
-    /// resource leave everything as it was.
+    /// All or nothing: an unknown id, more than 1,000 resources, a key that begins with `aws:`, or more than 50 tags on
+    /// a resource leave everything as it was.
     pub fn create_tags(&mut self, ids: &[String], tags: &Tags, now: Millis) -> Result<(), Ec2Error> {
         check_keys(tags)?;
         self.check_known(ids, now)?;
@@ -97,6 +98,5 @@ pub(super) fn check_keys(tags: &Tags) -> Result<(), Ec2Error> {
 }
 
 fn is_instance_id(id: &str) -> bool {
-    id.strip_prefix("i-")
-        .is_some_and(|hex| [8, 17].contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    id.strip_prefix("i-").is_some_and(|hex| [8, 17].contains(&hex.len()) && hex.bytes().all(|b| b.is_ascii_hexdigit()))
 }

@@ -1,4 +1,4 @@
-//! DescribeInstances: filters, pages and eventual consistency.
+//! `DescribeInstances`: filters, pages and eventual consistency.
 
 use super::{Ec2, Ec2Error, Instance};
 use crate::Millis;
@@ -18,7 +18,7 @@ pub struct Filter {
     pub values: Vec<String>,
 }
 
-/// A DescribeInstances call.
+/// A `DescribeInstances` call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DescribeRequest {
     /// Only these; empty for all.
@@ -41,7 +41,7 @@ pub struct InstancePage {
 }
 
 impl Ec2 {
-    /// DescribeInstances. A page may be empty or short although a token says that more follow.
+    /// `DescribeInstances`. A page may be empty or short although a token says that more follow.
     ///
     /// # Errors
     /// An id that is unknown or not visible yet fails the whole call; ids exclude `MaxResults`; an unknown filter or a
@@ -88,7 +88,9 @@ fn check_combination(request: &DescribeRequest) -> Result<(), Ec2Error> {
     if !MAX_RESULTS.contains(&max_results) {
         return Err(Ec2Error::refused(
             "InvalidParameterValue",
-            format!("Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000."),
+            format!(
+                "Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value between 5 and 1000."
+            ),
         ));
     }
     Ok(())

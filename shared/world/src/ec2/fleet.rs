@@ -1,4 +1,4 @@
-//! CreateFleet of type `instant`: pools, capacity, partial answers and client tokens.
+//! `CreateFleet` of type `instant`: pools, capacity, partial answers and client tokens.
 
 use super::change::check_keys;
 use super::instance::Step;
@@ -38,7 +38,7 @@ pub struct TemplateConfig {
     pub overrides: Vec<Pool>,
 }
 
-/// A CreateFleet call. Two calls are the same when every field but the token is equal.
+/// A `CreateFleet` call. Two calls are the same when every field but the token is equal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetRequest {
     /// Idempotency token.
@@ -87,7 +87,7 @@ pub struct FleetError {
     pub message: String,
 }
 
-/// What CreateFleet answers: instances and errors together.
+/// What `CreateFleet` answers: instances and errors together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetAnswer {
     /// `fleet-...`.
@@ -106,15 +106,21 @@ pub(super) struct RememberedFleet {
 }
 
 impl Ec2 {
-    /// CreateFleet.
+    /// `CreateFleet`.
     ///
     /// # Guarantees
     /// The same token with the same request gives the same answer, even when its instances are dead by now: EC2 keeps
     /// tokens at least 24 h past an instance's end. A token is also spent by a call that found no capacity.
     ///
     /// # Errors
-    /// `IdempotentParameterMismatch` for a token seen with another request; codes of the API for a request that is wrong.
-    pub fn create_fleet(&mut self, request: &FleetRequest, now: Millis, tape: &mut Tape) -> Result<FleetAnswer, Ec2Error> {
+    /// `IdempotentParameterMismatch` for a token seen with another request; codes of the API for a request that is
+    /// wrong.
+    pub fn create_fleet(
+        &mut self,
+        request: &FleetRequest,
+        now: Millis,
+        tape: &mut Tape,
+    ) -> Result<FleetAnswer, Ec2Error> {
         check_request(request)?;
         if let Some(known) = request.client_token.as_ref().and_then(|token| self.fleets.get(token)) {
             if known.request == *request {
@@ -271,10 +277,15 @@ fn check_request(request: &FleetRequest) -> Result<(), Ec2Error> {
     for config in &request.configs {
         match (&config.template.id, &config.template.name) {
             (Some(id), None) if id.starts_with("lt-") => {}
-            (Some(_), None) => return refused("InvalidLaunchTemplateId.Malformed", "The launch template ID is malformed"),
+            (Some(_), None) => {
+                return refused("InvalidLaunchTemplateId.Malformed", "The launch template ID is malformed");
+            }
             (None, Some(_)) => {}
             (Some(_), Some(_)) | (None, None) => {
-                return refused("InvalidLaunchTemplateSpecification", "Specify either the launch template ID or its name");
+                return refused(
+                    "InvalidLaunchTemplateSpecification",
+                    "Specify either the launch template ID or its name",
+                );
             }
         }
         if config.template.version.is_none() {
@@ -297,10 +308,8 @@ fn pools_of(request: &FleetRequest) -> Vec<(LaunchTemplate, Pool)> {
 fn tags_of(request: &FleetRequest, template: &LaunchTemplate, fleet_id: &str) -> Tags {
     let mut tags = request.instance_tags.clone();
     // A template known by its name only has an id too; the double derives one.
-    let template_id = template
-        .id
-        .clone()
-        .unwrap_or_else(|| format!("lt-of-{}", template.name.as_deref().unwrap_or("nothing")));
+    let template_id =
+        template.id.clone().unwrap_or_else(|| format!("lt-of-{}", template.name.as_deref().unwrap_or("nothing")));
     let version = match template.version.as_deref() {
         Some("$Latest" | "$Default") | None => "1",
         Some(number) => number,
@@ -335,7 +344,13 @@ fn zone_of(region: &str, subnet_id: &str) -> String {
 
 fn fleet_id(number: u64) -> String {
     let low = mixed(number);
-    format!("fleet-{:08x}-{:04x}-4{:03x}-8{:03x}-{number:012x}", low >> 32, (low >> 16) & 0xffff, low & 0xfff, (low >> 4) & 0xfff)
+    format!(
+        "fleet-{:08x}-{:04x}-4{:03x}-8{:03x}-{number:012x}",
+        low >> 32,
+        (low >> 16) & 0xffff,
+        low & 0xfff,
+        (low >> 4) & 0xfff
+    )
 }
 
 /// The finaliser of splitmix64: one-to-one, so that ids made from a counter are unique and look like EC2's.

@@ -70,7 +70,7 @@ pub enum Market {
 }
 
 impl Market {
-    /// EC2's word in CreateFleet.
+    /// EC2's word in `CreateFleet`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -84,7 +84,7 @@ impl Market {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// Launched by a CreateFleet call of the system under test.
+    /// Launched by a `CreateFleet` call of the system under test.
     Fleet,
     /// Somebody else's, in the same account: nobody may touch it.
     Foreign,
@@ -101,10 +101,8 @@ pub struct StateReason {
 
 impl StateReason {
     /// EC2's reason where a user ended or stopped the instance through the API.
-    pub(super) const USER: Self = Self {
-        code: "Client.UserInitiatedShutdown",
-        message: "Client.UserInitiatedShutdown: User initiated shutdown",
-    };
+    pub(super) const USER: Self =
+        Self { code: "Client.UserInitiatedShutdown", message: "Client.UserInitiatedShutdown: User initiated shutdown" };
 
     /// EC2's reason for an ending (API reference, `StateReason`, read 2026-11-20).
     #[must_use]

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub struct Ec2Settings {
     /// From launch until the instance is `running` and its first process starts.
     pub boot_ms: RangeMs,
-    /// How long a fresh instance is missing from lists and `InvalidInstanceID.NotFound` by id. Documented as up to a few
-    /// minutes (EC2 developer guide, eventual consistency, read 2026-11-20).
+    /// How long a fresh instance is missing from lists and `InvalidInstanceID.NotFound` by id. Documented as up to a
+    /// few minutes (EC2 developer guide, eventual consistency, read 2026-11-20).
     pub visibility_lag_ms: RangeMs,
     /// From `shutting-down` to `terminated`.
     pub shutdown_ms: RangeMs,
@@ -20,7 +20,7 @@ pub struct Ec2Settings {
     pub terminated_lingers_ms: Millis,
     /// Living instances allowed by instance type; a type that is absent is unlimited. Beyond it: no capacity.
     pub capacity: BTreeMap<String, u32>,
-    /// Probability that one pool (type and subnet) has no capacity in one CreateFleet call.
+    /// Probability that one pool (type and subnet) has no capacity in one `CreateFleet` call.
     pub no_capacity_rate: f64,
     /// Probability that a call answers `RequestLimitExceeded` without an effect.
     pub throttle_rate: f64,

@@ -33,10 +33,8 @@ fn ids(answer: &FleetAnswer) -> Vec<String> {
 }
 
 fn listed(ec2: &Ec2, now: Millis, filters: &[(&str, &str)]) -> Vec<String> {
-    let filters = filters
-        .iter()
-        .map(|(name, value)| Filter { name: (*name).into(), values: vec![(*value).into()] })
-        .collect();
+    let filters =
+        filters.iter().map(|(name, value)| Filter { name: (*name).into(), values: vec![(*value).into()] }).collect();
     let page = ec2.describe_instances(&DescribeRequest { filters, ..DescribeRequest::default() }, now).unwrap();
     page.instances.into_iter().map(|instance| instance.id).collect()
 }
@@ -58,7 +56,7 @@ fn an_instance_lives_from_pending_to_forgotten() {
     assert_eq!(ended.len(), 2);
     assert_eq!(ended[0], (6_000, Ec2Event::ShuttingDown { instance_id: id.clone(), ending: Ending::PowerOff }));
     assert_eq!(state(&ec2), Some(State::Terminated));
-    assert_eq!(listed(&ec2, 6_500, &[("instance-state-name", "terminated")]), [id.clone()], "it lingers");
+    assert_eq!(listed(&ec2, 6_500, &[("instance-state-name", "terminated")]), [id.as_str()], "it lingers");
     ec2.advance_to(6_500 + 3_600_000, &mut tape);
     assert_eq!(state(&ec2), None);
     assert_eq!(ec2.next_event_at(), None);
@@ -161,8 +159,16 @@ fn lists_filter_and_page() {
     }
     assert_eq!(seen, ours);
     for (case, request, code) in [
-        ("a page size out of range", DescribeRequest { max_results: Some(2), ..Default::default() }, "InvalidParameterValue"),
-        ("a made-up token", DescribeRequest { next_token: Some("x".into()), ..Default::default() }, "InvalidParameterValue"),
+        (
+            "a page size out of range",
+            DescribeRequest { max_results: Some(2), ..Default::default() },
+            "InvalidParameterValue",
+        ),
+        (
+            "a made-up token",
+            DescribeRequest { next_token: Some("x".into()), ..Default::default() },
+            "InvalidParameterValue",
+        ),
         (
             "ids with a page size",
             DescribeRequest { max_results: Some(5), instance_ids: ours.clone(), ..Default::default() },
@@ -190,7 +196,10 @@ fn tags_are_overwritten_and_those_of_aws_are_not_ours_to_write() {
     assert_eq!(ec2.create_tags(&id, &forged, 0).unwrap_err().code, "InvalidParameterValue");
     let many: Tags = (0..50).map(|i| (format!("k{i}"), String::new())).collect();
     assert_eq!(ec2.create_tags(&id, &many, 0).unwrap_err().code, "TagLimitExceeded");
-    assert_eq!(ec2.create_tags(&vec![id[0].clone(); 1_001], &Tags::new(), 0).unwrap_err().code, "InvalidParameterValue");
+    assert_eq!(
+        ec2.create_tags(&vec![id[0].clone(); 1_001], &Tags::new(), 0).unwrap_err().code,
+        "InvalidParameterValue"
+    );
 }
 
 #[test]
@@ -204,13 +213,13 @@ fn spot_instances_are_taken_back_and_stopped_ones_stay() {
     let on_demand = FleetRequest { market: Market::OnDemand, ..request("u", 1) };
     let kept = ids(&ec2.create_fleet(&on_demand, 0, &mut tape_of_faults).unwrap()).remove(0);
     let events = ec2.advance_to(10_000, &mut tape);
-    let spot = events.iter().filter(|(at, event)| {
-        *at == 9_000 && matches!(event, Ec2Event::ShuttingDown { ending: Ending::Spot, .. })
-    });
+    let spot = events
+        .iter()
+        .filter(|(at, event)| *at == 9_000 && matches!(event, Ec2Event::ShuttingDown { ending: Ending::Spot, .. }));
     assert_eq!(spot.count(), 2);
     ec2.stop(&kept);
     assert_eq!(ec2.instance(&kept).unwrap().state, State::Stopped);
-    assert_eq!(ec2.alive(), [kept.clone()]);
+    assert_eq!(ec2.alive(), [kept.as_str()]);
     ec2.terminate_instances(&[kept], "test", 10_001, &mut tape).unwrap();
     assert_eq!(ec2.alive(), Vec::<String>::new());
 }

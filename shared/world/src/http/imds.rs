@@ -1,4 +1,4 @@
-//! Instance metadata (IMDSv2) of each instance, under `/imds/{instance-id}/latest/...`.
+//! Instance metadata (`IMDSv2`) of each instance, under `/imds/{instance-id}/latest/...`.
 //!
 //! Tokens are required, as our launch template requires them. What an instance reads here about itself is what EC2 has
 //! *now*: this is the road on which a drain request reaches the supervisor. The double serves no credentials.
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
-/// Longest life of a token in seconds (EC2 user guide, "Use IMDSv2", read 2026-11-20).
+/// Longest life of a token in seconds (EC2 user guide, "Use `IMDSv2`", read 2026-11-20).
 const TTL_MAX_SECONDS: i64 = 21_600;
 
 /// Answers one request of an instance about itself; `path` is decoded and begins behind `/imds/{instance-id}/`.
@@ -32,11 +32,10 @@ pub fn handle(
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     match (method.as_str(), path) {
         ("PUT", "latest/api/token") => issue(instance, header(TTL_HEADER), world.now()),
-        ("GET", path) if token_is_valid(instance, header(TOKEN_HEADER), world.now()) => {
-            path.strip_prefix("latest/meta-data/")
-                .and_then(|item| metadata(instance, item))
-                .map_or_else(|| refused(StatusCode::NOT_FOUND), |value| (StatusCode::OK, value))
-        }
+        ("GET", path) if token_is_valid(instance, header(TOKEN_HEADER), world.now()) => path
+            .strip_prefix("latest/meta-data/")
+            .and_then(|item| metadata(instance, item))
+            .map_or_else(|| refused(StatusCode::NOT_FOUND), |value| (StatusCode::OK, value)),
         ("GET", _) => refused(StatusCode::UNAUTHORIZED),
         _ => refused(StatusCode::METHOD_NOT_ALLOWED),
     }

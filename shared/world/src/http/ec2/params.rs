@@ -80,9 +80,7 @@ impl Params {
     pub(super) fn finish(self) -> Result<(), Ec2Error> {
         match self.0.into_keys().next() {
             None => Ok(()),
-            Some(name) => {
-                Err(Ec2Error::refused("UnknownParameter", format!("The parameter {name} is not recognized")))
-            }
+            Some(name) => Err(Ec2Error::refused("UnknownParameter", format!("The parameter {name} is not recognized"))),
         }
     }
 

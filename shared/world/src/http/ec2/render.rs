@@ -15,9 +15,17 @@ struct Xml(String);
 
 impl Xml {
     fn element(&mut self, name: &str, content: impl FnOnce(&mut Self)) {
-        self.0.push_str(&format!("<{name}>"));
+        self.open(name);
         content(self);
-        self.0.push_str(&format!("</{name}>"));
+        self.close(name);
+    }
+
+    fn open(&mut self, name: &str) {
+        self.0.extend(["<", name, ">"]);
+    }
+
+    fn close(&mut self, name: &str) {
+        self.0.extend(["</", name, ">"]);
     }
 
     fn text(&mut self, name: &str, value: &str) {
@@ -73,7 +81,7 @@ fn response(name: &str, request_id: &str, content: impl FnOnce(&mut Xml)) -> Str
     let mut xml = Xml(format!(r#"{DECLARATION}<{name} xmlns="http://ec2.amazonaws.com/doc/{API_VERSION}/">"#));
     xml.text("requestId", request_id);
     content(&mut xml);
-    xml.0.push_str(&format!("</{name}>"));
+    xml.close(name);
     xml.0
 }
 
@@ -162,7 +170,5 @@ fn state(xml: &mut Xml, state: State) {
 }
 
 fn iso_8601(at: Millis) -> String {
-    DateTime::from_timestamp_millis(at)
-        .unwrap_or_default()
-        .to_rfc3339_opts(SecondsFormat::Millis, true)
+    DateTime::from_timestamp_millis(at).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -13,8 +13,9 @@ pub(super) enum Request {
     TerminateInstances { ids: Vec<String> },
 }
 
-/// Parameters of CreateFleet that EC2 knows and that change nothing here; they still count for the client token.
-const FLEET_OPTIONS: [&str; 4] = ["SpotOptions.", "OnDemandOptions.", "ExcessCapacityTerminationPolicy", "ReplaceUnhealthyInstances"];
+/// Parameters of `CreateFleet` that EC2 knows and that change nothing here; they still count for the client token.
+const FLEET_OPTIONS: [&str; 4] =
+    ["SpotOptions.", "OnDemandOptions.", "ExcessCapacityTerminationPolicy", "ReplaceUnhealthyInstances"];
 
 /// Fields of an override that EC2 knows and that change nothing here.
 const OVERRIDE_OPTIONS: [&str; 2] = ["MaxPrice", "Priority"];

@@ -71,14 +71,20 @@ fn a_fleet_is_launched_described_tagged_and_terminated() {
 fn wrong_calls_are_refused_in_ec2s_words() {
     let mut world = world();
     let unknown_parameter: Vec<_> = FLEET.into_iter().chain([("Colour", "red")]).collect();
-    let mixed: Vec<_> = FLEET.into_iter().chain([("TargetCapacitySpecification.OnDemandTargetCapacity", "1")]).collect();
+    let mixed: Vec<_> =
+        FLEET.into_iter().chain([("TargetCapacitySpecification.OnDemandTargetCapacity", "1")]).collect();
     for (case, action, form, code) in [
         ("an unknown operation", "RebootInstances", &[][..], "InvalidAction"),
         ("an unknown parameter", "CreateFleet", &unknown_parameter, "UnknownParameter"),
         ("both markets", "CreateFleet", &mixed, "UnsupportedOperation"),
         ("no capacity named", "CreateFleet", &FLEET[..9], "MissingParameter"),
         ("a page size that is no number", "DescribeInstances", &[("MaxResults", "x")], "InvalidParameterValue"),
-        ("an unknown id", "TerminateInstances", &[("InstanceId.1", "i-00000000000000000")], "InvalidInstanceID.NotFound"),
+        (
+            "an unknown id",
+            "TerminateInstances",
+            &[("InstanceId.1", "i-00000000000000000")],
+            "InvalidInstanceID.NotFound",
+        ),
         ("nothing to terminate", "TerminateInstances", &[], "MissingParameter"),
         ("a dry run", "TerminateInstances", &[("InstanceId.1", "i-1"), ("DryRun", "true")], "DryRunOperation"),
     ] {
