@@ -1,0 +1,100 @@
+//! The simulated GitHub: Apps, registrations, jobs, the broker that hands jobs to listeners, and webhook deliveries.
+//!
+//! It is as unkind as GitHub (design section 10): `busy` is a view that lags and lies, DELETE believes that view,
+//! a deleted runner is 404 while its listener polls on, deliveries get lost. The truth is recorded apart, in
+//! [`crate::truth`]. Facts carry their sources where they are modelled.
+
+mod account;
+mod broker;
+mod delivery;
+mod jit;
+mod job;
+mod payload;
+mod runner;
+mod timers;
+mod view;
+
+pub use account::{Installation, OwnerKind, RateLimit, Repository, Token, TokenError};
+pub use broker::{AcquireAnswer, JobMessage, PollAnswer, SessionAnswer};
+pub use delivery::{Delivery, Forgery, OutgoingDelivery, Progress};
+pub use jit::{JitError, JitRequest};
+pub use job::{Job, JobSpec, JobState, PayloadError};
+pub use runner::{DeleteAnswer, Runner, Scope};
+
+pub(crate) use payload::rfc3339;
+pub(crate) use view::permissions;
+
+use crate::settings::GitHubSettings;
+use crate::truth::Truth;
+use crate::{Millis, Tape};
+use std::collections::BTreeMap;
+
+/// What every operation needs from the world around GitHub.
+#[derive(Debug)]
+pub struct Cx<'a> {
+    /// The virtual time.
+    pub now: Millis,
+    /// The only source of chance.
+    pub tape: &'a mut Tape,
+    /// Where the truth is recorded.
+    pub truth: &'a mut Truth,
+}
+
+/// Whether GitHub's own view knows of an assignment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BusyFlag {
+    /// At once.
+    Known,
+    /// Not as long as this job lasts.
+    Unknown,
+    /// As the settings say: after a lag, or never when the flag lies.
+    BySettings,
+}
+
+/// GitHub's whole state.
+#[derive(Debug)]
+pub struct GitHub {
+    settings: GitHubSettings,
+    installations: BTreeMap<u64, Installation>,
+    tokens: BTreeMap<String, Token>,
+    runners: BTreeMap<u64, Runner>,
+    jobs: BTreeMap<u64, Job>,
+    deliveries: BTreeMap<u64, Delivery>,
+    next_id: u64,
+}
+
+impl GitHub {
+    /// A GitHub on which the App is installed nowhere.
+    #[must_use]
+    pub fn new(settings: GitHubSettings) -> Self {
+        Self {
+            settings,
+            installations: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            runners: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            // Far from the ids in real payloads, and above 32 bits as some of GitHub's are.
+            next_id: 70_000_000_000,
+        }
+    }
+
+    /// GitHub's times and faults.
+    #[must_use]
+    pub fn settings(&self) -> &GitHubSettings {
+        &self.settings
+    }
+
+    /// GitHub's times and faults, to change them in mid-run.
+    pub fn settings_mut(&mut self) -> &mut GitHubSettings {
+        &mut self.settings
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+}
+
+#[cfg(test)]
+mod tests;
