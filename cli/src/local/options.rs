@@ -1,0 +1,177 @@
+//! What a person can ask of `runner-scaler local`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+use crate::functions::Function;
+
+/// Options of `runner-scaler local`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct Options {
+    /// Build and run optimised binaries.
+    #[arg(long)]
+    pub(crate) release: bool,
+    /// Use the binaries that are there.
+    #[arg(long)]
+    pub(crate) no_build: bool,
+    /// Leave everything running after the scenario, for curl; end with Ctrl-C.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Start the stack without playing anything; implies --keep.
+    #[arg(long)]
+    pub(crate) no_scenario: bool,
+    /// Jobs of the burst, on two fleets.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=200), value_name = "N")]
+    pub(crate) jobs: u32,
+    /// Where the world's chances come from; the same seed draws the same faults.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Seconds between two hand-made invocations of scale-down and of orphan-sweeper; 0 leaves them to their
+    /// schedules of one and five minutes.
+    #[arg(long, default_value_t = 2, value_name = "S")]
+    pub(crate) tick_seconds: u64,
+    /// Seconds until everything must be over; what is left then is a broken promise.
+    #[arg(long, default_value_t = 300, value_name = "S")]
+    pub(crate) timeout_seconds: u64,
+    /// Break a rule of the functions on purpose (test builds only), to see the promise break.
+    #[arg(long, value_enum, value_name = "RULE")]
+    pub(crate) mutant: Option<Mutant>,
+    /// Kill (SIGKILL) a function's processes once, in the middle of its invocation: when it makes its first call
+    /// CALL to GitHub or EC2, after the call took effect and before it is answered. Without CALL: at its first call.
+    /// Calls are named like `CreateFleet`, `GenerateJitconfig`, `DeleteRunner`, `TerminateInstances`.
+    #[arg(long, value_name = "FUNCTION[@CALL]")]
+    pub(crate) kill_function: Vec<Kill>,
+    /// Write the summary as JSON to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Faults of the world.
+    #[command(flatten)]
+    pub(crate) faults: Faults,
+}
+
+/// Faults, each a probability; all are off by default.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Faults (probabilities from 0 to 1)")]
+pub(crate) struct Faults {
+    /// GitHub shows a runner as idle for the whole of a job.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub(crate) lying_busy_flag: f64,
+    /// A delivery is never sent.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub(crate) lose_webhooks: f64,
+    /// A delivery is sent twice.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub(crate) duplicate_webhooks: f64,
+    /// A listing of runners leaves one out.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub(crate) list_omission: f64,
+    /// A call to GitHub answers 502.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub(crate) github_errors: f64,
+    /// A call to EC2 answers `RequestLimitExceeded`.
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
+    pub(crate) throttle_ec2: f64,
+}
+
+/// A rule that can be broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mutant {
+    /// Terminate after the quarantine without looking for a job again.
+    NoRecheck,
+}
+
+impl Mutant {
+    /// The name that the functions know it by (`RUNNER_SCALER_MUTANT`).
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NoRecheck => "no-recheck",
+        }
+    }
+}
+
+/// A function to kill, and at which of its calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kill {
+    /// The function.
+    pub(crate) function: Function,
+    /// The call; any when absent.
+    pub(crate) call: Option<String>,
+}
+
+impl FromStr for Kill {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, call) = match text.split_once('@') {
+            Some((name, call)) if !call.is_empty() => (name, Some(call.to_owned())),
+            Some((_, _)) => return Err("no call after @".to_owned()),
+            None => (text, None),
+        };
+        let function = Function::ALL.into_iter().find(|function| function.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Function::ALL.iter().map(|function| function.name()).collect();
+            format!("no function {name:?}; there are {}", names.join(", "))
+        })?;
+        if function == Function::Webhook {
+            return Err("the webhook calls neither GitHub nor EC2".to_owned());
+        }
+        Ok(Self { function, call })
+    }
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        Ok(_) | Err(_) => Err("must be a number from 0 to 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Wrapper {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Options, clap::Error> {
+        let whole = ["local"].iter().chain(arguments);
+        Wrapper::try_parse_from(whole).map(|wrapper| wrapper.options)
+    }
+
+    #[test]
+    fn without_arguments_the_world_is_kind() {
+        let options = parse(&[]).unwrap();
+        assert_eq!((options.jobs, options.tick_seconds, options.timeout_seconds), (20, 2, 300));
+        assert!(options.faults.lose_webhooks.abs() < f64::EPSILON && options.kill_function.is_empty());
+    }
+
+    #[test]
+    fn a_kill_names_a_function_and_perhaps_a_call() {
+        let options = parse(&["--kill-function", "scale-up@CreateFleet", "--kill-function", "scale-down"]).unwrap();
+        let expected = [
+            Kill { function: Function::ScaleUp, call: Some("CreateFleet".into()) },
+            Kill { function: Function::ScaleDown, call: None },
+        ];
+        assert_eq!(options.kill_function, expected);
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        for (case, arguments) in [
+            ("an unknown function", ["--kill-function", "scale-sideways"]),
+            ("an empty call", ["--kill-function", "scale-up@"]),
+            ("a function without such calls", ["--kill-function", "webhook"]),
+            ("a probability above 1", ["--lose-webhooks", "1.5"]),
+            ("an unknown mutant", ["--mutant", "no-such-rule"]),
+            ("too few jobs for two fleets", ["--jobs", "1"]),
+        ] {
+            assert!(parse(&arguments).is_err(), "{case}");
+        }
+    }
+}
