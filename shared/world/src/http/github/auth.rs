@@ -102,6 +102,27 @@ mod tests {
         assert!(check_app_jwt(&unverifiable, now, Some(&[1, 2, 3])).is_err(), "a key that did not sign it");
     }
 
+    /// A public key and a token signed by its private key, which was thrown away (made with openssl for this test).
+    const PUBLIC_KEY: &str = "MIIBCgKCAQEAtmH36ZoZ4XUdXe4wMULOE/yNEa9RuYlQZ3kw1WVDSY0BTuequ8xifZ8leZiPBOIytx0xDzFKRgtXBV\
+         W55RZPfjRsxm5MGkguuBGqtUFp/2oRbymRa7MHlGcVXBbOKkiYshXxbYYcHZbjtIC56/PtSg2/PjlOSu3pEH0Ohjv3\
+         abg/uEUpVBgIzSFPNzWwhNYkwwC5aU0WMTN79tI1zvQvzAk9HXJORjWHU41E6nYGO8cga3DYd7c0ItSwp1kwSMAK+o\
+         CuRklnbtODA4vGJgoze2rjtyyqSoiY39ALxR+dSO3Sr5fNOZaWJoxW9W5K2lHimYwsZ8Lp2IaOAlXAe40e0QIDAQAB";
+    const SIGNED: &str = "eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJJdjEuYWJjIiwiaWF0IjoxMDAwMDAwLCJleHAiOjEwM\
+         DA1NDB9.DT3shn4rLrJZxX3dFGmyBkaKXJ1B1I-qK1gwn9uJ7_l7r8ike21D1Z8YMRRVTLq2hbu_-tbz76075MyPKB\
+         f76bUblTbLPKY7droIXlfrr7nN-bs73J286T6LfnYn_fg-iS2zmA87SdfqnDmY9283WxXL5dZ6hg6oZ8L2vDx1DRXQ\
+         mZ_j6Kc3Rkq9tiA9XgOCdgfj7VDHKLCQFA2JSqy7gMMDNCoDev-5z-YSjGzt3sBSODDuO5kA8mJ39m8JFjyQJexgP3\
+         hRNksgd5E0YEjPgL_Y3taeqGvdepqfS_w6P47Y9UBqJQFHto9RN3wJmyDASc0qNkGl2rQBUnBAHsGOCA";
+
+    #[test]
+    fn a_signature_is_verified_where_a_key_is_configured() {
+        let key = base64::engine::general_purpose::STANDARD.decode(PUBLIC_KEY).unwrap();
+        let now = 1_000_060_000;
+        assert_eq!(check_app_jwt(SIGNED, now, Some(&key)), Ok(()));
+        let (signed, _) = SIGNED.rsplit_once('.').unwrap();
+        assert!(check_app_jwt(&format!("{signed}.c2ln"), now, Some(&key)).is_err(), "another signature");
+        assert!(check_app_jwt(SIGNED, now, Some(&key[..200])).is_err(), "another key");
+    }
+
     #[test]
     fn the_credential_follows_bearer_or_token() {
         assert_eq!(credential("Bearer abc"), Some("abc"));
