@@ -148,7 +148,7 @@ impl GitHub {
             return Err(TokenError::Suspended);
         }
         let expires_at = cx.now + TOKEN_LIFE_MS;
-        // Not 40 characters, on purpose: the format is changing (facts/github.md 2.5).
+        // Not 40 characters, on purpose: the format is changing (OpenAPI text of the token endpoint, 2026).
         let text = format!("ghs_{installation_id}_{:x}_{}", cx.now, self.tokens.len());
         let token = Token { installation_id, expires_at };
         self.tokens.insert(text.clone(), token.clone());

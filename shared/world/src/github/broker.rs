@@ -123,7 +123,7 @@ impl GitHub {
     }
 
     /// A listener acquires the job of its message. Works on a registration that is already gone: the message was
-    /// under way before (facts/github.md 1.1, the job's own token).
+    /// under way before (the job has a token of its own: actions/runner, `JobRunner.cs`).
     pub fn acquire(&mut self, cx: &mut Cx<'_>, job_id: u64, by_runner: u64) -> AcquireAnswer {
         let Some(job) = self.jobs.get_mut(&job_id) else {
             return AcquireAnswer::Refused;
@@ -174,7 +174,7 @@ impl GitHub {
         runs_there
     }
 
-    /// The listener learns that its registration is gone: it cancels its running job (facts/github.md 1.2).
+    /// The listener learns that its registration is gone: it cancels its running job (actions/runner, `JobDispatcher.ShutdownAsync`).
     fn listener_learns(&mut self, cx: &mut Cx<'_>, runner_id: u64) {
         let Some(runner) = self.runners.get_mut(&runner_id) else {
             return;

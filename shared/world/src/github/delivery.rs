@@ -1,6 +1,6 @@
 //! Webhook deliveries: made when something happens, sent when due, logged with their answers, redelivered on request.
 //!
-//! GitHub never retries by itself (facts/github.md 3.1). The front end signs, sends and reports the answer.
+//! GitHub never retries by itself (docs: handling failed webhook deliveries). The front end signs, sends and reports the answer.
 
 use super::{Cx, GitHub, payload};
 use crate::Millis;

@@ -31,7 +31,7 @@ pub struct Runner {
     pub labels: Vec<String>,
     /// Its runner group.
     pub group_id: u64,
-    /// Null until its listener connected once; then the runner's version (`OpenAPI` text, facts/github.md 2.1).
+    /// Null until its listener connected once; then the runner's version (`OpenAPI` text of the runner object).
     pub version: Option<String>,
     pub(super) registered_at: Millis,
     pub(super) jit_config: String,
@@ -156,7 +156,7 @@ impl GitHub {
         self.runners.values().filter(|r| r.is_registered())
     }
 
-    /// DELETE. GitHub refuses what *it believes* busy, and believes its own flag (facts/github.md 2.2): while the flag
+    /// DELETE. GitHub refuses what *it believes* busy, and believes its own flag (terraform-aws-github-runner#5085): while the flag
     /// lags or lies, the registration goes and the job's message stays with the listener.
     pub fn delete_runner(&mut self, cx: &mut Cx<'_>, scope: &Scope, id: u64, caller: &str) -> DeleteAnswer {
         let Some(runner) = self.runner(scope, id) else {

@@ -36,7 +36,7 @@ impl Receiver {
     }
 }
 
-/// `X-Hub-Signature-256` of a body under a secret (facts/github.md 3.1 has GitHub's test vector).
+/// `X-Hub-Signature-256` of a body under a secret (docs: validating webhook deliveries, which has a test vector).
 #[must_use]
 pub fn signature(secret: &str, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
