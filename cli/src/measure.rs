@@ -69,7 +69,7 @@ pub(crate) async fn run(options: &Options, console: &Console) -> Result<Outcome,
         .filter_map(|(function, sample)| Some(format!("{}: {}", function.name(), sample.answer.as_ref().err()?)))
         .collect();
     console.line(format_args!("\n{}\n", table(&measured)));
-    console.line("Debug is not measured; TLS is not included (plain HTTP on loopback).");
+    console.line("Plain HTTP on loopback: a TLS handshake is not included.");
     for error in &errors {
         console.line(format_args!("an answer was an error: {error}"));
     }

@@ -34,7 +34,16 @@ pub(crate) struct Aws {
     pub(crate) variables: BTreeMap<String, String>,
     /// The run's folder.
     pub(crate) folder: PathBuf,
-    _process: ProcessGroup,
+    process: ProcessGroup,
+    code_folder: PathBuf,
+}
+
+impl Drop for Aws {
+    fn drop(&mut self) {
+        self.process.kill();
+        // What stays costs only disk space below the target directory.
+        let _kept = std::fs::remove_dir_all(&self.code_folder);
+    }
 }
 
 /// What the AWS side needs to know.
@@ -79,7 +88,9 @@ impl Aws {
             queue_url,
             dead_letters_url,
             folder: settings.folder.to_owned(),
-            _process: process,
+            process,
+            // Where ministack unpacks the functions' packages: tens of MB each in a debug build.
+            code_folder: settings.folder.join(format!("ministack-provided-code-{port}")),
         })
     }
 
