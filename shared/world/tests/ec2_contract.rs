@@ -12,6 +12,11 @@ use std::collections::BTreeSet;
 
 type Paths = BTreeSet<String>;
 
+/// Call, our answer, moto's, what moto leaves out although EC2's API reference has it, what must be there.
+type Case<'a> = (&'a str, &'a str, &'a str, &'a [&'a str], &'a [&'a str]);
+
+const INSTANCE: &str = "DescribeInstancesResponse/reservationSet/item/instancesSet/item";
+
 /// Every element's path from the root.
 fn paths(xml: &str) -> Paths {
     let mut reader = Reader::from_str(xml);
@@ -31,7 +36,13 @@ fn paths(xml: &str) -> Paths {
                 here.pop();
             }
             Event::Eof => return paths,
-            _ => {}
+            Event::Text(_)
+            | Event::CData(_)
+            | Event::Comment(_)
+            | Event::Decl(_)
+            | Event::PI(_)
+            | Event::DocType(_)
+            | Event::GeneralRef(_) => {}
         }
     }
 }
@@ -75,7 +86,6 @@ fn answers_have_the_shape_of_motos() {
     let ended = calls.send(&[("Action", "DescribeInstances"), ("InstanceId.1", &id)]);
     let unknown = calls.send(&[("Action", "TerminateInstances"), ("InstanceId.1", "i-00000000000000000")]);
 
-    const INSTANCE: &str = "DescribeInstancesResponse/reservationSet/item/instancesSet/item";
     let client_token = format!("{INSTANCE}/clientToken");
     let (required_of_instance, state_reason) = (
         [
@@ -91,8 +101,7 @@ fn answers_have_the_shape_of_motos() {
     let instance_paths: Vec<_> = required_of_instance.iter().map(|path| format!("{INSTANCE}/{path}")).collect();
     let of_instance: Vec<_> = instance_paths.iter().map(String::as_str).collect();
 
-    // (call, our answer, moto's, what moto leaves out although EC2's API reference has it, what must be there)
-    let cases: [(&str, &str, &str, &[&str], &[&str]); 6] = [
+    let cases: [Case<'_>; 6] = [
         (
             "CreateFleet",
             &fleet,
