@@ -1,2 +1,34 @@
-//! (in construction)
-fn main() {}
+//! scale-up: takes a batch of queued jobs from the queue and launches an instance for each that still needs one.
+//!
+//! All decisions are in `runner_scaler_core::scale_up`; this binary only turns Lambda's event into messages and the
+//! outcomes into the list of those that must come back.
+
+mod batch;
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use lambda_runtime::{Context, Error, LambdaEvent, run, service_fn};
+use runner_scaler_adapters::{Adapters, process_env, telemetry};
+use runner_scaler_core::config::Environment;
+use runner_scaler_core::scale_up::handle_batch;
+use runner_scaler_core::time::{Deadline, Timestamp};
+
+/// This function's name: in its logs, and in the user agent of its calls.
+const FUNCTION: &str = "scale-up";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    telemetry::init(FUNCTION);
+    let environment = Environment::from_vars(process_env)?;
+    let adapters = &Adapters::connect(environment, FUNCTION).await;
+    run(service_fn(move |event: LambdaEvent<SqsEvent>| launch(adapters, event.payload, event.context))).await
+}
+
+/// One batch. An error, and a panic too, fails the invocation, and then every message comes back; what is answered
+/// otherwise names those that must, for an empty list acknowledges all.
+async fn launch(adapters: &Adapters, event: SqsEvent, context: Context) -> Result<SqsBatchResponse, Error> {
+    adapters.learn_account(&context.invoked_function_arn);
+    let messages = batch::messages(event)?;
+    let policy = adapters.policy().await?;
+    let deadline = Deadline::at(Timestamp(i64::try_from(context.deadline)?));
+    Ok(batch::response(handle_batch(adapters, &policy, messages, deadline).await))
+}

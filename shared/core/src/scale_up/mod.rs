@@ -1,5 +1,87 @@
 //! A batch of queued jobs to instances with a JIT configuration (design section 6).
+//!
+//! What to do is decided in [`plan`]; the rest carries it out, one step a file: `admit` (is the job still there),
+//! `reserve` (jobs, launch and room in one transaction, before the call), `fulfil` (the call, or its repetition),
+//! `equip` (one instance gets its configuration), `execute` (a batch, one outcome a message).
+//!
+//! Every step is repeatable from what the ledger holds: a process may be killed at any await, and whoever meets what it
+//! left behind goes on under the same client token.
 
+mod admit;
+mod equip;
+mod execute;
+mod fulfil;
 mod message;
+pub mod plan;
+mod reserve;
+#[cfg(test)]
+mod tests;
 
+use std::time::Duration;
+
+use crate::config::Policy;
+use crate::ports::{Compute, Jobs, Ledger, Parameters, Registry};
+use crate::time::{Clock, Deadline};
+
+pub use execute::handle_batch;
 pub use message::JobMessage;
+pub use plan::select_fleet;
+
+/// A message as the queue hands it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueMessage {
+    /// SQS's id of it.
+    pub message_id: String,
+    /// A [`JobMessage`] in JSON.
+    pub body: String,
+}
+
+/// How one message ended. All but `Failed` acknowledge it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An instance was launched for it and got its configuration.
+    Launched,
+    /// An instance that was launched for it is still there to take it.
+    AlreadyServed,
+    /// GitHub says that the job runs or is over.
+    NotQueued,
+    /// The job's record waits: no room, no capacity, not yet to be served, or nothing is launched at all.
+    Waiting,
+    /// No fleet serves it.
+    NoFleet,
+    /// It has to come back.
+    Failed(String),
+}
+
+/// JIT calls and job readings in flight: GitHub admits 100 at once and wants few (facts/github.md 2.4). More, and one
+/// batch eats other functions' share; fewer, and a batch of 100 takes longer than its jobs want to wait.
+const GITHUB_CALLS_AT_ONCE: usize = 8;
+
+/// All ports that a launch needs, in one bound.
+pub trait LaunchPorts: Ledger + Compute + Registry + Jobs + Parameters + Clock {}
+
+impl<P: Ledger + Compute + Registry + Jobs + Parameters + Clock> LaunchPorts for P {}
+
+/// What every step of a batch is given.
+struct Batch<'a, P> {
+    ports: &'a P,
+    policy: &'a Policy,
+    deadline: Deadline,
+}
+
+impl<P: Clock> Batch<'_, P> {
+    /// Whether something new may be begun.
+    fn has_time(&self) -> bool {
+        self.deadline.allows_more(self.ports.now())
+    }
+
+    /// Waits before the n-th repetition (from 0): 50 ms, doubled each time, at most 3.2 s.
+    async fn back_off(&self, repetition: u32) {
+        self.ports.sleep(Duration::from_millis(50 << repetition.min(6))).await;
+    }
+}
+
+/// The outcome of what this invocation had no time for.
+fn out_of_time() -> Outcome {
+    Outcome::Failed("the deadline is near".to_owned())
+}

@@ -1,0 +1,226 @@
+//! One stateful double of everything behind the ports, for tests of this crate: calls are counted, and any of them can
+//! be killed or failed, before or after its effect.
+//!
+//! It is honest where handlers lean on it (client tokens, names already taken, compare-and-swap) and knows no time but
+//! the test's. The unkind world with lags and lies is `runner-scaler-world`.
+
+mod cloud;
+mod github;
+mod ledger;
+mod policy;
+
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use crate::error::{Class, PortError};
+use crate::ids::{InstanceId, JobId, LaunchToken};
+use crate::ports::{Delivery, Instance, Item, JitConfig, JobReading, Key, KillSwitch, LaunchRequest, Runner, VitalSign};
+use crate::removal::Ground;
+use crate::scale_up::JobMessage;
+use crate::time::{Clock, Timestamp};
+
+pub(crate) use policy::{fleet, policy};
+
+/// What happens to one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The process ends before the call is made.
+    KillBefore,
+    /// The process ends after the call took effect and before its answer is seen.
+    KillAfter,
+    /// The call fails without effect.
+    FailBefore,
+    /// The call takes effect and its answer is lost.
+    FailAfter,
+}
+
+/// All that exists outside the process.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) items: BTreeMap<Key, Item>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) launches: BTreeMap<LaunchToken, (LaunchRequest, Vec<InstanceId>)>,
+    /// `CreateFleet` calls, repetitions included.
+    pub(crate) fleet_calls: Vec<LaunchToken>,
+    /// Instances that EC2 still has; `None` is no limit.
+    pub(crate) capacity: Option<u32>,
+    pub(crate) terminated: Vec<(InstanceId, Ground)>,
+    /// By scope in lower case, as GitHub's logins ignore case.
+    pub(crate) runners: Vec<(String, Runner)>,
+    pub(crate) runners_made: u64,
+    pub(crate) jobs: BTreeMap<JobId, JobReading>,
+    pub(crate) deliveries: Vec<(Delivery, String)>,
+    pub(crate) queue: Vec<JobMessage>,
+    pub(crate) parameters: BTreeMap<InstanceId, JitConfig>,
+    pub(crate) kill_switch: Option<KillSwitch>,
+    pub(crate) vital_signs: BTreeMap<InstanceId, VitalSign>,
+    now_ms: i64,
+}
+
+type Meanwhile = Box<dyn FnOnce(&Fake)>;
+
+/// The double.
+pub(crate) struct Fake {
+    state: RefCell<State>,
+    log: RefCell<Vec<&'static str>>,
+    fault: Cell<Option<(usize, Fault)>>,
+    /// Whether the armed fault met its call.
+    met: Cell<bool>,
+    killed: Cell<bool>,
+    always: RefCell<BTreeMap<&'static str, Class>>,
+    meanwhile: RefCell<BTreeMap<usize, Meanwhile>>,
+}
+
+impl Fake {
+    /// An empty world at 2026-11-20T12:00:00Z, removal enabled.
+    pub(crate) fn new() -> Self {
+        let now_ms = 1_795_176_000_000;
+        let state = State { now_ms, kill_switch: Some(KillSwitch::RemovalEnabled), ..State::default() };
+        Self {
+            state: RefCell::new(state),
+            log: RefCell::default(),
+            fault: Cell::default(),
+            met: Cell::default(),
+            killed: Cell::default(),
+            always: RefCell::default(),
+            meanwhile: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn state(&self) -> Ref<'_, State> {
+        self.state.borrow()
+    }
+
+    pub(crate) fn state_mut(&self) -> RefMut<'_, State> {
+        self.state.borrow_mut()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&self, duration: Duration) {
+        let mut state = self.state.borrow_mut();
+        state.now_ms = Timestamp(state.now_ms).plus(duration).0;
+    }
+
+    /// Calls so far.
+    pub(crate) fn calls(&self) -> usize {
+        self.log.borrow().len()
+    }
+
+    /// Calls of that name so far, for example `Registry::generate_jit_config`.
+    pub(crate) fn calls_of(&self, name: &str) -> usize {
+        self.log.borrow().iter().filter(|call| **call == name).count()
+    }
+
+    /// Every call of that name fails without effect, until healed.
+    pub(crate) fn always_fail(&self, name: &'static str, class: Class) {
+        self.always.borrow_mut().insert(name, class);
+    }
+
+    /// Something happens right after the n-th call (from 1) took effect.
+    pub(crate) fn meanwhile(&self, call: usize, act: impl FnOnce(&Self) + 'static) {
+        self.meanwhile.borrow_mut().insert(call, Box::new(act));
+    }
+
+    /// A new process in a world without faults.
+    pub(crate) fn heal(&self) {
+        self.killed.set(false);
+        self.fault.set(None);
+        self.always.borrow_mut().clear();
+    }
+
+    /// Makes one call; everything that a port does goes through here.
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        effect: impl FnOnce(&mut State) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        if self.killed.get() {
+            std::future::pending::<()>().await;
+        }
+        self.log.borrow_mut().push(name);
+        let number = self.calls();
+        let fault = self.fault.get().filter(|(at, _)| *at == number).map(|(_, fault)| fault);
+        self.met.set(self.met.get() || fault.is_some());
+        match fault {
+            Some(Fault::KillBefore) => self.kill().await,
+            Some(Fault::FailBefore) => return Err(PortError::new(name, Class::Transient, "failed by the test")),
+            Some(Fault::KillAfter | Fault::FailAfter) | None => {}
+        }
+        if let Some(class) = self.always.borrow().get(name) {
+            return Err(PortError::new(name, *class, "failed by the test"));
+        }
+        let result = effect(&mut self.state.borrow_mut());
+        let act = self.meanwhile.borrow_mut().remove(&number);
+        if let Some(act) = act {
+            act(self);
+        }
+        match fault {
+            Some(Fault::KillAfter) => self.kill().await,
+            Some(Fault::FailAfter) => return Err(PortError::new(name, Class::OutcomeUnknown, "answer lost by the test")),
+            Some(Fault::KillBefore | Fault::FailBefore) | None => {}
+        }
+        result
+    }
+
+    async fn kill(&self) {
+        self.killed.set(true);
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Clock for Fake {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.state.borrow().now_ms)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.pass(duration);
+    }
+}
+
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs a handler to its end; `None` when it was killed, that is dropped at an await.
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> Option<T> {
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(woken.clone());
+    let mut future = pin!(future);
+    while woken.0.swap(false, Ordering::Relaxed) {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Some(output);
+        }
+    }
+    None
+}
+
+/// Plays a scenario once for every call that it makes and every fault that can meet that call, each in a new world.
+/// Returns how many times that was.
+///
+/// The scenario runs the handler under test, heals the world, runs it to its end and checks what must hold. New calls
+/// of a handler are covered without a new test.
+pub(crate) fn at_every_call(mut scenario: impl FnMut(&Fake, (usize, Fault))) -> usize {
+    let mut played = 0;
+    for number in 1..10_000 {
+        for fault in [Fault::KillBefore, Fault::KillAfter, Fault::FailBefore, Fault::FailAfter] {
+            let fake = Fake::new();
+            fake.fault.set(Some((number, fault)));
+            scenario(&fake, (number, fault));
+            if !fake.met.get() {
+                return played;
+            }
+            played += 1;
+        }
+    }
+    panic!("a scenario of 10,000 calls does not end");
+}

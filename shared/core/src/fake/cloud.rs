@@ -1,0 +1,136 @@
+//! EC2, SQS and SSM.
+
+use std::time::Duration;
+
+use super::{Fake, State};
+use crate::error::{Class, PortError};
+use crate::ids::{Deployment, InstanceId, LaunchToken};
+use crate::ports::{
+    Compute, ComputeRead, Instance, InstanceState, JitConfig, KillSwitch, LaunchAnswer, LaunchRequest, Parameters,
+    Queue,
+};
+use crate::removal::TerminationProof;
+use crate::scale_up::JobMessage;
+use crate::time::Timestamp;
+
+impl Fake {
+    /// Instances that are not ended.
+    pub(crate) fn living(&self) -> Vec<InstanceId> {
+        let ended = |state| matches!(state, InstanceState::ShuttingDown | InstanceState::Terminated);
+        self.state().instances.values().filter(|i| !ended(i.state)).map(|i| i.id.clone()).collect()
+    }
+
+    /// An instance changes its state.
+    pub(crate) fn set_instance_state(&self, id: &InstanceId, now: InstanceState) {
+        self.state_mut().instances.get_mut(id).expect("an instance").state = now;
+    }
+}
+
+impl ComputeRead for Fake {
+    async fn instances(&self, deployment: &Deployment) -> Result<Vec<Instance>, PortError> {
+        self.call("ComputeRead::instances", |state| Ok(tagged(state, "ghr:environment", deployment.as_str()))).await
+    }
+
+    async fn instances_of_launch(&self, token: &LaunchToken) -> Result<Vec<Instance>, PortError> {
+        self.call("ComputeRead::instances_of_launch", |state| Ok(tagged(state, "ghr:launch", token.as_str()))).await
+    }
+}
+
+fn tagged(state: &State, key: &str, value: &str) -> Vec<Instance> {
+    let has_tag = |instance: &&Instance| instance.tags.get(key).is_some_and(|own| own == value);
+    state.instances.values().filter(has_tag).cloned().collect()
+}
+
+impl Compute for Fake {
+    async fn create_fleet(&self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
+        self.call("Compute::create_fleet", |state| {
+            state.fleet_calls.push(request.token.clone());
+            if let Some((first, instance_ids)) = state.launches.get(&request.token) {
+                if first != request {
+                    return Err(PortError::new("CreateFleet", Class::Rejected, "IdempotentParameterMismatch"));
+                }
+                return Ok(LaunchAnswer { instance_ids: instance_ids.clone(), errors: Vec::new() });
+            }
+            let count = request.count.min(state.capacity.unwrap_or(u32::MAX));
+            state.capacity = state.capacity.map(|left| left - count);
+            let instance_ids: Vec<InstanceId> = (0..count).map(|_| launch(state, request)).collect();
+            state.launches.insert(request.token.clone(), (request.clone(), instance_ids.clone()));
+            let short = count < request.count;
+            let errors = if short { vec!["InsufficientInstanceCapacity".to_owned()] } else { Vec::new() };
+            Ok(LaunchAnswer { instance_ids, errors })
+        })
+        .await
+    }
+
+    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<(), PortError> {
+        self.call("Compute::request_drain", |state| {
+            for id in instance_ids {
+                let absent = || PortError::new(format!("CreateTags {id}"), Class::Absent, "InvalidInstanceID.NotFound");
+                let instance = state.instances.get_mut(id).ok_or_else(absent)?;
+                instance.tags.insert("ghr:drain".to_owned(), at.to_string());
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn terminate(&self, proof: TerminationProof) -> Result<(), PortError> {
+        self.call("Compute::terminate", |state| {
+            let id = proof.instance_id();
+            let absent =
+                || PortError::new(format!("TerminateInstances {id}"), Class::Absent, "InvalidInstanceID.NotFound");
+            let instance = state.instances.get_mut(id).ok_or_else(absent)?;
+            if instance.state != InstanceState::Terminated {
+                instance.state = InstanceState::ShuttingDown;
+            }
+            state.terminated.push((id.clone(), proof.ground()));
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn launch(state: &mut State, request: &LaunchRequest) -> InstanceId {
+    let id = InstanceId::new(format!("i-{:017x}", state.instances.len() + 1));
+    let mut tags = request.tags.clone();
+    tags.insert("aws:ec2launchtemplate:id".to_owned(), request.template.id.clone());
+    let instance =
+        Instance { id: id.clone(), state: InstanceState::Pending, launched_at: Timestamp(state.now_ms), tags };
+    state.instances.insert(id.clone(), instance);
+    id
+}
+
+impl Queue for Fake {
+    async fn send(&self, message: &JobMessage, _delay: Duration) -> Result<(), PortError> {
+        self.call("Queue::send", |state| {
+            state.queue.push(message.clone());
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Parameters for Fake {
+    async fn put_jit_config(&self, instance_id: &InstanceId, config: &JitConfig) -> Result<(), PortError> {
+        self.call("Parameters::put_jit_config", |state| {
+            state.parameters.entry(instance_id.clone()).or_insert_with(|| config.clone());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn delete_jit_config(&self, instance_id: &InstanceId) -> Result<(), PortError> {
+        self.call("Parameters::delete_jit_config", |state| {
+            state.parameters.remove(instance_id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn kill_switch(&self) -> Result<KillSwitch, PortError> {
+        self.call("Parameters::kill_switch", |state| {
+            state.kill_switch.ok_or_else(|| PortError::new("kill switch", Class::Absent, "no such parameter"))
+        })
+        .await
+    }
+}

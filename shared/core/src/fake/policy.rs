@@ -1,0 +1,53 @@
+//! A small policy with the design's default timers.
+
+use std::time::Duration;
+
+use crate::config::{Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Timers};
+use crate::ids::{Deployment, FleetName};
+
+/// One fleet, `linux`; every repository is served.
+pub(crate) fn policy() -> Policy {
+    Policy {
+        deployment: Deployment::new("test"),
+        mode: Mode::Enforce,
+        repositories: vec![Glob::new("*")],
+        fleets: vec![fleet("linux")],
+        orphan_timers: timers(),
+        mutant: Mutant::None,
+    }
+}
+
+/// Takes jobs labelled `self-hosted` and its name; at most 10 spot instances.
+pub(crate) fn fleet(name: &str) -> Fleet {
+    Fleet {
+        name: FleetName::new(name),
+        labels: vec!["self-hosted".to_owned(), name.to_owned()],
+        matching: Matching::Exact,
+        registration: Registration::Organization,
+        runner_group_id: 1,
+        runner_name_prefix: "runner-".to_owned(),
+        runner_count_max: 10,
+        market: Market::Spot,
+        launch_template: LaunchTemplate { id: "lt-1".to_owned(), version: "1".to_owned() },
+        instance_types: vec!["m7i.large".to_owned()],
+        subnet_ids: vec!["subnet-1".to_owned()],
+        timers: timers(),
+    }
+}
+
+fn timers() -> Timers {
+    let seconds = Duration::from_secs;
+    Timers {
+        idle_window: seconds(300),
+        quarantine: seconds(300),
+        completed_grace: seconds(900),
+        boot_grace: seconds(900),
+        gone_grace: seconds(1_800),
+        idle_maximum: seconds(3_600),
+        drain_answer: seconds(300),
+        vital_sign_silence: seconds(600),
+        minimum_running: seconds(300),
+        queue_quiet: seconds(600),
+        launch_lease: seconds(300),
+    }
+}

@@ -1,0 +1,200 @@
+//! One instance gets its configuration, once. What it still needs is decided by `plan::need`.
+//!
+//! The order is the protection: the intent is stored before GitHub is asked, the runner's id before the configuration
+//! is put, and nothing here ever deletes a registration: its configuration may be in use.
+
+use tracing::{info, warn};
+
+use crate::config::Fleet;
+use crate::error::{Class, Classify, PortError};
+use crate::ids::{InstanceId, RunnerId};
+use crate::ledger::{self, InstanceRecord, LaunchRecord, Stored, Versioned};
+use crate::ports::{InstanceState, JitConfig, JitRequest, Registered};
+
+use super::plan::{self, Need};
+use super::{Batch, LaunchPorts};
+
+/// How far an instance came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Equipped {
+    /// It can take a job, or possibly so.
+    Ready,
+    /// To be gone on with.
+    Retry(String),
+    /// It will never take a job; it ends itself, or the orphan-sweeper ends it.
+    Lost,
+}
+
+/// How often the configuration is put again. SSM admits about 3 writes a second by default (facts/github.md section 4):
+/// fewer, and a burst wastes instances; more, and one refusal that stays holds the batch.
+const PUTS_MAX: u32 = 10;
+
+/// Takes one instance as far as it can be taken now. `shown` is its state in the listing.
+pub(super) async fn equip<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    id: &InstanceId,
+    shown: Option<InstanceState>,
+) -> Equipped {
+    if shown.is_some_and(plan::has_ended) {
+        return Equipped::Lost;
+    }
+    if !batch.has_time() {
+        return Equipped::Retry("the deadline is near".to_owned());
+    }
+    match try_equip(batch, fleet, launch, id).await {
+        Ok(equipped) => equipped,
+        Err(error) => {
+            warn!(instance_id = %id, error = %error, class = ?error.class, "could not equip {id}: {error}");
+            Equipped::Retry(error.to_string())
+        }
+    }
+}
+
+async fn try_equip<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    id: &InstanceId,
+) -> Result<Equipped, PortError> {
+    match intend(batch, id, Need::Configuration).await? {
+        Need::Nothing | Need::Unsure => return Ok(Equipped::Ready),
+        Need::Beyond => return Ok(Equipped::Lost),
+        Need::Configuration => {}
+        Need::LookUp => {
+            if look_up(batch, fleet, launch, id).await? {
+                return Ok(Equipped::Lost);
+            }
+            if intend(batch, id, Need::LookUp).await? != Need::LookUp {
+                return Ok(Equipped::Lost);
+            }
+        }
+    }
+    let request = JitRequest {
+        name: fleet.runner_name(id),
+        labels: fleet.labels.clone(),
+        runner_group_id: fleet.runner_group_id,
+    };
+    match batch.ports.generate_jit_config(&launch.access, &request).await? {
+        Registered::Created { runner_id, config } => {
+            note_runner_id(batch, id, runner_id).await?;
+            hand_over(batch, id, runner_id, &config).await
+        }
+        // The answer to an earlier success was lost, and its configuration with it (facts/world.md G10).
+        Registered::NameTaken => {
+            look_up(batch, fleet, launch, id).await?;
+            Ok(Equipped::Lost)
+        }
+    }
+}
+
+/// Stores the intent to ask for a configuration if that is what the instance needs, on condition that nobody began to
+/// remove it, and says what it needed.
+async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Need) -> Result<Need, PortError> {
+    let now = batch.ports.now();
+    let mut found = Need::Beyond;
+    ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
+        Stored::Present(mut record) => {
+            found = plan::need(&record.record);
+            record.record.jit_intent_at = Some(record.record.jit_intent_at.unwrap_or(now));
+            (found == when).then_some(record)
+        }
+        Stored::Absent | Stored::Foreign => {
+            found = Need::Beyond;
+            None
+        }
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Looks for a registration under the instance's name; returns whether there is one. Its configuration is lost, so it
+/// is left to the orphan-sweeper, with its id on record.
+async fn look_up<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    id: &InstanceId,
+) -> Result<bool, PortError> {
+    let Some(runner) = batch.ports.runner_named(&launch.access, &fleet.runner_name(id)).await? else {
+        return Ok(false);
+    };
+    warn!(instance_id = %id, runner_id = %runner.id, "runner {} of {id} is registered, its configuration lost", runner.id);
+    note_runner_id(batch, id, runner.id).await?;
+    Ok(true)
+}
+
+async fn note_runner_id<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    id: &InstanceId,
+    runner_id: RunnerId,
+) -> Result<(), PortError> {
+    change(batch, id, |record| record.note_runner_id(runner_id)).await
+}
+
+async fn hand_over<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    id: &InstanceId,
+    runner_id: RunnerId,
+    config: &JitConfig,
+) -> Result<Equipped, PortError> {
+    if let Err(error) = put(batch, id, config).await {
+        warn!(instance_id = %id, error = %error, class = ?error.class, "could not hand over to {id}: {error}");
+        // Whether it was put is known only where SSM said no.
+        return Ok(match error.class() {
+            Class::OutcomeUnknown => Equipped::Ready,
+            Class::Transient
+            | Class::Throttled { .. }
+            | Class::NoCapacity
+            | Class::Rejected
+            | Class::Conflict
+            | Class::Absent
+            | Class::Denied
+            | Class::Misconfigured => Equipped::Lost,
+        });
+    }
+    let now = batch.ports.now();
+    change(batch, id, |record| record.handed_over_at = Some(record.handed_over_at.unwrap_or(now))).await?;
+    info!(instance_id = %id, runner_id = %runner_id, "runner {runner_id} handed over to {id}");
+    Ok(Equipped::Ready)
+}
+
+async fn put<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, config: &JitConfig) -> Result<(), PortError> {
+    let mut repetition = 0;
+    loop {
+        let Err(error) = batch.ports.put_jit_config(id, config).await else { return Ok(()) };
+        let may_pass = match error.class() {
+            Class::Transient | Class::Throttled { .. } | Class::OutcomeUnknown => true,
+            Class::NoCapacity
+            | Class::Rejected
+            | Class::Conflict
+            | Class::Absent
+            | Class::Denied
+            | Class::Misconfigured => false,
+        };
+        if !may_pass || repetition == PUTS_MAX || !batch.has_time() {
+            return Err(error);
+        }
+        batch.back_off(repetition).await;
+        repetition += 1;
+    }
+}
+
+async fn change<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    id: &InstanceId,
+    mut change: impl FnMut(&mut InstanceRecord),
+) -> Result<(), PortError> {
+    let written = ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
+        Stored::Present(mut record @ Versioned { .. }) => {
+            change(&mut record.record);
+            Some(record)
+        }
+        Stored::Absent | Stored::Foreign => None,
+    });
+    match written.await? {
+        Some(_) => Ok(()),
+        None => Err(PortError::new(format!("record {id}"), Class::Transient, "the record is not there")),
+    }
+}

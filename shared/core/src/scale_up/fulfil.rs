@@ -1,0 +1,292 @@
+//! A reserved launch to its end: the call, the instances' records, their configurations, the jobs' outcomes. The same
+//! road for a launch just reserved and for one that a crashed process left behind.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use tracing::{error, info, warn};
+
+use crate::config::{Fleet, Timers};
+use crate::error::{Class, Classify, PortError};
+use crate::ids::{InstanceId, JobId, LaunchToken};
+use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, LaunchRecord, OrphanEvent, Stored, Versioned};
+use crate::ports::{Instance, InstanceState};
+use crate::time::Timestamp;
+
+use super::equip::{Equipped, equip};
+use super::plan::{self, PICK_UP, Settlement, Tally};
+use super::reserve::{Held, hold, note_answer};
+use super::{Batch, GITHUB_CALLS_AT_ONCE, LaunchPorts, Outcome};
+
+/// Carries out a launch whose record, reservation and jobs are stored, with the lease held.
+/// `settled` of its instances belong to jobs that have them already.
+pub(super) async fn fulfil<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    jobs: &[JobId],
+    settled: usize,
+    listing: &[Instance],
+) -> Vec<(JobId, Outcome)> {
+    let tally = match instances_of(batch, fleet, launch, listing).await {
+        Ok(ids) => equip_all(batch, fleet, launch, &ids, listing).await,
+        Err(error) => {
+            warn!(launch_token = %launch.token, error = %error, class = ?error.class, "launch stands still: {error}");
+            Tally { retry: vec![error.to_string(); jobs.len()], ..Tally::default() }
+        }
+    };
+    conclude_all(batch, &fleet.timers, &launch.token, jobs, plan::settle(jobs.len(), settled, tally)).await
+}
+
+/// Goes on with a launch that was left behind: takes the lease of all its jobs in one transaction, so that only one
+/// process does. `asked` are those of its jobs that a message was about.
+pub(super) async fn resume<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    token: &LaunchToken,
+    asked: &[JobId],
+    listing: &[Instance],
+) -> Result<Vec<(JobId, Outcome)>, PortError> {
+    let call = || format!("resume launch {token}");
+    let launch = match ledger::load::<LaunchRecord>(batch.ports, token.as_str()).await? {
+        Stored::Present(launch) => launch.record,
+        // Jobs and launch are written in one transaction, so only a table restored in part looks like this: the
+        // jobs are launched for anew, and whatever this launch had made is the orphan-sweeper's.
+        Stored::Absent => return Ok(requeue(batch, &batch.policy.orphan_timers, token, asked).await),
+        Stored::Foreign => return Err(PortError::new(call(), Class::Transient, "its record is of another schema")),
+    };
+    let now = batch.ports.now();
+    let lease_until = now.plus(batch.policy.timers(&launch.fleet).launch_lease);
+    let (mut mine, mut settled) = (Vec::new(), 0);
+    let ids = launch.job_ids.iter().map(ToString::to_string);
+    for (_, stored) in ledger::load_all::<JobRecord>(batch.ports, ids).await? {
+        let Stored::Present(mut job) = stored else { continue };
+        match &mut job.record.phase {
+            JobPhase::Launching { token: own, lease_until: lease } if own == token => {
+                if now < *lease {
+                    return Err(PortError::new(call(), Class::Conflict, "another invocation holds it"));
+                }
+                *lease = lease_until;
+                job.record.next_look = lease_until;
+                mine.push(job);
+            }
+            JobPhase::Launched { token: own } if own == token => settled += 1,
+            JobPhase::Queued
+            | JobPhase::Launching { .. }
+            | JobPhase::Launched { .. }
+            | JobPhase::Started { .. }
+            | JobPhase::Completed { .. } => {}
+        }
+    }
+    mine.sort_by_key(|job| (job.record.queued_at, job.record.job_id));
+    let writes: Vec<_> = mine.iter().map(Versioned::write).collect();
+    if writes.is_empty() {
+        return Ok(Vec::new());
+    }
+    batch.ports.write(&writes).await?;
+    info!(launch_token = %token, job_count = mine.len(), "going on with a launch that was left behind");
+    let jobs: Vec<JobId> = mine.iter().map(|job| job.record.job_id).collect();
+    let Some(fleet) = batch.policy.fleet(&launch.fleet) else {
+        // The fleet left the configuration: whatever was launched is surplus, and the jobs are another fleet's.
+        return Ok(requeue(batch, &batch.policy.orphan_timers, token, &jobs).await);
+    };
+    if launch.instance_ids.is_none() && hold(batch, fleet, &launch, listing).await? == Held::NoRoom {
+        let reason = Settlement::Retry("no room for its launch".to_owned());
+        return Ok(conclude_all(batch, &fleet.timers, token, &jobs, vec![reason; jobs.len()]).await);
+    }
+    Ok(fulfil(batch, fleet, &launch, &jobs, settled, listing).await)
+}
+
+async fn requeue<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    timers: &Timers,
+    token: &LaunchToken,
+    jobs: &[JobId],
+) -> Vec<(JobId, Outcome)> {
+    let again = vec![Settlement::AgainSoon; jobs.len()];
+    conclude_all(batch, timers, token, jobs, again).await
+}
+
+/// The launch's instances: as answered before, or by the call, which may be a repetition.
+async fn instances_of<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    listing: &[Instance],
+) -> Result<Vec<InstanceId>, PortError> {
+    let ids = match &launch.instance_ids {
+        Some(ids) => ids.clone(),
+        None => call(batch, fleet, launch).await?,
+    };
+    record_instances(batch, fleet, launch, &ids, listing).await?;
+    Ok(ids)
+}
+
+async fn call<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+) -> Result<Vec<InstanceId>, PortError> {
+    let token = &launch.token;
+    let ids = match batch.ports.create_fleet(&plan::request(launch)).await {
+        Ok(answer) => {
+            let (count, asked, errors) = (answer.instance_ids.len(), launch.count, answer.errors.join(", "));
+            info!(launch_token = %token, fleet = %launch.fleet, instance_count = count, errors, "launched {count} of {asked}: {errors}");
+            answer.instance_ids
+        }
+        Err(failure) => match failure.class() {
+            Class::NoCapacity => {
+                warn!(launch_token = %token, fleet = %launch.fleet, error = %failure, "no capacity: {failure}");
+                Vec::new()
+            }
+            // It may have taken effect, or may pass later: the same token again.
+            Class::Transient | Class::Throttled { .. } | Class::OutcomeUnknown => return Err(failure),
+            // A refusal launches nothing, unless it refuses only this repetition of a call that did.
+            Class::Rejected | Class::Conflict | Class::Absent | Class::Denied | Class::Misconfigured => {
+                error!(launch_token = %token, fleet = %launch.fleet, error = %failure, "launch refused: {failure}");
+                batch.ports.instances_of_launch(token).await?.into_iter().map(|instance| instance.id).collect()
+            }
+        },
+    };
+    let now = batch.ports.now();
+    ledger::update::<LaunchRecord>(batch.ports, token.as_str(), |stored| match stored {
+        Stored::Present(mut record) => {
+            record.record.instance_ids = Some(ids.clone());
+            record.record.answered_at = Some(now);
+            Some(record)
+        }
+        Stored::Absent | Stored::Foreign => None,
+    })
+    .await?;
+    note_answer(batch.ports, fleet, launch, ids.len(), now).await?;
+    Ok(ids)
+}
+
+/// How often records are written again that somebody else made in between.
+const CONFLICTS_MAX: usize = 3;
+
+/// Writes the records that are missing, then hands each the events that came before it: the webhook writes the event
+/// first and reads the record after.
+async fn record_instances<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    ids: &[InstanceId],
+    listing: &[Instance],
+) -> Result<(), PortError> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    for attempt in 1.. {
+        let stored = ledger::load_all::<InstanceRecord>(batch.ports, ids.iter().map(ToString::to_string)).await?;
+        let missing = ids.iter().zip(stored).filter(|(_, (_, stored))| matches!(stored, Stored::Absent));
+        let writes: Vec<_> = missing
+            .map(|(id, _)| Versioned::new(new_record(fleet, launch, id, launched_at(batch, id, listing))).write())
+            .collect();
+        if writes.is_empty() {
+            break;
+        }
+        match batch.ports.write(&writes).await {
+            Ok(()) => break,
+            Err(error) if error.class() == Class::Conflict && attempt < CONFLICTS_MAX => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let orphans = ids.iter().map(|id| OrphanEvent::id_of(&launch.access.scope, &fleet.runner_name(id)));
+    let orphans = ledger::load_all::<OrphanEvent>(batch.ports, orphans).await?;
+    for (id, (_, orphan)) in ids.iter().zip(orphans) {
+        let Stored::Present(orphan) = orphan else { continue };
+        ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
+            Stored::Present(mut record) => orphan.record.apply(&mut record.record).then_some(record),
+            Stored::Absent | Stored::Foreign => None,
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+fn new_record(fleet: &Fleet, launch: &LaunchRecord, id: &InstanceId, launched_at: Timestamp) -> InstanceRecord {
+    let (access, token) = (launch.access.clone(), launch.token.clone());
+    InstanceRecord::launched(id.clone(), access, launch.fleet.clone(), token, fleet.runner_name(id), launched_at)
+}
+
+fn launched_at<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, listing: &[Instance]) -> Timestamp {
+    let shown = listing.iter().find(|instance| instance.id == *id);
+    shown.map_or_else(|| batch.ports.now(), |instance| instance.launched_at)
+}
+
+async fn equip_all<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    ids: &[InstanceId],
+    listing: &[Instance],
+) -> Tally {
+    let state = |id: &InstanceId| -> Option<InstanceState> {
+        listing.iter().find(|instance| instance.id == *id).map(|instance| instance.state)
+    };
+    let equipped: Vec<Equipped> = stream::iter(ids)
+        .map(|id| equip(batch, fleet, launch, id, state(id)))
+        .buffer_unordered(GITHUB_CALLS_AT_ONCE)
+        .collect()
+        .await;
+    let mut tally = Tally::default();
+    for one in equipped {
+        match one {
+            Equipped::Ready => tally.ready += 1,
+            Equipped::Retry(reason) => tally.retry.push(reason),
+            Equipped::Lost => tally.lost += 1,
+        }
+    }
+    tally
+}
+
+async fn conclude_all<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    timers: &Timers,
+    token: &LaunchToken,
+    jobs: &[JobId],
+    settlements: Vec<Settlement>,
+) -> Vec<(JobId, Outcome)> {
+    stream::iter(jobs.iter().zip(settlements))
+        .map(async |(job_id, settlement)| {
+            (*job_id, conclude(batch, timers.boot_grace, token, *job_id, settlement).await)
+        })
+        .buffer_unordered(GITHUB_CALLS_AT_ONCE)
+        .collect()
+        .await
+}
+
+/// Writes what became of one job, unless an event was faster.
+async fn conclude<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    boot_grace: std::time::Duration,
+    token: &LaunchToken,
+    job_id: JobId,
+    settlement: Settlement,
+) -> Outcome {
+    let now = batch.ports.now();
+    let mut over = false;
+    let written = ledger::update::<JobRecord>(batch.ports, &job_id.to_string(), |stored| {
+        let Stored::Present(mut job) = stored else { return None };
+        over = !job.record.is_waiting();
+        let held = matches!(&job.record.phase, JobPhase::Launching { token: own, .. } if own == token);
+        let (phase, wait) = match &settlement {
+            Settlement::Launched => (JobPhase::Launched { token: token.clone() }, boot_grace + PICK_UP),
+            // The lease is given back: the message may go on at once when it returns.
+            Settlement::Retry(_) => (JobPhase::Launching { token: token.clone(), lease_until: now }, boot_grace),
+            Settlement::AgainLater => (JobPhase::Queued, plan::again_later(job.record.launch_count, boot_grace)),
+            Settlement::AgainSoon => (JobPhase::Queued, plan::NO_ROOM_LOOK),
+        };
+        job.record.phase = phase;
+        job.record.next_look = now.plus(wait);
+        held.then_some(job)
+    })
+    .await;
+    match (written, settlement) {
+        (Err(error), _) => Outcome::Failed(error.to_string()),
+        (Ok(None), _) if over => Outcome::NotQueued,
+        (Ok(None), _) => Outcome::Failed("another invocation went on with its launch".to_owned()),
+        (Ok(Some(_)), Settlement::Launched) => Outcome::Launched,
+        (Ok(Some(_)), Settlement::Retry(reason)) => Outcome::Failed(reason),
+        (Ok(Some(_)), Settlement::AgainLater | Settlement::AgainSoon) => Outcome::Waiting,
+    }
+}

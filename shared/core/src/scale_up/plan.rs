@@ -1,0 +1,523 @@
+//! What to launch, under which token, with how much room; what an instance still needs; what became of a launch's jobs.
+//! Pure: no port, no clock. Never decides whether anything is ended.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::JobMessage;
+use crate::config::{Fleet, Policy, Registration};
+use crate::ids::{Access, Deployment, JobId, LaunchToken, Scope};
+use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord, Origin, Reservation};
+use crate::ports::{Instance, InstanceState, JobReading, JobState, LaunchRequest, Tags};
+use crate::time::Timestamp;
+
+/// Jobs in one launch: their records, the launch's and the fleet's are written in one transaction, of which
+/// `DynamoDB` takes 100 items.
+pub const JOBS_PER_LAUNCH_MAX: usize = 98;
+
+/// A reservation counts until its instances are listed, at most this long after EC2 answered (design section 6): a
+/// listing lags by minutes at most (facts/world.md E1).
+const RESERVATION_LAPSE: Duration = Duration::from_mins(10);
+
+/// A reservation whose call was never answered counts this long. Its jobs' lease is taken up after minutes and the
+/// call repeated; what is left after an hour is a launch that nobody needs any more, and must not hold room for ever.
+const UNANSWERED_LAPSE: Duration = Duration::from_hours(1);
+
+/// When a job is looked at again that found no room or no capacity. Longer, and it waits although there is room again;
+/// shorter, and a full fleet is asked for over and over.
+pub const NO_ROOM_LOOK: Duration = Duration::from_secs(30);
+
+/// Beyond the boot grace, how long an instance may stand idle before its job is launched for anew: GitHub re-queues a
+/// job that was not picked up within 60 s (facts/github.md 2.1).
+pub const PICK_UP: Duration = Duration::from_mins(1);
+
+/// The fleet that takes a job with these labels: the one that has the fewest labels beyond the job's, and of those the
+/// first. A job without labels is nobody's.
+#[must_use]
+pub fn select_fleet<'a>(policy: &'a Policy, labels: &[String]) -> Option<&'a Fleet> {
+    let accepting = policy.fleets.iter().filter(|fleet| !labels.is_empty() && fleet.accepts(labels));
+    accepting.min_by_key(|fleet| fleet.labels.len())
+}
+
+/// Where a runner for this job registers.
+#[must_use]
+pub fn access_of(fleet: &Fleet, message: &JobMessage) -> Access {
+    let scope = match (fleet.registration, &message.organization) {
+        (Registration::Organization, Some(owner)) => Scope::Organization { owner: owner.clone() },
+        (Registration::Organization, None) | (Registration::Repository, _) => Scope::Repository {
+            owner: message.repository.owner().to_owned(),
+            name: message.repository.name().to_owned(),
+        },
+    };
+    Access { scope, installation_id: message.installation_id }
+}
+
+/// What to do for a job, by its record alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It runs or is over.
+    NotQueued,
+    /// Another invocation holds it.
+    InFlight,
+    /// A launch for it was left behind: go on with that.
+    Resume(LaunchToken),
+    /// A launch for it was completed: see whether that still serves it.
+    CheckServed(LaunchToken),
+    /// Launch.
+    Launch,
+}
+
+/// Decides by the job's record.
+#[must_use]
+pub fn next(record: &JobRecord, now: Timestamp) -> Next {
+    match &record.phase {
+        JobPhase::Started { .. } | JobPhase::Completed { .. } => Next::NotQueued,
+        JobPhase::Launching { lease_until, .. } if now < *lease_until => Next::InFlight,
+        JobPhase::Launching { token, .. } => Next::Resume(token.clone()),
+        JobPhase::Launched { token } => Next::CheckServed(token.clone()),
+        JobPhase::Queued => Next::Launch,
+    }
+}
+
+/// What GitHub's word on a job allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Queued: a runner is needed.
+    Queued,
+    /// Waiting for an approval: a `queued` event follows.
+    NotYet,
+    /// It runs.
+    Started,
+    /// It is over.
+    Over,
+    /// A status that we do not know: neither launch nor forget.
+    Unclear,
+}
+
+/// Reads the jobs API's answer.
+#[must_use]
+pub fn demand(reading: &JobReading) -> Demand {
+    match reading.state {
+        JobState::Queued => Demand::Queued,
+        JobState::NotYetQueued => Demand::NotYet,
+        JobState::InProgress => Demand::Started,
+        JobState::Completed => Demand::Over,
+        JobState::Unrecognised => Demand::Unclear,
+    }
+}
+
+/// How many instances a fleet may still launch.
+///
+/// Instances count until they are ending, stopped ones too; reservations count as far as the listing does not show
+/// their instances. The listing must have been begun before the reservations were read: whatever was launched in
+/// between is then counted by its reservation.
+#[must_use]
+pub fn room(fleet: &Fleet, listing: &[Instance], reservations: &[Reservation], now: Timestamp) -> usize {
+    let tagged = |instance: &Instance, key: &str, value: &str| instance.tags.get(key).is_some_and(|own| own == value);
+    let of_fleet = |instance: &&Instance| tagged(instance, "ghr:fleet", fleet.name.as_str());
+    let living = listing.iter().filter(of_fleet).filter(|instance| !has_ended(instance.state)).count();
+    let unseen: usize = reservations
+        .iter()
+        .filter(|reservation| !lapsed(reservation, now))
+        .map(|reservation| {
+            let seen = listing.iter().filter(|i| tagged(i, "ghr:launch", reservation.token.as_str())).count();
+            (reservation.count as usize).saturating_sub(seen)
+        })
+        .sum();
+    (fleet.runner_count_max as usize).saturating_sub(living).saturating_sub(unseen)
+}
+
+/// Whether a reservation counts no more.
+#[must_use]
+pub fn lapsed(reservation: &Reservation, now: Timestamp) -> bool {
+    match reservation.answered_at {
+        Some(answered_at) => now.since(answered_at) > RESERVATION_LAPSE,
+        None => now.since(reservation.at) > UNANSWERED_LAPSE,
+    }
+}
+
+/// Whether an instance is ending or has ended.
+#[must_use]
+pub fn has_ended(state: InstanceState) -> bool {
+    match state {
+        InstanceState::ShuttingDown | InstanceState::Terminated => true,
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::Stopping
+        | InstanceState::Stopped
+        | InstanceState::Unrecognised => false,
+    }
+}
+
+/// The client token of a launch for these jobs: the same for the same jobs at the same count of launches, in any order,
+/// so that two processes that decide alike ask EC2 for the same instances. 64 ASCII characters, EC2's maximum.
+#[must_use]
+pub fn launch_token(deployment: &Deployment, jobs: &[&JobRecord], epoch: u32) -> LaunchToken {
+    let mut ids: Vec<(JobId, u32)> = jobs.iter().map(|job| (job.job_id, job.launch_count)).collect();
+    ids.sort_unstable();
+    let mut hash = Sha256::new();
+    hash.update(format!("{deployment}\n{epoch}\n"));
+    for (job_id, launch_count) in ids {
+        hash.update(format!("{job_id}:{launch_count}\n"));
+    }
+    LaunchToken::new(hash.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+}
+
+/// The launch of one instance for each of these jobs, whose records are as they were before it.
+#[must_use]
+pub fn launch(policy: &Policy, fleet: &Fleet, access: &Access, jobs: &[&JobRecord], now: Timestamp) -> LaunchRecord {
+    let epoch = 0;
+    let token = launch_token(&policy.deployment, jobs, epoch);
+    let tags = Tags::from([
+        ("Name".to_owned(), format!("{}-{}", policy.deployment, fleet.name)),
+        ("ghr:environment".to_owned(), policy.deployment.to_string()),
+        ("ghr:fleet".to_owned(), fleet.name.to_string()),
+        ("ghr:owner".to_owned(), access.scope.to_string()),
+        ("ghr:launch".to_owned(), token.to_string()),
+    ]);
+    LaunchRecord {
+        token,
+        epoch,
+        fleet: fleet.name.clone(),
+        access: access.clone(),
+        job_ids: jobs.iter().map(|job| job.job_id).collect(),
+        count: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
+        market: fleet.market,
+        template: fleet.launch_template.clone(),
+        instance_types: fleet.instance_types.clone(),
+        subnet_ids: fleet.subnet_ids.clone(),
+        tags,
+        at: now,
+        instance_ids: None,
+        answered_at: None,
+    }
+}
+
+/// The call that a launch record stands for: of the record alone, so that a repetition is the very same request
+/// although the configuration may have changed since.
+#[must_use]
+pub fn request(launch: &LaunchRecord) -> LaunchRequest {
+    LaunchRequest {
+        token: launch.token.clone(),
+        count: launch.count,
+        market: launch.market,
+        template: launch.template.clone(),
+        instance_types: launch.instance_types.clone(),
+        subnet_ids: launch.subnet_ids.clone(),
+        tags: launch.tags.clone(),
+    }
+}
+
+/// What an instance still needs before its runner can take a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Nothing: it has its configuration, or a job already.
+    Nothing,
+    /// A registration exists, and whether the configuration reached the instance is not known. It must be neither
+    /// deleted nor made again; the job is looked at once more when the instance has had its time.
+    Unsure,
+    /// An intent was stored and no answer: a registration may exist under its name.
+    LookUp,
+    /// A configuration; none was ever asked for.
+    Configuration,
+    /// It is being removed, or gone: it gets nothing.
+    Beyond,
+}
+
+/// Decides by the instance's record.
+#[must_use]
+pub fn need(record: &InstanceRecord) -> Need {
+    let removal = record.terminate_intent.is_some()
+        || record.deregister_intent.is_some()
+        || record.deregistered_at.is_some()
+        || record.gone_at.is_some();
+    match (record.jit_intent_at, record.origin) {
+        _ if removal => Need::Beyond,
+        _ if record.handed_over_at.is_some() || record.has_job_evidence() => Need::Nothing,
+        _ if record.runner_id.is_some() => Need::Unsure,
+        (Some(_), Origin::Launch | Origin::Rebuilt { .. }) | (None, Origin::Rebuilt { .. }) => Need::LookUp,
+        (None, Origin::Launch) => Need::Configuration,
+    }
+}
+
+/// Until when a completed launch counts as serving its jobs through this instance; `None` when it does not (any more).
+///
+/// An instance that the listing does not show is taken to be there while it is young: a listing lags.
+#[must_use]
+pub fn serves_until(
+    record: &InstanceRecord,
+    shown: Option<InstanceState>,
+    boot_grace: Duration,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let until = record.launched_at.plus(boot_grace).plus(PICK_UP);
+    let free = !record.has_job_evidence() && need(record) != Need::Beyond;
+    (free && !shown.is_some_and(has_ended) && now < until).then_some(until)
+}
+
+/// How many instances of a launch came how far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Ready to take a job, or possibly so.
+    pub ready: usize,
+    /// To be tried again, with the reasons.
+    pub retry: Vec<String>,
+    /// Launched, and no use to any job.
+    pub lost: usize,
+}
+
+/// What becomes of one job of a launch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// An instance is there for it.
+    Launched,
+    /// Its launch has to be gone on with.
+    Retry(String),
+    /// Its instance was launched in vain. Another is launched later, not at once: what spoilt this one may spoil the
+    /// next, and each costs.
+    AgainLater,
+    /// EC2 had no instance for it.
+    AgainSoon,
+}
+
+/// Shares a launch's instances out among its jobs, in their order. `taken` of the ready instances belong to jobs that
+/// were settled before.
+#[must_use]
+pub fn settle(jobs: usize, taken: usize, tally: Tally) -> Vec<Settlement> {
+    let ready = std::iter::repeat_n(Settlement::Launched, tally.ready.saturating_sub(taken));
+    let retry = tally.retry.into_iter().map(Settlement::Retry);
+    let lost = std::iter::repeat_n(Settlement::AgainLater, tally.lost);
+    let none = std::iter::repeat(Settlement::AgainSoon);
+    ready.chain(retry).chain(lost).chain(none).take(jobs).collect()
+}
+
+/// When a job whose instance was launched in vain is launched for again: a third of the boot grace, growing with each
+/// launch up to the whole. This bounds launches for a cause that does not go away, such as an SSM that refuses.
+#[must_use]
+pub fn again_later(launch_count: u32, boot_grace: Duration) -> Duration {
+    (boot_grace / 3 * launch_count.max(1)).min(boot_grace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Matching;
+    use crate::fake::{fleet, policy};
+    use crate::ids::{FleetName, InstanceId, Repository, RunId, RunnerId, RunnerName};
+    use crate::ledger::RemovalIntent;
+    use crate::removal::Ground;
+
+    use InstanceState::{Pending, Running, ShuttingDown, Stopped, Terminated};
+
+    type Change = fn(&mut InstanceRecord);
+
+    const NOW: Timestamp = Timestamp(10_000_000_000);
+
+    fn job(id: u64, launch_count: u32) -> JobRecord {
+        JobRecord {
+            job_id: JobId(id),
+            access: access(),
+            repository: Repository::try_from("octo/hello".to_owned()).expect("a name"),
+            run_id: RunId(1),
+            run_attempt: 1,
+            labels: vec!["self-hosted".into(), "linux".into()],
+            fleet: Some(FleetName::new("linux")),
+            phase: JobPhase::Queued,
+            next_look: NOW,
+            launch_count,
+            queued_at: NOW,
+        }
+    }
+
+    fn access() -> Access {
+        Access { scope: Scope::Organization { owner: "octo".into() }, installation_id: None }
+    }
+
+    fn instance() -> InstanceRecord {
+        let (id, name) = (InstanceId::new("i-1"), RunnerName::new("runner-i-1"));
+        InstanceRecord::launched(id, access(), FleetName::new("linux"), LaunchToken::new("t"), name, NOW)
+    }
+
+    #[test]
+    fn a_fleet_is_chosen_by_how_closely_it_fits_then_by_order() {
+        let mut policy = policy();
+        policy.fleets = vec![fleet("wide"), fleet("narrow"), fleet("exact"), fleet("twin")];
+        for (fleet, labels) in policy.fleets.iter_mut().zip([
+            vec!["a", "b", "c", "d"],
+            vec!["a", "b", "c"],
+            vec!["a", "b"],
+            vec!["A", "B"],
+        ]) {
+            fleet.labels = labels.into_iter().map(str::to_owned).collect();
+            fleet.matching = if fleet.labels.len() > 2 { Matching::Subset } else { Matching::Exact };
+        }
+        for (case, labels, expected) in [
+            ("the same set", vec!["b", "a"], Some("exact")),
+            ("part of two sets: the closer", vec!["a"], Some("narrow")),
+            ("part of the widest alone", vec!["d"], Some("wide")),
+            ("a label that none has", vec!["a", "x"], None),
+            ("no labels", vec![], None),
+        ] {
+            let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
+            assert_eq!(select_fleet(&policy, &labels).map(|fleet| fleet.name.as_str()), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn runners_register_with_the_organisation_where_there_is_one_and_it_is_wanted() {
+        let message = |organization: Option<&str>| JobMessage {
+            job_id: JobId(1),
+            run_id: RunId(1),
+            run_attempt: 1,
+            repository: Repository::try_from("octo/hello".to_owned()).expect("a name"),
+            organization: organization.map(str::to_owned),
+            installation_id: None,
+            labels: vec![],
+            queued_at: NOW,
+        };
+        let mut by_repository = fleet("linux");
+        by_repository.registration = Registration::Repository;
+        for (case, fleet, organization, expected) in [
+            ("an organisation", fleet("linux"), Some("Octo"), "Octo"),
+            ("a user", fleet("linux"), None, "octo/hello"),
+            ("an organisation whose repositories have their own runners", by_repository, Some("Octo"), "octo/hello"),
+        ] {
+            assert_eq!(access_of(&fleet, &message(organization)).scope.to_string(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_token_names_its_jobs_and_their_launches_in_any_order_and_nothing_else() {
+        let deployment = Deployment::new("prod");
+        let (one, two, again) = (job(1, 0), job(2, 0), job(1, 1));
+        let token = launch_token(&deployment, &[&one, &two], 0);
+        assert_eq!(token.as_str().len(), 64);
+        assert_eq!(launch_token(&deployment, &[&two, &one], 0), token);
+        for (case, other) in [
+            ("another deployment", launch_token(&Deployment::new("test"), &[&one, &two], 0)),
+            ("fewer jobs", launch_token(&deployment, &[&one], 0)),
+            ("a second launch", launch_token(&deployment, &[&again, &two], 0)),
+            ("another epoch", launch_token(&deployment, &[&one, &two], 1)),
+        ] {
+            assert_ne!(other, token, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_launch_request_is_the_same_bytes_whenever_it_is_made_and_holds_no_secret() {
+        let (policy, mut one) = (policy(), job(1, 0));
+        let first = launch(&policy, &policy.fleets[0], &access(), &[&one], NOW);
+        one.phase = JobPhase::Launching { token: first.token.clone(), lease_until: NOW };
+        let mut later = launch(&policy, &policy.fleets[0], &access(), &[&one], NOW.plus(PICK_UP));
+        later.answered_at = Some(NOW);
+        assert_eq!(request(&first), request(&later));
+        let mut tags = request(&first).tags;
+        assert_eq!(tags.insert("ghr:launch".to_owned(), "its token".to_owned()), Some(first.token.to_string()));
+        insta::assert_compact_debug_snapshot!(tags, @r#"{"Name": "test-linux", "ghr:environment": "test", "ghr:fleet": "linux", "ghr:launch": "its token", "ghr:owner": "octo"}"#);
+    }
+
+    #[test]
+    fn room_counts_what_is_listed_and_what_is_reserved_once() {
+        let listed = |token: &str, fleet: &str, state| Instance {
+            id: InstanceId::new("i-1"),
+            state,
+            launched_at: NOW,
+            tags: Tags::from([("ghr:fleet".to_owned(), fleet.to_owned()), ("ghr:launch".to_owned(), token.to_owned())]),
+        };
+        let reserved = |token: &str, count, age_minutes: u64, answered: bool| {
+            let at = NOW.minus(Duration::from_secs(60 * age_minutes));
+            Reservation { token: LaunchToken::new(token), count, at, answered_at: answered.then_some(at) }
+        };
+        for (case, listing, reservations, expected) in [
+            ("nothing", vec![], vec![], 10),
+            ("living ones", vec![listed("t", "linux", Pending), listed("t", "linux", Running)], vec![], 8),
+            ("a stopped one can start again", vec![listed("t", "linux", Stopped)], vec![], 9),
+            ("ended ones", vec![listed("t", "linux", ShuttingDown), listed("t", "linux", Terminated)], vec![], 10),
+            ("another fleet's", vec![listed("t", "gpu", Running)], vec![], 10),
+            ("a reservation not yet seen", vec![], vec![reserved("t", 3, 9, true)], 7),
+            ("one seen in part", vec![listed("t", "linux", Running)], vec![reserved("t", 3, 1, true)], 7),
+            ("one seen and ended", vec![listed("t", "linux", Terminated)], vec![reserved("t", 1, 1, true)], 10),
+            ("a lapsed one", vec![], vec![reserved("t", 3, 11, true)], 10),
+            ("an unanswered one", vec![], vec![reserved("t", 3, 59, false)], 7),
+            ("one that was never answered", vec![], vec![reserved("t", 3, 61, false)], 10),
+            ("more than the cap", vec![], vec![reserved("t", 30, 1, true)], 0),
+        ] {
+            assert_eq!(room(&fleet("linux"), &listing, &reservations, NOW), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_jobs_record_says_what_to_do_next() {
+        let token = LaunchToken::new("t");
+        let launching = |lease_until| JobPhase::Launching { token: token.clone(), lease_until };
+        for (case, phase, expected) in [
+            ("queued", JobPhase::Queued, Next::Launch),
+            ("held by another", launching(NOW.plus(Duration::from_millis(1))), Next::InFlight),
+            ("left behind", launching(NOW), Next::Resume(token.clone())),
+            ("launched", JobPhase::Launched { token: token.clone() }, Next::CheckServed(token.clone())),
+            ("started", JobPhase::Started { at: NOW }, Next::NotQueued),
+            ("completed", JobPhase::Completed { at: NOW, conclusion: None }, Next::NotQueued),
+        ] {
+            let record = JobRecord { phase, ..job(1, 1) };
+            assert_eq!(next(&record, NOW), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_instance_gets_a_configuration_once_and_never_while_it_is_removed() {
+        let intent = RemovalIntent { at: NOW, ground: Ground::NeverConnected };
+        for (case, change, expected) in [
+            ("just launched", (|_| {}) as Change, Need::Configuration),
+            ("asked for, no answer", |r| r.jit_intent_at = Some(NOW), Need::LookUp),
+            ("rebuilt: never asked is not known", |r| r.origin = Origin::Rebuilt { at: NOW }, Need::LookUp),
+            ("registered, hand-over not known", |r| r.runner_id = Some(RunnerId(1)), Need::Unsure),
+            ("handed over", |r| r.handed_over_at = Some(NOW), Need::Nothing),
+            ("busy", |r| r.busy_seen_at = Some(NOW), Need::Nothing),
+            ("gone", |r| r.gone_at = Some(NOW), Need::Beyond),
+            ("deregistered", |r| r.deregistered_at = Some(NOW), Need::Beyond),
+        ] {
+            let mut record = instance();
+            change(&mut record);
+            assert_eq!(need(&record), expected, "{case}");
+            record.terminate_intent = Some(intent);
+            assert_eq!(need(&record), Need::Beyond, "{case}, and about to be ended");
+        }
+    }
+
+    #[test]
+    fn a_launch_serves_its_jobs_while_a_free_instance_of_it_is_young() {
+        let grace = Duration::from_mins(15);
+        let none: Change = |_| {};
+        for (case, change, shown, age_seconds, expected) in [
+            ("running", none, Some(Running), 0, true),
+            ("not listed yet", none, None, 0, true),
+            ("ended", none, Some(Terminated), 0, false),
+            ("just within its time", none, Some(Running), 959, true),
+            ("past its time", none, Some(Running), 960, false),
+            ("it has a job", |r| r.busy_seen_at = Some(NOW), Some(Running), 0, false),
+            ("it is being removed", |r| r.gone_at = Some(NOW), Some(Running), 0, false),
+        ] {
+            let mut record = instance();
+            change(&mut record);
+            let now = NOW.plus(Duration::from_secs(age_seconds));
+            assert_eq!(serves_until(&record, shown, grace, now).is_some(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn instances_are_shared_out_in_the_order_of_the_jobs() {
+        use Settlement::{AgainLater, AgainSoon, Launched, Retry};
+        let tally = |ready, retry: usize, lost| Tally { ready, retry: vec!["r".to_owned(); retry], lost };
+        let retry = || Retry("r".to_owned());
+        for (case, jobs, taken, tally, expected) in [
+            ("all", 2, 0, tally(2, 0, 0), vec![Launched, Launched]),
+            ("in part", 3, 0, tally(1, 0, 0), vec![Launched, AgainSoon, AgainSoon]),
+            ("each kind", 4, 0, tally(1, 1, 1), vec![Launched, retry(), AgainLater, AgainSoon]),
+            ("one settled before", 1, 1, tally(1, 0, 1), vec![AgainLater]),
+            ("more instances than jobs left", 1, 0, tally(2, 1, 0), vec![Launched]),
+        ] {
+            assert_eq!(settle(jobs, taken, tally), expected, "{case}");
+        }
+    }
+}

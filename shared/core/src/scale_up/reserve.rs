@@ -1,0 +1,215 @@
+//! Jobs, launch and room in one transaction, before EC2 is called: whoever finds any of it finds all of it.
+
+use crate::config::Fleet;
+use crate::error::{Class, Classify, PortError};
+use crate::ids::Access;
+use crate::ledger::{self, FleetRecord, JobPhase, JobRecord, LaunchRecord, Reservation, Stored, Versioned};
+use crate::ports::{Instance, Ledger};
+use crate::time::Timestamp;
+
+use super::plan::{self, JOBS_PER_LAUNCH_MAX, Next};
+use super::{Batch, LaunchPorts};
+
+/// How often a lost transaction is tried again: one fleet's record is shared by all invocations. More, and a batch
+/// waits out its deadline here; fewer, and a burst sends messages round the queue for nothing.
+const CONFLICTS_MAX: u32 = 8;
+
+/// What a reservation came to.
+pub(super) struct Reserved {
+    /// The launch and its jobs, stored; `None` where there was no room or no job left.
+    pub(super) launch: Option<(Versioned<LaunchRecord>, Vec<Versioned<JobRecord>>)>,
+    /// Jobs that found no room, or no place in the transaction.
+    pub(super) left: Vec<Versioned<JobRecord>>,
+    /// Jobs that somebody else changed in the meantime, as they are now.
+    pub(super) changed: Vec<JobRecord>,
+}
+
+/// Reserves as many instances as there are jobs and room, oldest jobs first.
+pub(super) async fn reserve<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    access: &Access,
+    mut jobs: Vec<Versioned<JobRecord>>,
+    listing: &[Instance],
+) -> Result<Reserved, PortError> {
+    let mut changed = Vec::new();
+    jobs.sort_by_key(|job| (job.record.queued_at, job.record.job_id));
+    for repetition in 0..CONFLICTS_MAX {
+        let now = batch.ports.now();
+        let mut fleet_record = load_fleet(batch.ports, fleet).await?;
+        fleet_record.record.reservations.retain(|reservation| !plan::lapsed(reservation, now));
+        let room = plan::room(fleet, listing, &fleet_record.record.reservations, now);
+        let mut chosen = jobs.clone();
+        let left = chosen.split_off(room.min(JOBS_PER_LAUNCH_MAX).min(chosen.len()));
+        if chosen.is_empty() {
+            return Ok(Reserved { launch: None, left, changed });
+        }
+        let before: Vec<&JobRecord> = chosen.iter().map(|job| &job.record).collect();
+        let launch = Versioned::new(plan::launch(batch.policy, fleet, access, &before, now));
+        let token = launch.record.token.clone();
+        for job in &mut chosen {
+            let lease_until = now.plus(fleet.timers.launch_lease);
+            job.record.phase = JobPhase::Launching { token: token.clone(), lease_until };
+            job.record.launch_count += 1;
+            job.record.next_look = lease_until;
+        }
+        fleet_record.record.reservations.push(Reservation {
+            token: token.clone(),
+            count: launch.record.count,
+            at: now,
+            answered_at: None,
+        });
+        let mut writes = vec![launch.write(), fleet_record.write()];
+        writes.extend(chosen.iter().map(Versioned::write));
+        match batch.ports.write(&writes).await {
+            Ok(()) => {
+                let chosen = chosen.into_iter().map(Versioned::written).collect();
+                return Ok(Reserved { launch: Some((launch.written(), chosen)), left, changed });
+            }
+            Err(error) if error.class() == Class::Conflict => {}
+            Err(error) => return Err(error),
+        }
+        batch.back_off(repetition).await;
+        // The launch's record without its jobs' is what a restored table looks like: its token is spent.
+        let spent = match ledger::load::<LaunchRecord>(batch.ports, token.as_str()).await? {
+            Stored::Absent => 0,
+            Stored::Present(_) | Stored::Foreign => 1,
+        };
+        jobs = reload(batch, jobs, &mut changed, spent).await?;
+    }
+    Err(PortError::new(format!("reserve in fleet {}", fleet.name), Class::Conflict, "the records kept changing"))
+}
+
+/// Whether a launch that is gone on with has its room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// Reserved.
+    Room,
+    /// Its reservation had lapsed and the fleet is full.
+    NoRoom,
+}
+
+/// Makes sure that a launch whose call was never answered still has its reservation before the call is repeated.
+pub(super) async fn hold<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    listing: &[Instance],
+) -> Result<Held, PortError> {
+    let now = batch.ports.now();
+    let mut held = Held::Room;
+    change_fleet(batch.ports, fleet, |record| {
+        record.reservations.retain(|reservation| !plan::lapsed(reservation, now));
+        let own = |reservation: &Reservation| reservation.token == launch.token;
+        let wanted = Reservation { token: launch.token.clone(), count: launch.count, at: now, answered_at: None };
+        let room_before = plan::room(fleet, listing, &record.reservations, now);
+        held = Held::Room;
+        if record.reservations.iter().any(own) {
+            return Change::Keep;
+        }
+        record.reservations.push(wanted);
+        let room_after = plan::room(fleet, listing, &record.reservations, now);
+        let shown = listing.iter().filter(|i| i.tags.get("ghr:launch").is_some_and(|t| t == launch.token.as_str()));
+        if room_before - room_after + shown.count() < launch.count as usize {
+            held = Held::NoRoom;
+            return Change::Keep;
+        }
+        Change::Write
+    })
+    .await?;
+    Ok(held)
+}
+
+/// Notes that EC2 answered: the reservation lapses from now on, and holds no more than what came.
+pub(super) async fn note_answer(
+    ledger: &impl Ledger,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    count: usize,
+    now: Timestamp,
+) -> Result<(), PortError> {
+    change_fleet(ledger, fleet, |record| {
+        record.reservations.retain(|reservation| reservation.token != launch.token && !plan::lapsed(reservation, now));
+        record.reservations.push(Reservation {
+            token: launch.token.clone(),
+            count: u32::try_from(count).unwrap_or(launch.count),
+            at: launch.at,
+            answered_at: Some(now),
+        });
+        Change::Write
+    })
+    .await
+}
+
+enum Change {
+    Write,
+    Keep,
+}
+
+async fn change_fleet(
+    ledger: &impl Ledger,
+    fleet: &Fleet,
+    mut change: impl FnMut(&mut FleetRecord) -> Change,
+) -> Result<(), PortError> {
+    let written = ledger::update::<FleetRecord>(ledger, fleet.name.as_str(), |stored| {
+        let mut record = match stored {
+            Stored::Present(record) => record,
+            Stored::Absent => Versioned::new(empty(fleet)),
+            Stored::Foreign => return None,
+        };
+        match change(&mut record.record) {
+            Change::Write => Some(record),
+            Change::Keep => None,
+        }
+    });
+    written.await.map(drop)
+}
+
+async fn load_fleet(ledger: &impl Ledger, fleet: &Fleet) -> Result<Versioned<FleetRecord>, PortError> {
+    match ledger::load::<FleetRecord>(ledger, fleet.name.as_str()).await? {
+        Stored::Present(record) => Ok(record),
+        Stored::Absent => Ok(Versioned::new(empty(fleet))),
+        Stored::Foreign => {
+            let call = format!("read fleet {}", fleet.name);
+            Err(PortError::new(call, Class::Transient, "the record is of another schema"))
+        }
+    }
+}
+
+fn empty(fleet: &Fleet) -> FleetRecord {
+    FleetRecord { fleet: fleet.name.clone(), reservations: Vec::new() }
+}
+
+/// Reads the jobs again; those that are not as they were admitted are somebody else's now.
+async fn reload<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    jobs: Vec<Versioned<JobRecord>>,
+    changed: &mut Vec<JobRecord>,
+    spent: u32,
+) -> Result<Vec<Versioned<JobRecord>>, PortError> {
+    let now = batch.ports.now();
+    let ids = jobs.iter().map(|job| job.record.job_id.to_string());
+    let stored = ledger::load_all::<JobRecord>(batch.ports, ids).await?;
+    let mut still = Vec::with_capacity(jobs.len());
+    for (before, (_, stored)) in jobs.into_iter().zip(stored) {
+        match stored {
+            Stored::Present(mut job) if may_launch(&before.record, &job.record, now) => {
+                job.record.access = before.record.access;
+                job.record.fleet = before.record.fleet;
+                job.record.launch_count = before.record.launch_count.max(job.record.launch_count) + spent;
+                still.push(job);
+            }
+            Stored::Present(job) => changed.push(job.record),
+            Stored::Absent | Stored::Foreign => changed.push(before.record),
+        }
+    }
+    Ok(still)
+}
+
+fn may_launch(before: &JobRecord, record: &JobRecord, now: Timestamp) -> bool {
+    match plan::next(record, now) {
+        Next::Launch => true,
+        Next::CheckServed(_) => before.phase == record.phase,
+        Next::NotQueued | Next::InFlight | Next::Resume(_) => false,
+    }
+}

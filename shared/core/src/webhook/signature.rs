@@ -1,0 +1,201 @@
+//! Whether a body was signed with one of our secrets. Knows bytes and headers, and nothing of what they say.
+
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+/// Shorter secrets are refused: one that can be guessed lets anyone in. 16 bytes is what a person still sets by hand;
+/// more would refuse deployments that are safe.
+const SECRET_BYTES_MIN: usize = 16;
+
+/// The current secret and, during a rotation, the next one.
+const SECRETS_MAX: usize = 2;
+
+const PREFIX: &str = "sha256=";
+
+/// Why a text holds no usable secrets. The text is never repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretsError {
+    /// Nothing but white space: an empty secret would verify what anyone signs.
+    #[error("the webhook secret is empty")]
+    Empty,
+    /// A line is too short.
+    #[error("line {line} of the webhook secret has fewer than {SECRET_BYTES_MIN} bytes")]
+    Short {
+        /// Its number, from 1.
+        line: usize,
+    },
+    /// More lines than a rotation needs.
+    #[error("the webhook secret has {count} lines; at most {SECRETS_MAX} are used, the current and the next")]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// Why a delivery is not GitHub's. Says nothing about the expected value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// No `X-Hub-Signature-256`.
+    #[error("no signature")]
+    Missing,
+    /// More than one: which one counts must not be for the sender to choose.
+    #[error("more than one signature")]
+    Several,
+    /// Not `sha256=` and 64 lower-case hexadecimal digits, as GitHub writes it.
+    #[error("malformed signature")]
+    Malformed,
+    /// Made with none of our secrets.
+    #[error("signature made with none of the active secrets")]
+    Wrong,
+}
+
+/// The active webhook secrets; at least one, none of them short. Prints as `<redacted>`.
+#[derive(Clone)]
+pub struct WebhookSecrets(Vec<Vec<u8>>);
+
+impl WebhookSecrets {
+    /// Reads one secret a line, one or two of them. White space around a line is not part of it.
+    pub fn parse(text: &str) -> Result<Self, SecretsError> {
+        let lines: Vec<&str> = match text.trim() {
+            "" => return Err(SecretsError::Empty),
+            trimmed => trimmed.lines().map(str::trim).collect(),
+        };
+        if let Some(index) = lines.iter().position(|line| line.len() < SECRET_BYTES_MIN) {
+            return Err(SecretsError::Short { line: index + 1 });
+        }
+        if lines.len() > SECRETS_MAX {
+            return Err(SecretsError::TooMany { count: lines.len() });
+        }
+        Ok(Self(lines.into_iter().map(|line| line.as_bytes().to_vec()).collect()))
+    }
+
+    /// Checks the raw body against exactly one signature header.
+    ///
+    /// # Guarantees
+    /// The HMAC under every secret is computed and compared in constant time, whichever matches, so that the time taken
+    /// says neither how much of a forgery was right nor which secret is in use.
+    pub fn verify<'a>(&self, mut signatures: impl Iterator<Item = &'a str>, body: &[u8]) -> Result<(), SignatureError> {
+        let signature = match (signatures.next(), signatures.next()) {
+            (None, _) => return Err(SignatureError::Missing),
+            (Some(_), Some(_)) => return Err(SignatureError::Several),
+            (Some(only), None) => decode(only).ok_or(SignatureError::Malformed)?,
+        };
+        let matched = self.0.iter().map(|secret| signed_by(secret, &signature, body)).fold(false, |any, one| any | one);
+        if matched { Ok(()) } else { Err(SignatureError::Wrong) }
+    }
+}
+
+impl fmt::Debug for WebhookSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecrets(<redacted>)")
+    }
+}
+
+fn signed_by(secret: &[u8], signature: &[u8; 32], body: &[u8]) -> bool {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
+    mac.update(body);
+    mac.verify_slice(signature).is_ok()
+}
+
+fn decode(header: &str) -> Option<[u8; 32]> {
+    let digits = header.strip_prefix(PREFIX)?.as_bytes();
+    let mut bytes = [0; 32];
+    if digits.len() != 2 * bytes.len() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        match pair {
+            [high, low] => *byte = nibble(*high)? << 4 | nibble(*low)?,
+            _ => return None,
+        }
+    }
+    Some(bytes)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// GitHub's own vector (docs.github.com, validating webhook deliveries; recomputed in review).
+    const SECRET: &str = "It's a Secret to Everybody";
+    const BODY: &[u8] = b"Hello, World!";
+    const DIGEST: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+
+    type Case<'a> = (&'a str, &'a WebhookSecrets, Vec<&'a str>, &'a [u8], Result<(), SignatureError>);
+
+    /// The header that GitHub would send.
+    pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any length");
+        mac.update(body);
+        mac.finalize().into_bytes().iter().fold(PREFIX.to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    }
+
+    #[test]
+    fn only_one_strict_signature_under_an_active_secret_passes() {
+        let one = WebhookSecrets::parse(SECRET).expect("long enough");
+        let two = WebhookSecrets::parse(&format!("another secret of length\n{SECRET}\n")).expect("a rotation");
+        let other = WebhookSecrets::parse("another secret of length").expect("long enough");
+        let good = format!("sha256={DIGEST}");
+        let upper = format!("sha256={}", DIGEST.to_uppercase());
+        let joined = format!("{good},{good}");
+        let spaced = format!("sha256= {DIGEST}");
+        let short = good.strip_suffix('7').expect("ends in 7").to_owned();
+        let wide = format!("sha256={}", "é".repeat(32));
+        let sha1 = "sha1=0123456789012345678901234567890123456789".to_owned();
+        let sha1_long = format!("sha1={DIGEST}");
+        let zeros = format!("sha256={}", "0".repeat(64));
+        let cases: [Case; 17] = [
+            ("GitHub's vector", &one, vec![&good], BODY, Ok(())),
+            ("the second secret of a rotation", &two, vec![&good], BODY, Ok(())),
+            ("another deployment's secret", &other, vec![&good], BODY, Err(SignatureError::Wrong)),
+            ("one changed byte", &one, vec![&good], b"Hello, World?", Err(SignatureError::Wrong)),
+            ("an empty body under that signature", &one, vec![&good], b"", Err(SignatureError::Wrong)),
+            ("a signature of zeros", &one, vec![&zeros], BODY, Err(SignatureError::Wrong)),
+            ("no header", &one, vec![], BODY, Err(SignatureError::Missing)),
+            ("an empty header", &one, vec![""], BODY, Err(SignatureError::Malformed)),
+            ("the header twice, both right", &one, vec![&good, &good], BODY, Err(SignatureError::Several)),
+            ("two signatures joined by a comma", &one, vec![&joined], BODY, Err(SignatureError::Malformed)),
+            ("sha1, as the old header has it", &one, vec![&sha1], BODY, Err(SignatureError::Malformed)),
+            ("the right digest under sha1=", &one, vec![&sha1_long], BODY, Err(SignatureError::Malformed)),
+            ("the prefix alone", &one, vec!["sha256="], BODY, Err(SignatureError::Malformed)),
+            ("upper-case digits, which GitHub never sends", &one, vec![&upper], BODY, Err(SignatureError::Malformed)),
+            ("63 digits", &one, vec![&short], BODY, Err(SignatureError::Malformed)),
+            ("a space", &one, vec![&spaced], BODY, Err(SignatureError::Malformed)),
+            ("64 bytes that are no digits", &one, vec![&wide], BODY, Err(SignatureError::Malformed)),
+        ];
+        for (case, secrets, headers, body, expected) in cases {
+            assert_eq!(secrets.verify(headers.into_iter(), body), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_could_be_guessed_is_refused_when_it_is_read() {
+        for (case, text, expected) in [
+            ("empty", "", SecretsError::Empty),
+            ("white space", " \n\t\n", SecretsError::Empty),
+            ("15 bytes", "123456789012345", SecretsError::Short { line: 1 }),
+            ("a short next secret", "1234567890123456\nshort", SecretsError::Short { line: 2 }),
+            ("a blank line between", "1234567890123456\n\n1234567890123456", SecretsError::Short { line: 2 }),
+            ("three", "1234567890123456\n1234567890123456\n1234567890123456", SecretsError::TooMany { count: 3 }),
+        ] {
+            assert_eq!(WebhookSecrets::parse(text).expect_err(case), expected, "{case}");
+        }
+        assert!(WebhookSecrets::parse("1234567890123456").is_ok(), "16 bytes");
+    }
+
+    #[test]
+    fn secrets_are_never_printed() {
+        let secrets = WebhookSecrets::parse(SECRET).expect("long enough");
+        assert_eq!(format!("{secrets:?}"), "WebhookSecrets(<redacted>)");
+    }
+}
