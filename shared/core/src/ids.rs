@@ -122,6 +122,12 @@ impl Scope {
             (_, _, _) => None,
         }
     }
+
+    /// Whether both mean the same place: GitHub's logins and names ignore case.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.to_string().eq_ignore_ascii_case(&other.to_string())
+    }
 }
 
 impl fmt::Display for Scope {

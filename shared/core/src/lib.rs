@@ -20,6 +20,8 @@ pub mod config;
 pub mod demand;
 pub mod error;
 pub mod evidence;
+#[cfg(test)]
+mod fake;
 pub mod ids;
 pub mod ledger;
 pub mod orphan;

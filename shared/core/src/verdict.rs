@@ -423,12 +423,7 @@ impl Undrained<'_> {
 
     /// Ledger, EC2 and the instance alone decide whether it is drained or GitHub is asked.
     fn before_asking(&self, booted: bool) -> Verdict {
-        let old_enough = self.age >= self.timers.minimum_running;
-        let wanted = match self.evidence.demand {
-            DemandEvidence::Unread | DemandEvidence::Waiting => true,
-            DemandEvidence::Quiet => !old_enough,
-            DemandEvidence::Unwanted => false,
-        };
+        let wanted = self.is_wanted();
         let unanswered = self.drain_is_unanswered();
         match (wanted, self.silent && !self.rebuilt()) {
             // Whether a runner that never connected is wanted or not: it serves nobody.
@@ -438,6 +433,15 @@ impl Undrained<'_> {
             (true, _) => Verdict::keep(Reason::Wanted),
             (false, true) if unanswered => Verdict::look(Source::Registration),
             (false, _) => Verdict::act(Action::Drain, Reason::Surplus),
+        }
+    }
+
+    /// Whether a job may be about to come for it.
+    fn is_wanted(&self) -> bool {
+        match self.evidence.demand {
+            DemandEvidence::Unread | DemandEvidence::Waiting => true,
+            DemandEvidence::Quiet => self.age < self.timers.minimum_running,
+            DemandEvidence::Unwanted => false,
         }
     }
 
@@ -469,9 +473,8 @@ impl Undrained<'_> {
         let Some(idle_since) = self.record.idle_since else {
             return Verdict::note(Note::Idle, Reason::IdleTooShort);
         };
-        match self.evidence.demand {
-            DemandEvidence::Unread | DemandEvidence::Waiting => return Verdict::keep(Reason::Wanted),
-            DemandEvidence::Quiet | DemandEvidence::Unwanted => {}
+        if self.is_wanted() {
+            return Verdict::keep(Reason::Wanted);
         }
         if self.record.drain_requested_at.is_none() {
             return Verdict::act(Action::Drain, Reason::Surplus);

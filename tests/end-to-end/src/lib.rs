@@ -1,1 +1,1 @@
-//! (in construction)
+//! The whole system by its own command; see `tests/local.rs`.

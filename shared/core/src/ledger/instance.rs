@@ -283,15 +283,15 @@ pub struct OrphanEvent {
 }
 
 impl OrphanEvent {
-    /// Its id: GitHub's names are unique within a scope only.
+    /// Its id: GitHub's names are unique within a scope only, and a scope's ignores case.
     #[must_use]
     pub fn id_of(scope: &Scope, runner_name: &RunnerName) -> String {
-        format!("{scope}#{runner_name}")
+        format!("{}#{runner_name}", scope.to_string().to_ascii_lowercase())
     }
 
     /// Hands the event to the record it was waiting for. Returns whether the record changed.
     pub fn apply(&self, record: &mut InstanceRecord) -> bool {
-        if record.access.scope != self.scope || record.runner_name != self.runner_name {
+        if !record.access.scope.agrees_with(&self.scope) || record.runner_name != self.runner_name {
             return false;
         }
         let started = self.started.clone().is_some_and(|started| record.note_started(started));

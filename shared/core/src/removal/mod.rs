@@ -1,6 +1,20 @@
 //! Removal (design section 5): drain first; for what does not answer, busy-check, deregister, quarantine, re-check,
 //! terminate, each in its own pass where time must lie between.
+//!
+//! - `proof`: leave to do the two things that can end a job.
+//! - `gather`: reads the evidence of one pass, in the order in which it counts.
+//! - `execute`: one pass over all instances; carries verdicts out. Behaviour belongs in [`crate::verdict`].
+//! - `report`: what a pass did.
 
+mod execute;
+mod gather;
 mod proof;
+mod report;
+#[cfg(test)]
+mod tests;
 
+pub use execute::{Duties, RemovalPorts, run_pass};
 pub use proof::{Deregisterable, DeregistrationGround, DeregistrationWarrant, Ground, Terminable, TerminationProof};
+pub use report::{FailedPass, Report};
+
+pub(crate) use execute::Pass;

@@ -1,6 +1,8 @@
 //! A batch against the stateful fake: outcomes, and what holds whatever call it is killed or failed at.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::{JobMessage, Outcome, QueueMessage, handle_batch};
@@ -80,6 +82,7 @@ fn a_job_gets_one_instance_with_its_own_configuration() {
     drop(state);
     let job = fake.get::<JobRecord>("1").expect("stored");
     assert_eq!(job.phase, JobPhase::Launched { token: launch.token });
+    assert_eq!(job.launch_count, 1);
     assert_eq!(job.next_look, fake.now().plus(minutes(16)));
 }
 
@@ -385,16 +388,36 @@ fn an_instance_that_is_being_ended_gets_no_configuration() {
 fn a_job_that_starts_while_it_is_launched_for_stays_started() {
     for call in 1..30 {
         let fake = world([1]);
-        fake.meanwhile(call, |fake| {
+        let started = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&started);
+        fake.meanwhile(call, move |fake| {
             if let Some(mut job) = fake.get::<JobRecord>("1") {
-                job.note_started(fake.now());
+                seen.set(job.note_started(fake.now()));
                 fake.put(&job);
             }
         });
         let outcomes = batch(&fake, &policy(), &[1]);
-        let started = matches!(phase(&fake, 1), JobPhase::Started { .. });
-        assert!(started || outcomes == [Outcome::Launched], "after call {call}: {outcomes:?}");
+        let stayed = matches!(phase(&fake, 1), JobPhase::Started { .. });
+        assert_eq!(stayed, started.get(), "after call {call}: {outcomes:?}");
     }
+}
+
+#[test]
+fn an_instance_that_one_job_of_a_launch_has_is_not_counted_for_another() {
+    let fake = world([1, 2]);
+    for call in 1..60 {
+        fake.meanwhile(call, |fake| {
+            if fake.calls_of("Registry::generate_jit_config") == 1 {
+                fake.always_fail("Registry::generate_jit_config", Class::Transient);
+            }
+        });
+    }
+    let outcomes = batch(&fake, &policy(), &[1, 2]);
+    assert!(matches!(outcomes.as_slice(), [Outcome::Launched, Outcome::Failed(_)]), "{outcomes:?}");
+    assert!(matches!(batch(&fake, &policy(), &[2]).as_slice(), [Outcome::Failed(_)]));
+    fake.heal();
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched]);
+    assert_eq!((fake.state().fleet_calls.len(), fake.state().parameters.len()), (1, 2));
 }
 
 #[test]

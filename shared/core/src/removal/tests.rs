@@ -1,0 +1,504 @@
+//! Scale-down's passes against the double: the whole road of an idle runner whose supervisor is dead, and everything
+//! that must turn it back.
+
+use std::time::Duration;
+
+use super::{Ground, Report, run_pass};
+use crate::config::{Mode, Policy};
+use crate::error::Class;
+use crate::fake::{Fake, at_every_call, policy, run};
+use crate::ids::{
+    Access, DeliveryGuid, FleetName, InstanceId, JobId, LaunchToken, Repository, RunId, RunnerId, RunnerName, Scope,
+};
+use crate::ledger::{InstanceRecord, JobPhase, JobRecord, JobStarted};
+use crate::orphan;
+use crate::ports::{Delivery, Instance, InstanceState, JobReading, JobState, KillSwitch, Runner, VitalSign, Worker};
+use crate::time::{Clock, Deadline, Timestamp};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// Passes of the simulated evening: enough for every road that ends at all.
+const PASSES_MAX: usize = 120;
+
+fn id() -> InstanceId {
+    InstanceId::new("i-1")
+}
+
+fn access() -> Access {
+    Access { scope: Scope::Organization { owner: "octo".into() }, installation_id: None }
+}
+
+fn repository() -> Repository {
+    Repository::try_from("octo/hello".to_owned()).expect("a full name")
+}
+
+fn runner() -> Runner {
+    Runner {
+        id: RunnerId(7),
+        name: RunnerName::new("runner-i-1"),
+        online: true,
+        busy: false,
+        version: Some(Some("2.336.0".into())),
+        ephemeral: Some(true),
+    }
+}
+
+fn put_instance(fake: &Fake, id: &InstanceId) {
+    let tags = [("ghr:environment", "test"), ("ghr:fleet", "linux"), ("ghr:owner", "octo")];
+    let instance = Instance {
+        id: id.clone(),
+        state: InstanceState::Running,
+        launched_at: fake.now(),
+        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+    };
+    fake.state_mut().instances.insert(id.clone(), instance);
+}
+
+fn record(fake: &Fake) -> InstanceRecord {
+    let mut record = InstanceRecord::launched(
+        id(),
+        access(),
+        FleetName::new("linux"),
+        LaunchToken::new("token"),
+        RunnerName::new("runner-i-1"),
+        fake.now(),
+    );
+    record.jit_intent_at = Some(fake.now());
+    record.handed_over_at = Some(fake.now());
+    record.note_runner_id(RunnerId(7));
+    record
+}
+
+/// One instance whose supervisor never gave a sign, its runner online and idle.
+fn idle_runner(fake: &Fake) {
+    put_instance(fake, &id());
+    fake.put(&record(fake));
+    fake.put_runner(&access().scope, runner());
+}
+
+fn started() -> JobStarted {
+    JobStarted { job_id: JobId(1), repository: repository(), at: Timestamp(1), runner_id: Some(RunnerId(7)) }
+}
+
+/// The webhook's write: a job started on the instance.
+fn job_starts(fake: &Fake) {
+    let mut record = fake.get::<InstanceRecord>("i-1").expect("a record");
+    record.note_started(started());
+    fake.put(&record);
+}
+
+fn deadline(fake: &Fake) -> Deadline {
+    Deadline::at(fake.now().plus(MINUTE))
+}
+
+fn scale_down(fake: &Fake, policy: &Policy) -> Option<Result<Report, Report>> {
+    run(run_pass(fake, policy, deadline(fake))).map(|result| result.map_err(|failed| *failed.0))
+}
+
+fn sweep(fake: &Fake, policy: &Policy) -> Option<Result<Report, Report>> {
+    run(orphan::run_pass(fake, policy, deadline(fake))).map(|result| result.map_err(|failed| *failed.0))
+}
+
+/// A minute passes and both functions run.
+fn tick(fake: &Fake, policy: &Policy) {
+    fake.pass(MINUTE);
+    let _ = scale_down(fake, policy);
+    let _ = sweep(fake, policy);
+}
+
+/// Minutes until `done`, with both functions running each minute.
+fn minutes_until(fake: &Fake, done: impl Fn(&Fake) -> bool) -> Option<usize> {
+    (1..=PASSES_MAX).find(|_| {
+        tick(fake, &policy());
+        done(fake)
+    })
+}
+
+fn minutes_until_ended(fake: &Fake) -> Option<usize> {
+    minutes_until(fake, |fake| !fake.state().terminated.is_empty())
+}
+
+fn minutes_until_deregistered(fake: &Fake) -> Option<usize> {
+    minutes_until(fake, |fake| fake.state().runners.is_empty())
+}
+
+fn grounds(fake: &Fake) -> Vec<Ground> {
+    fake.state().terminated.iter().map(|(_, ground)| *ground).collect()
+}
+
+#[test]
+fn an_idle_runner_that_answers_no_drain_is_deregistered_and_ended_only_after_the_quarantine() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    let deregistered = minutes_until_deregistered(&fake).expect("deregistered");
+    // 5 min of life, 5 min for the drain's answer, 5 min between two idle readings.
+    assert!((15..=17).contains(&deregistered), "after {deregistered} min");
+    assert!(fake.state().terminated.is_empty(), "not in the same pass");
+    assert!(fake.state().instances[&id()].tags.contains_key("ghr:drain"), "asked first");
+    let quarantined = minutes_until_ended(&fake).expect("ended");
+    assert!((5..=7).contains(&quarantined), "after {quarantined} min of quarantine");
+    assert_eq!(grounds(&fake), [Ground::IdleAfterDeregistration]);
+    let record = fake.get::<InstanceRecord>("i-1").expect("a record");
+    assert!(record.terminate_intent.is_some(), "the ground is stored");
+
+    fake.set_instance_state(&id(), InstanceState::Terminated);
+    assert!(minutes_until(&fake, |fake| fake.get::<InstanceRecord>("i-1").is_some_and(|r| r.cleaned_at.is_some()))
+        .is_some_and(|minutes| minutes <= 2));
+}
+
+#[test]
+fn a_job_that_surfaces_at_any_moment_before_the_intent_keeps_the_instance() {
+    // Play the last pass once to count its calls, then once more for each of them with the event arriving there.
+    let ready = || {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        minutes_until_deregistered(&fake).expect("deregistered");
+        fake.pass(6 * MINUTE);
+        fake
+    };
+    let quiet = ready();
+    let before = quiet.calls();
+    let _ = scale_down(&quiet, &policy());
+    assert_eq!(grounds(&quiet), [Ground::IdleAfterDeregistration]);
+    let calls = quiet.calls() - before;
+    let mut kept = 0;
+    for call in 1..=calls {
+        let fake = ready();
+        fake.meanwhile(fake.calls() + call, job_starts);
+        let _ = scale_down(&fake, &policy());
+        let record = fake.get::<InstanceRecord>("i-1").expect("a record");
+        if fake.state().terminated.is_empty() {
+            kept += 1;
+            assert!(record.job_started.is_some(), "call {call}: the event was lost");
+        } else {
+            // Only when the event came after the intent was stored.
+            assert!(call > calls - 2, "call {call} of {calls}: ended although a job had surfaced");
+        }
+    }
+    assert_eq!(kept, calls - 2, "all but the store of the intent and the call itself");
+}
+
+#[test]
+fn evidence_in_a_failed_delivery_or_at_the_jobs_api_keeps_the_instance() {
+    let payload = |runner_id: u64| {
+        serde_json::json!({
+            "action": "in_progress",
+            "workflow_job": {"id": 1, "run_id": 2, "labels": ["self-hosted", "linux"], "runner_id": runner_id,
+                "runner_name": "runner-i-1"},
+            "repository": {"full_name": "octo/hello", "owner": {"login": "octo", "type": "Organization"}},
+        })
+        .to_string()
+    };
+    let fake = Fake::new();
+    // Names of real instances have hexadecimal digits only, as this one.
+    idle_runner(&fake);
+    minutes_until_deregistered(&fake).expect("deregistered");
+    let delivery = Delivery {
+        id: 1,
+        guid: DeliveryGuid::new("guid"),
+        delivered_at: fake.now(),
+        succeeded: false,
+        event: "workflow_job".into(),
+        action: Some("in_progress".into()),
+    };
+    fake.state_mut().deliveries.push((delivery, payload(7)));
+    assert_eq!(minutes_until_ended(&fake), None, "a lost event was read back");
+    assert!(fake.get::<InstanceRecord>("i-1").is_some_and(|record| record.job_started.is_some()));
+
+    let fake = Fake::new();
+    idle_runner(&fake);
+    minutes_until_deregistered(&fake).expect("deregistered");
+    fake.put(&waiting_job(fake.now().minus(Duration::from_secs(3_600))));
+    let reading = JobReading {
+        id: JobId(1),
+        state: JobState::InProgress,
+        runner_id: Some(RunnerId(7)),
+        completed_at: None,
+    };
+    fake.state_mut().jobs.insert(JobId(1), reading);
+    assert_eq!(minutes_until_ended(&fake), None, "the jobs API shows the job on this runner");
+    assert!(fake.get::<InstanceRecord>("i-1").is_some_and(|record| record.job_started.is_some()), "remembered");
+}
+
+fn waiting_job(queued_at: Timestamp) -> JobRecord {
+    JobRecord {
+        job_id: JobId(1),
+        access: access(),
+        repository: repository(),
+        run_id: RunId(2),
+        run_attempt: 1,
+        labels: vec!["self-hosted".into(), "linux".into()],
+        fleet: Some(FleetName::new("linux")),
+        phase: JobPhase::Launched { token: LaunchToken::new("token") },
+        next_look: Timestamp(i64::MAX),
+        launch_count: 1,
+        queued_at,
+    }
+}
+
+#[test]
+fn what_cannot_be_read_keeps_the_instance() {
+    for (call, class) in [
+        ("RegistryRead::runners", Class::Denied),
+        ("RegistryRead::runner", Class::Absent),
+        ("DeliveryLog::deliveries_since", Class::Transient),
+        ("VitalSigns::read", Class::Throttled { retry_after: None }),
+        ("Ledger::open", Class::Transient),
+        ("Ledger::write", Class::OutcomeUnknown),
+        ("ComputeRead::instances", Class::Transient),
+        ("Parameters::kill_switch", Class::Absent),
+    ] {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        fake.always_fail(call, class);
+        assert_eq!(minutes_until_ended(&fake), None, "{call} fails from the beginning");
+        assert_eq!(fake.state().runners.len(), 1, "{call}: not deregistered either");
+
+        let fake = Fake::new();
+        idle_runner(&fake);
+        minutes_until_deregistered(&fake).expect("deregistered");
+        fake.always_fail(call, class);
+        assert_eq!(minutes_until_ended(&fake), None, "{call} fails in the quarantine");
+        fake.heal();
+        assert!(minutes_until_ended(&fake).is_some(), "{call} is healed");
+    }
+}
+
+#[test]
+fn a_pass_that_met_an_error_fails_visibly_and_has_done_the_rest() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    fake.pass(20 * MINUTE);
+    fake.always_fail("RegistryRead::runner", Class::Transient);
+    let report = scale_down(&fake, &policy()).expect("not killed").expect_err("visible");
+    assert!(report.errors.iter().any(|error| error.contains("RegistryRead::runner")), "{report:?}");
+    assert_eq!(report.instance_count, 1);
+}
+
+#[test]
+fn neither_kill_switch_nor_observe_lets_anything_but_the_ledger_change() {
+    let mut observing = policy();
+    observing.mode = Mode::Observe;
+    for (case, switch, policy) in [
+        ("kill switch thrown", Some(KillSwitch::RemovalDisabled), policy()),
+        ("kill switch missing", None, policy()),
+        ("observe", Some(KillSwitch::RemovalEnabled), observing),
+    ] {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        fake.state_mut().kill_switch = switch;
+        for _ in 0..PASSES_MAX {
+            tick(&fake, &policy);
+        }
+        for call in ["Compute::request_drain", "Compute::terminate", "Registry::deregister"] {
+            assert_eq!(fake.calls_of(call), 0, "{case}: {call}");
+        }
+    }
+}
+
+#[test]
+fn github_refusing_a_delete_is_remembered_for_good() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    // GitHub shows it idle whenever asked and knows better when told to delete it.
+    let shown_idle = runner();
+    let deregistered = minutes_until(&fake, |fake| {
+        let record = fake.get::<InstanceRecord>("i-1").expect("a record");
+        if record.drain_requested_at.is_some_and(|at| fake.now().since(at) >= 4 * MINUTE) {
+            let calls = fake.calls();
+            // The job comes right before the DELETE: after the pass's last call that reads.
+            for call in calls..calls + 40 {
+                let shown = shown_idle.clone();
+                fake.meanwhile(call, move |fake| {
+                    let deleting = fake.get::<InstanceRecord>("i-1").is_some_and(|r| r.deregister_intent.is_some());
+                    for (_, runner) in &mut fake.state_mut().runners {
+                        runner.busy = deleting || shown.busy;
+                    }
+                });
+            }
+        }
+        record.busy_seen_at.is_some()
+    });
+    assert!(deregistered.is_some(), "refused");
+    assert_eq!(fake.state().runners.len(), 1);
+    fake.state_mut().runners[0].1.busy = false;
+    assert_eq!(minutes_until_ended(&fake), None, "idle readings do not clear it");
+    assert_eq!(fake.calls_of("Registry::deregister"), 1);
+}
+
+#[test]
+fn a_living_supervisor_is_asked_and_never_overruled() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    for _ in 0..PASSES_MAX {
+        let sign = VitalSign { beat_at: fake.now(), worker: Worker::None };
+        fake.state_mut().vital_signs.insert(id(), sign);
+        tick(&fake, &policy());
+    }
+    assert!(fake.calls_of("Compute::request_drain") > 1, "renewed");
+    assert_eq!(fake.calls_of("Registry::deregister") + fake.calls_of("Compute::terminate"), 0);
+    assert_eq!(fake.calls_of("RegistryRead::runner") + fake.calls_of("RegistryRead::runners"), 0, "GitHub is not asked");
+}
+
+#[test]
+fn no_drain_while_a_matching_job_waits() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    for _ in 0..PASSES_MAX {
+        fake.put(&waiting_job(fake.now()));
+        tick(&fake, &policy());
+    }
+    assert_eq!(fake.calls_of("Compute::request_drain"), 0);
+    assert_eq!(fake.state().runners.len(), 1);
+}
+
+#[test]
+fn look_alikes_and_bypassed_instances_are_never_touched() {
+    for (case, bypass) in [("a tag alone", false), ("bypass", true)] {
+        let fake = Fake::new();
+        put_instance(&fake, &id());
+        fake.put_runner(&access().scope, runner());
+        if bypass {
+            fake.put(&record(&fake));
+            let mut state = fake.state_mut();
+            let tags = &mut state.instances.get_mut(&id()).expect("put").tags;
+            tags.insert("ghr:bypass-removal".into(), "true".into());
+        }
+        fake.pass(Duration::from_secs(6 * 24 * 3_600));
+        tick(&fake, &policy());
+        tick(&fake, &policy());
+        for call in ["Compute::request_drain", "Compute::terminate", "Registry::deregister"] {
+            assert_eq!(fake.calls_of(call), 0, "{case}: {call}");
+        }
+    }
+}
+
+#[test]
+fn one_pass_ends_no_more_than_its_cap() {
+    let fake = Fake::new();
+    for number in 0..30 {
+        let id = InstanceId::new(format!("i-{number:03x}"));
+        put_instance(&fake, &id);
+        let mut record = record(&fake);
+        record.instance_id = id;
+        record.runner_name = RunnerName::new(format!("runner-i-{number:03x}"));
+        record.jit_intent_at = None;
+        record.runner_id = None;
+        fake.put(&record);
+    }
+    fake.pass(20 * MINUTE);
+    let report = sweep(&fake, &policy()).expect("not killed").expect("no errors");
+    assert_eq!(report.terminated.get(&Ground::NeverConnected), Some(&7), "a quarter of 30");
+    assert_eq!(report.overflow_count, 23);
+}
+
+/// How an instance came to need the sweeper, and the ground on which it is ended.
+fn orphans() -> Vec<(&'static str, fn(&Fake), Ground)> {
+    vec![
+        (
+            "row 12: its job completed and it runs on",
+            |fake| {
+                idle_runner(fake);
+                let mut record = record(fake);
+                record.note_started(started());
+                record.note_completed(crate::ledger::JobCompleted { job_id: JobId(1), at: fake.now() }, RunnerId(7));
+                fake.put(&record);
+            },
+            Ground::JobCompleted,
+        ),
+        (
+            "row 18: registered and never connected",
+            |fake| {
+                idle_runner(fake);
+                let runner = &mut fake.state_mut().runners[0].1;
+                runner.online = false;
+                runner.version = Some(None);
+            },
+            Ground::NeverConnected,
+        ),
+        (
+            "row 23: launched and never registered",
+            |fake| {
+                put_instance(fake, &id());
+                let mut record = record(fake);
+                record.jit_intent_at = None;
+                record.runner_id = None;
+                fake.put(&record);
+            },
+            Ground::NeverConnected,
+        ),
+        ("row 20: idle, its supervisor dead", idle_runner, Ground::IdleAfterDeregistration),
+    ]
+}
+
+#[test]
+fn every_orphan_is_ended_on_its_ground_and_leaves_nothing() {
+    for (case, make, ground) in orphans() {
+        let fake = Fake::new();
+        make(&fake);
+        assert!(minutes_until_ended(&fake).is_some(), "{case}");
+        assert_eq!(grounds(&fake), [ground], "{case}");
+        fake.set_instance_state(&id(), InstanceState::Terminated);
+        let closed = |fake: &Fake| fake.get::<InstanceRecord>("i-1").is_some_and(|r| r.cleaned_at.is_some());
+        assert!(minutes_until(&fake, closed).is_some(), "{case}: closed");
+        assert!(fake.state().runners.is_empty() && fake.state().parameters.is_empty(), "{case}: nothing left");
+    }
+}
+
+#[test]
+fn the_hard_age_ends_an_instance_though_github_is_down() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    job_starts(&fake);
+    for call in ["RegistryRead::runners", "RegistryRead::runner", "DeliveryLog::deliveries_since", "Jobs::job"] {
+        fake.always_fail(call, Class::Transient);
+    }
+    fake.pass(Duration::from_secs(5 * 24 * 3_600));
+    tick(&fake, &policy());
+    assert!(grounds(&fake).is_empty(), "GitHub lets a job run for five days");
+    fake.pass(Duration::from_secs(4 * 3_600));
+    tick(&fake, &policy());
+    assert_eq!(grounds(&fake), [Ground::HardAge]);
+}
+
+#[test]
+fn an_instance_without_record_is_rebuilt_and_then_only_drained() {
+    let fake = Fake::new();
+    put_instance(&fake, &id());
+    fake.state_mut().instances.get_mut(&id()).expect("put").tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.put_runner(&access().scope, runner());
+    for _ in 0..PASSES_MAX {
+        tick(&fake, &policy());
+    }
+    assert!(fake.get::<InstanceRecord>("i-1").is_some_and(|record| record.runner_id == Some(RunnerId(7))));
+    assert!(fake.calls_of("Compute::request_drain") > 0);
+    assert_eq!(fake.calls_of("Registry::deregister") + fake.calls_of("Compute::terminate"), 0);
+}
+
+/// Every road, killed or failed at every call of either function: it still ends, once the faults do, and never while
+/// GitHub or the ledger knows of a job.
+#[test]
+fn every_road_ends_though_a_pass_is_killed_or_fails_at_any_call() {
+    for (case, make, _) in orphans() {
+        let played = at_every_call(|fake, fault| {
+            make(fake);
+            for _ in 0..PASSES_MAX {
+                fake.pass(MINUTE);
+                let down = scale_down(fake, &policy()).is_none();
+                let swept = sweep(fake, &policy()).is_none();
+                if down || swept {
+                    fake.heal();
+                }
+                if !fake.state().terminated.is_empty() {
+                    fake.set_instance_state(&id(), InstanceState::Terminated);
+                }
+                if fake.get::<InstanceRecord>("i-1").is_some_and(|record| record.cleaned_at.is_some()) {
+                    break;
+                }
+            }
+            let record = fake.get::<InstanceRecord>("i-1").expect("a record");
+            assert!(record.cleaned_at.is_some(), "{case}, {fault:?}: not closed: {record:?}");
+            assert!(fake.state().runners.is_empty(), "{case}, {fault:?}: a registration is left");
+        });
+        assert!(played > 30, "{case}: {played} scenarios");
+    }
+}
