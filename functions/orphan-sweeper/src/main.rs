@@ -4,11 +4,11 @@
 //! The event that wakes it says nothing that is believed; every pass reads the world anew.
 
 use lambda_runtime::{Context, Error, LambdaEvent, run, service_fn};
-use runner_scaler_adapters::{Adapters, process_env, telemetry};
+use runner_scaler_adapters::{Adapters, SystemClock, process_env, telemetry};
 use runner_scaler_core::config::Environment;
 use runner_scaler_core::orphan;
 use runner_scaler_core::removal::Report;
-use runner_scaler_core::time::{Deadline, Timestamp};
+use runner_scaler_core::time::{Clock, Deadline, Timestamp};
 use serde_json::Value;
 
 /// This function's name: in its logs, and in the user agent of its calls.
@@ -25,6 +25,6 @@ async fn main() -> Result<(), Error> {
 /// One pass. Its failures are reported at its end, after all that could be done was done.
 async fn pass(adapters: &Adapters, context: Context) -> Result<Report, Error> {
     let policy = adapters.policy().await?;
-    let deadline = Deadline::at(Timestamp(i64::try_from(context.deadline)?));
+    let deadline = Deadline::of(SystemClock.now(), Timestamp(i64::try_from(context.deadline)?));
     Ok(orphan::run_pass(adapters, &policy, deadline).await?)
 }

@@ -1,0 +1,191 @@
+//! EC2: [`ComputeRead`] and [`Compute`]. The only module that calls `TerminateInstances`.
+
+use aws_sdk_ec2::Client;
+use aws_sdk_ec2::types::{
+    CreateFleetInstance, DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest,
+    FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest, FleetOnDemandAllocationStrategy,
+    FleetType, Instance as Ec2Instance, OnDemandOptionsRequest, Reservation, ResourceType, SpotAllocationStrategy,
+    SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
+};
+use runner_scaler_core::config::Market;
+use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::ids::{Deployment, InstanceId, LaunchToken};
+use runner_scaler_core::ports::{Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest};
+use runner_scaler_core::removal::TerminationProof;
+use runner_scaler_core::time::Timestamp;
+
+use crate::Adapters;
+use crate::aws::{Effect, misshapen, port_error};
+
+/// Instances a page, the most that `DescribeInstances` takes: fewer calls against EC2's request limit.
+const PAGE_SIZE: i32 = 1_000;
+
+/// Resources a call, the most that `CreateTags` takes (EC2 API reference, read 2026-11-20).
+const TAGGED_MAX: usize = 1_000;
+
+impl ComputeRead for Adapters {
+    async fn instances(&self, deployment: &Deployment) -> Result<Vec<Instance>, PortError> {
+        describe(self.ec2(), "tag:ghr:environment", deployment.as_str()).await
+    }
+
+    async fn instances_of_launch(&self, token: &LaunchToken) -> Result<Vec<Instance>, PortError> {
+        describe(self.ec2(), "tag:ghr:launch", token.as_str()).await
+    }
+}
+
+impl Compute for Adapters {
+    async fn create_fleet(&self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
+        create_fleet(self.ec2(), request).await
+    }
+
+    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<(), PortError> {
+        let mut batches: Vec<&[InstanceId]> = instance_ids.chunks(TAGGED_MAX).collect();
+        while let Some(batch) = batches.pop() {
+            match tag_drain(self.ec2(), batch, at).await {
+                // One instance that EC2 no longer knows refuses the whole call; the others shall still hear of it.
+                Err(error) if error.class == Class::Absent && batch.len() > 1 => {
+                    let (first, second) = batch.split_at(batch.len() / 2);
+                    batches.extend([first, second]);
+                }
+                Err(error) if error.class != Class::Absent => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn terminate(&self, proof: TerminationProof) -> Result<(), PortError> {
+        let id = proof.instance_id();
+        self.ec2()
+            .terminate_instances()
+            .instance_ids(id.as_str())
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| port_error(format!("TerminateInstances {id}"), Effect::Change, &error))
+    }
+}
+
+/// All pages, or an error: a listing in part would show living instances as gone.
+async fn describe(client: &Client, filter: &str, value: &str) -> Result<Vec<Instance>, PortError> {
+    let call = || format!("DescribeInstances {filter}={value}");
+    let mut pages = client
+        .describe_instances()
+        .filters(Filter::builder().name(filter).values(value).build())
+        .max_results(PAGE_SIZE)
+        .into_paginator()
+        .send();
+    let mut instances = Vec::new();
+    while let Some(page) = pages.next().await {
+        let page = page.map_err(|error| port_error(call(), Effect::Read, &error))?;
+        for instance in page.reservations().iter().flat_map(Reservation::instances) {
+            let instance =
+                instance_of(instance).ok_or_else(|| misshapen(call(), Effect::Read, "instance id or launch time"))?;
+            instances.push(instance);
+        }
+    }
+    Ok(instances)
+}
+
+fn instance_of(instance: &Ec2Instance) -> Option<Instance> {
+    let tags = instance
+        .tags()
+        .iter()
+        .filter_map(|tag| Some((tag.key()?.to_owned(), tag.value().unwrap_or_default().to_owned())));
+    Some(Instance {
+        id: InstanceId::new(instance.instance_id()?),
+        state: state_of(instance.state().and_then(|state| state.name()).map_or("", |name| name.as_str())),
+        launched_at: Timestamp(instance.launch_time()?.to_millis().ok()?),
+        tags: tags.collect(),
+    })
+}
+
+fn state_of(name: &str) -> InstanceState {
+    match name {
+        "pending" => InstanceState::Pending,
+        "running" => InstanceState::Running,
+        "shutting-down" => InstanceState::ShuttingDown,
+        "terminated" => InstanceState::Terminated,
+        "stopping" => InstanceState::Stopping,
+        "stopped" => InstanceState::Stopped,
+        _ => InstanceState::Unrecognised,
+    }
+}
+
+/// Byte-stable: the same request makes the same call, so that a repetition under its token is recognised.
+async fn create_fleet(client: &Client, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
+    let call = format!("CreateFleet {}", request.token);
+    let capacity = TargetCapacitySpecificationRequest::builder()
+        .total_target_capacity(i32::try_from(request.count).unwrap_or(i32::MAX))
+        .default_target_capacity_type(match request.market {
+            Market::Spot => DefaultTargetCapacityType::Spot,
+            Market::OnDemand => DefaultTargetCapacityType::OnDemand,
+        })
+        .build();
+    let fleet = client
+        .create_fleet()
+        .client_token(request.token.as_str())
+        .r#type(FleetType::Instant)
+        .launch_template_configs(template_config(request))
+        .target_capacity_specification(capacity)
+        .tag_specifications(instance_tags(request));
+    let fleet = match request.market {
+        Market::Spot => fleet.spot_options(
+            SpotOptionsRequest::builder().allocation_strategy(SpotAllocationStrategy::PriceCapacityOptimized).build(),
+        ),
+        Market::OnDemand => fleet.on_demand_options(
+            OnDemandOptionsRequest::builder().allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice).build(),
+        ),
+    };
+    let answer = fleet.send().await.map_err(|error| port_error(call, Effect::Change, &error))?;
+    Ok(LaunchAnswer {
+        instance_ids: answer
+            .instances()
+            .iter()
+            .flat_map(CreateFleetInstance::instance_ids)
+            .map(InstanceId::new)
+            .collect(),
+        errors: answer.errors().iter().filter_map(|error| error.error_code().map(str::to_owned)).collect(),
+    })
+}
+
+fn template_config(request: &LaunchRequest) -> FleetLaunchTemplateConfigRequest {
+    let template = FleetLaunchTemplateSpecificationRequest::builder()
+        .launch_template_id(&request.template.id)
+        .version(&request.template.version)
+        .build();
+    let overrides = request.instance_types.iter().flat_map(|instance_type| {
+        request.subnet_ids.iter().map(move |subnet_id| {
+            FleetLaunchTemplateOverridesRequest::builder()
+                .instance_type(instance_type.as_str().into())
+                .subnet_id(subnet_id)
+                .build()
+        })
+    });
+    FleetLaunchTemplateConfigRequest::builder()
+        .launch_template_specification(template)
+        .set_overrides(Some(overrides.collect()))
+        .build()
+}
+
+fn instance_tags(request: &LaunchRequest) -> TagSpecification {
+    let tags = request.tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build());
+    TagSpecification::builder().resource_type(ResourceType::Instance).set_tags(Some(tags.collect())).build()
+}
+
+async fn tag_drain(client: &Client, ids: &[InstanceId], at: Timestamp) -> Result<(), PortError> {
+    client
+        .create_tags()
+        .set_resources(Some(ids.iter().map(ToString::to_string).collect()))
+        .tags(Tag::builder().key("ghr:drain").value(at.to_string()).build())
+        .send()
+        .await
+        .map(|_| ())
+        .map_err(|error| {
+            let first = ids.first().map_or("", InstanceId::as_str);
+            port_error(format!("CreateTags ghr:drain {first} and {} more", ids.len() - 1), Effect::Change, &error)
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! EC2 on the wire.
+
+use std::collections::BTreeMap;
+
+use runner_scaler_core::config::LaunchTemplate;
+use runner_scaler_core::error::Classify;
+use runner_scaler_core::ids::{Access, Scope};
+
+use super::*;
+use crate::leaves::termination_proof;
+use crate::wire::{Reply, Seen, Wire};
+
+const NAMESPACE: &str = r#"xmlns="http://ec2.amazonaws.com/doc/2016-11-15/""#;
+
+fn page(instances: &[(&str, &str)], next_token: &str) -> Reply {
+    let item = |(id, state): &(&str, &str)| {
+        format!(
+            "<item><reservationId>r-1</reservationId><ownerId>123456789012</ownerId><instancesSet><item>\
+             <instanceId>{id}</instanceId><instanceState><code>16</code><name>{state}</name></instanceState>\
+             <launchTime>2026-11-20T10:00:00.000Z</launchTime>\
+             <tagSet><item><key>ghr:environment</key><value>prod</value></item>\
+             <item><key>aws:ec2launchtemplate:id</key><value>lt-1</value></item></tagSet></item></instancesSet></item>"
+        )
+    };
+    let items: String = instances.iter().map(item).collect();
+    Reply::new(
+        200,
+        format!(
+            "<DescribeInstancesResponse {NAMESPACE}><requestId>r</requestId><reservationSet>{items}</reservationSet>\
+             <nextToken>{next_token}</nextToken></DescribeInstancesResponse>"
+        ),
+    )
+}
+
+fn field<'a>(seen: &'a Seen, name: &str) -> Option<&'a str> {
+    seen.body.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn request(market: Market) -> LaunchRequest {
+    LaunchRequest {
+        token: LaunchToken::new("token-1"),
+        count: 2,
+        market,
+        template: LaunchTemplate { id: "lt-1".into(), version: "3".into() },
+        instance_types: vec!["m7i.large".into(), "m6i.large".into()],
+        subnet_ids: vec!["subnet-1".into(), "subnet-2".into()],
+        tags: BTreeMap::from([("ghr:launch".to_owned(), "token-1".to_owned())]),
+    }
+}
+
+#[tokio::test]
+async fn every_page_is_read_and_every_state_is_known_or_said_to_be_unknown() {
+    let wire = Wire::start(|seen| match field(seen, "NextToken") {
+        None => Some(page(&[("i-1", "pending"), ("i-2", "running"), ("i-3", "shutting-down")], "two")),
+        Some("two") => Some(page(&[("i-4", "terminated"), ("i-5", "stopping"), ("i-6", "stopped")], "three")),
+        Some(_) => Some(page(&[("i-7", "hibernating")], "")),
+    })
+    .await;
+    let instances = wire.adapters().instances(&Deployment::new("prod")).await.expect("three pages");
+    let states: Vec<_> = instances.iter().map(|instance| (instance.id.as_str(), instance.state)).collect();
+    assert_eq!(
+        states,
+        [
+            ("i-1", InstanceState::Pending),
+            ("i-2", InstanceState::Running),
+            ("i-3", InstanceState::ShuttingDown),
+            ("i-4", InstanceState::Terminated),
+            ("i-5", InstanceState::Stopping),
+            ("i-6", InstanceState::Stopped),
+            ("i-7", InstanceState::Unrecognised),
+        ]
+    );
+    let first = instances.first().expect("seven");
+    assert_eq!(Some(first.launched_at), Timestamp::parse("2026-11-20T10:00:00Z"));
+    assert_eq!(first.tags.get("aws:ec2launchtemplate:id").map(String::as_str), Some("lt-1"));
+
+    let seen = wire.seen();
+    let asked = seen.first().expect("a request");
+    assert_eq!(field(asked, "Filter.1.Name"), Some("tag%3Aghr%3Aenvironment"));
+    assert_eq!((field(asked, "Filter.1.Value.1"), field(asked, "MaxResults")), (Some("prod"), Some("1000")));
+    assert!(asked.header("user-agent").contains("app/scale-down"), "{}", asked.header("user-agent"));
+}
+
+#[tokio::test]
+async fn an_error_in_any_page_is_an_error_of_the_whole() {
+    for (case, second, expected) in [
+        ("throttled", Reply::ec2_error(503, "RequestLimitExceeded"), Class::Throttled { retry_after: None }),
+        ("a zone is down", Reply::ec2_error(500, "InternalError"), Class::Transient),
+        ("denied", Reply::ec2_error(403, "UnauthorizedOperation"), Class::Misconfigured),
+        ("no XML", Reply::new(200, "<html>"), Class::Transient),
+        ("late", page(&[], "").late(), Class::Transient),
+    ] {
+        let wire = Wire::start(move |seen| match field(seen, "NextToken") {
+            None => Some(page(&[("i-1", "running")], "two")),
+            Some(_) => Some(second.clone()),
+        })
+        .await;
+        let refused = wire.adapters().instances(&Deployment::new("prod")).await.expect_err(case);
+        assert_eq!(refused.class(), expected, "{case}: {refused}");
+        assert!(refused.to_string().starts_with("DescribeInstances tag:ghr:environment=prod failed"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_launch_asks_for_each_type_in_each_subnet_under_its_token() {
+    let wire = Wire::start(|_| {
+        Some(Reply::new(
+            200,
+            format!(
+                "<CreateFleetResponse {NAMESPACE}><requestId>r</requestId><fleetId>fleet-1</fleetId>\
+                 <errorSet><item><errorCode>InsufficientInstanceCapacity</errorCode><errorMessage>no</errorMessage>\
+                 </item></errorSet><fleetInstanceSet><item><instanceIds><item>i-1</item></instanceIds>\
+                 <instanceType>m7i.large</instanceType></item></fleetInstanceSet></CreateFleetResponse>"
+            ),
+        ))
+    })
+    .await;
+    let adapters = wire.adapters();
+    for market in [Market::Spot, Market::Spot, Market::OnDemand] {
+        let answer = adapters.create_fleet(&request(market)).await.expect("an answer");
+        assert_eq!(answer.instance_ids, [InstanceId::new("i-1")]);
+        assert_eq!(answer.errors, ["InsufficientInstanceCapacity"]);
+    }
+    let seen = wire.seen();
+    let [spot, again, on_demand] = seen.as_slice() else { panic!("three requests: {seen:?}") };
+    assert_eq!(spot.body, again.body, "byte-stable");
+    for (name, expected) in [
+        ("ClientToken", "token-1"),
+        ("Type", "instant"),
+        ("TargetCapacitySpecification.TotalTargetCapacity", "2"),
+        ("TargetCapacitySpecification.DefaultTargetCapacityType", "spot"),
+        ("SpotOptions.AllocationStrategy", "price-capacity-optimized"),
+        ("LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateId", "lt-1"),
+        ("LaunchTemplateConfigs.1.LaunchTemplateSpecification.Version", "3"),
+        ("LaunchTemplateConfigs.1.Overrides.1.InstanceType", "m7i.large"),
+        ("LaunchTemplateConfigs.1.Overrides.1.SubnetId", "subnet-1"),
+        ("LaunchTemplateConfigs.1.Overrides.4.InstanceType", "m6i.large"),
+        ("LaunchTemplateConfigs.1.Overrides.4.SubnetId", "subnet-2"),
+        ("TagSpecification.1.ResourceType", "instance"),
+        ("TagSpecification.1.Tag.1.Key", "ghr%3Alaunch"),
+    ] {
+        assert_eq!(field(spot, name), Some(expected), "{name}");
+    }
+    assert_eq!(field(on_demand, "OnDemandOptions.AllocationStrategy"), Some("lowest-price"));
+    assert_eq!(field(on_demand, "SpotOptions.AllocationStrategy"), None);
+}
+
+#[tokio::test]
+async fn a_launch_that_fails_says_whether_it_may_have_happened() {
+    for (case, reply, expected) in [
+        ("no room", Reply::ec2_error(500, "InsufficientInstanceCapacity"), Class::NoCapacity),
+        ("the token was used for another", Reply::ec2_error(400, "IdempotentParameterMismatch"), Class::Rejected),
+        ("a new code", Reply::ec2_error(400, "BrandNew"), Class::Rejected),
+        ("server fault", Reply::ec2_error(500, "InternalError"), Class::OutcomeUnknown),
+        ("no XML", Reply::new(200, "<html>"), Class::OutcomeUnknown),
+        ("late", Reply::new(200, "").late(), Class::OutcomeUnknown),
+    ] {
+        let wire = Wire::start(move |_| Some(reply.clone())).await;
+        let refused = wire.adapters().create_fleet(&request(Market::Spot)).await.expect_err(case);
+        assert_eq!(refused.class(), expected, "{case}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn one_instance_that_is_gone_does_not_keep_the_others_from_hearing_of_the_drain() {
+    let wire = Wire::start(|seen| {
+        Some(if seen.body.contains("i-7") {
+            Reply::ec2_error(400, "InvalidInstanceID.NotFound")
+        } else {
+            Reply::new(200, format!("<CreateTagsResponse {NAMESPACE}><return>true</return></CreateTagsResponse>"))
+        })
+    })
+    .await;
+    let ids: Vec<InstanceId> = (1..=9).map(|n| InstanceId::new(format!("i-{n}"))).collect();
+    let at = Timestamp::parse("2026-11-20T10:00:00Z").expect("RFC 3339");
+    wire.adapters().request_drain(&ids, at).await.expect("eight of nine");
+    let seen = wire.seen();
+    let told: String = seen.iter().filter(|seen| !seen.body.contains("i-7")).map(|seen| seen.body.as_str()).collect();
+    for n in [1, 2, 3, 4, 5, 6, 8, 9] {
+        assert!(told.contains(&format!("=i-{n}&")), "i-{n} was told");
+    }
+    let call = seen.first().expect("a request");
+    assert_eq!(field(call, "Tag.1.Key"), Some("ghr%3Adrain"));
+    assert_eq!(field(call, "Tag.1.Value"), Some("2026-11-20T10%3A00%3A00.000Z"));
+}
+
+#[tokio::test]
+async fn a_drain_goes_out_a_thousand_at_a_time_and_to_nobody_with_no_call() {
+    let wire = Wire::start(|_| {
+        Some(Reply::new(200, format!("<CreateTagsResponse {NAMESPACE}><return>true</return></CreateTagsResponse>")))
+    })
+    .await;
+    let adapters = wire.adapters();
+    adapters.request_drain(&[], Timestamp(0)).await.expect("nothing to do");
+    assert_eq!(wire.seen().len(), 0, "no request was sent");
+    let ids: Vec<InstanceId> = (0..1_001).map(|n| InstanceId::new(format!("i-{n}"))).collect();
+    adapters.request_drain(&ids, Timestamp(0)).await.expect("two calls");
+    assert_eq!(wire.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_termination_names_one_instance_and_a_refusal_is_never_a_success() {
+    let done = format!(
+        "<TerminateInstancesResponse {NAMESPACE}><instancesSet><item><instanceId>i-1</instanceId></item></instancesSet>\
+         </TerminateInstancesResponse>"
+    );
+    for (case, reply, expected) in [
+        ("taken", Reply::new(200, done), None),
+        ("not visible, or gone", Reply::ec2_error(400, "InvalidInstanceID.NotFound"), Some(Class::Absent)),
+        ("protected", Reply::ec2_error(400, "OperationNotPermitted"), Some(Class::Rejected)),
+        ("throttled", Reply::ec2_error(503, "RequestLimitExceeded"), Some(Class::Throttled { retry_after: None })),
+        ("late", Reply::new(200, "").late(), Some(Class::OutcomeUnknown)),
+    ] {
+        let wire = Wire::start(move |seen| (seen.operation() == "TerminateInstances").then(|| reply.clone())).await;
+        let adapters = wire.adapters();
+        let access = Access { scope: Scope::Organization { owner: "octo".into() }, installation_id: None };
+        let proof = termination_proof("i-1", access).await;
+        let result = adapters.terminate(proof).await;
+        assert_eq!(result.as_ref().err().map(Classify::class), expected, "{case}: {result:?}");
+        let seen = wire.seen();
+        let [call] = seen.as_slice() else { panic!("one request: {seen:?}") };
+        assert_eq!((field(call, "InstanceId.1"), field(call, "InstanceId.2")), (Some("i-1"), None));
+    }
+}

@@ -1,0 +1,75 @@
+//! GitHub's log of the App's deliveries: [`DeliveryLog`].
+
+use http::StatusCode;
+use runner_scaler_core::error::PortError;
+use runner_scaler_core::ids::DeliveryGuid;
+use runner_scaler_core::ports::{Delivery, DeliveryLog};
+use runner_scaler_core::time::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::client::Call;
+use super::pages::Pages;
+use crate::Adapters;
+use crate::aws::{Effect, misshapen};
+
+#[derive(Deserialize)]
+struct DeliveryBody {
+    id: u64,
+    guid: DeliveryGuid,
+    delivered_at: String,
+    status_code: u16,
+    event: String,
+    action: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct DetailBody {
+    request: RequestBody,
+}
+
+#[derive(Deserialize)]
+struct RequestBody {
+    payload: Option<Value>,
+}
+
+impl DeliveryLog for Adapters {
+    async fn deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError> {
+        let mut pages = Pages::from("/app/hook/deliveries?per_page=100".to_owned());
+        let mut deliveries: Vec<Delivery> = Vec::new();
+        while let Some(call) = pages.next() {
+            let answer = self.github().as_app(&call).await?;
+            let page: Vec<DeliveryBody> = answer.expect(&call, StatusCode::OK)?;
+            for body in page {
+                let delivery =
+                    delivery_of(body).ok_or_else(|| misshapen(call.name(), Effect::Read, "readable delivered_at"))?;
+                deliveries.push(delivery);
+            }
+            // Newest first: once a page ends before `since`, so do all that follow.
+            if deliveries.last().is_some_and(|oldest| oldest.delivered_at < since) {
+                break;
+            }
+            pages.answered(&call, &answer)?;
+        }
+        deliveries.retain(|delivery| delivery.delivered_at >= since);
+        Ok(deliveries)
+    }
+
+    async fn delivery_payload(&self, id: u64) -> Result<String, PortError> {
+        let call = Call::get(format!("/app/hook/deliveries/{id}"));
+        let detail: DetailBody = self.github().as_app(&call).await?.expect(&call, StatusCode::OK)?;
+        let payload = detail.request.payload.ok_or_else(|| misshapen(call.name(), Effect::Read, "payload"))?;
+        Ok(payload.to_string())
+    }
+}
+
+fn delivery_of(body: DeliveryBody) -> Option<Delivery> {
+    Some(Delivery {
+        id: body.id,
+        guid: body.guid,
+        delivered_at: Timestamp::parse(&body.delivered_at)?,
+        succeeded: (200..300).contains(&body.status_code),
+        event: body.event,
+        action: body.action,
+    })
+}

@@ -1,0 +1,20 @@
+//! GitHub: [`RegistryRead`](runner_scaler_core::ports::RegistryRead), `Registry`, `Jobs` and `DeliveryLog`.
+//!
+//! octocrab carries the requests; endpoints, authentication and the reading of answers are ours, because what matters
+//! here is what octocrab's own layers hide: a 404 of the token is not a 404 of the runner, `version: null` is not a
+//! missing `version`, a lost answer to DELETE is neither success nor failure, and nothing may be cached or repeated
+//! behind our back.
+
+mod client;
+mod deliveries;
+mod jobs;
+mod jwt;
+mod pages;
+mod runners;
+mod status;
+mod token;
+
+pub(crate) use client::GitHub;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Who we are to GitHub: the App's key, and installation tokens. All of it stays in this process's memory.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::StatusCode;
+use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::ids::{InstallationId, Scope};
+use runner_scaler_core::time::{Clock, Timestamp};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Mutex;
+
+use super::client::{Call, GitHub};
+use super::jwt::AppKey;
+use super::pages::{encoded, scope_path};
+use crate::clock::SystemClock;
+use crate::secret::Secret;
+use crate::ssm::read_parameter;
+
+/// A token lives for one hour; it is replaced this long before its end, so that none ends during a call.
+const RENEWED_BEFORE: Duration = Duration::from_mins(5);
+
+/// The App's key, its installations and their tokens.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    app_path: String,
+    ssm: aws_sdk_ssm::Client,
+    app: Mutex<Option<AppKey>>,
+    /// Held while one is made, so that a burst of calls makes one.
+    tokens: Mutex<BTreeMap<InstallationId, InstallationToken>>,
+    /// By owner in lower case; only what was looked up, for ids in payloads go stale (facts of GitHub, G21).
+    installations: Mutex<BTreeMap<String, InstallationId>>,
+}
+
+#[derive(Debug)]
+struct InstallationToken {
+    token: Secret,
+    expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct TokenBody {
+    token: String,
+    expires_at: String,
+}
+
+#[derive(Deserialize)]
+struct InstallationBody {
+    id: InstallationId,
+}
+
+impl Authority {
+    /// Reads `app-id` and `private-key` below that path at the first call that needs them.
+    pub(super) fn new(app_path: String, ssm: aws_sdk_ssm::Client) -> Self {
+        Self {
+            app_path,
+            ssm,
+            app: Mutex::new(None),
+            tokens: Mutex::new(BTreeMap::new()),
+            installations: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// A fresh token of the App itself.
+    pub(super) async fn app_token(&self) -> Result<Secret, PortError> {
+        let mut app = self.app.lock().await;
+        let key = match app.take() {
+            Some(key) => key,
+            None => self.read_key().await?,
+        };
+        let token = key.token(SystemClock.now());
+        *app = Some(key);
+        token.map_err(|error| self.unusable(&error))
+    }
+
+    /// Drops the App's key: GitHub refused it, it may have been replaced in SSM.
+    pub(super) async fn forget_app(&self) {
+        *self.app.lock().await = None;
+    }
+
+    /// Drops a token that GitHub refused, unless another call has replaced it already.
+    pub(super) async fn forget_token(&self, installation: InstallationId, refused: &Secret) {
+        let mut tokens = self.tokens.lock().await;
+        if tokens.get(&installation).is_some_and(|known| &known.token == refused) {
+            tokens.remove(&installation);
+        }
+    }
+
+    async fn read_key(&self) -> Result<AppKey, PortError> {
+        let app_id = read_parameter(&self.ssm, &format!("{}/app-id", self.app_path)).await?;
+        let pem = read_parameter(&self.ssm, &format!("{}/private-key", self.app_path)).await?;
+        AppKey::parse(app_id.expose(), pem.expose()).map_err(|error| self.unusable(&error))
+    }
+
+    fn unusable(&self, error: &super::jwt::KeyError) -> PortError {
+        PortError::new(format!("use of {}/private-key", self.app_path), Class::Misconfigured, error.to_string())
+    }
+}
+
+impl GitHub {
+    /// A token that reaches the scope, and the installation it is of. An id that GitHub does not know (any more) is
+    /// looked up by owner, once.
+    pub(super) async fn installation_token(
+        &self,
+        scope: &Scope,
+        hint: Option<InstallationId>,
+    ) -> Result<(InstallationId, Secret), PortError> {
+        let owner = match scope {
+            Scope::Organization { owner } | Scope::Repository { owner, .. } => owner.to_ascii_lowercase(),
+        };
+        let looked_up = self.authority.installations.lock().await.get(&owner).copied();
+        if let Some(id) = looked_up.or(hint) {
+            match self.token_of(id).await {
+                Err(error) if error.class == Class::Absent => {}
+                token => return token.map(|token| (id, token)),
+            }
+        }
+        let id = self.look_up(scope).await.map_err(not_of_the_thing_asked_for)?;
+        self.authority.installations.lock().await.insert(owner, id);
+        let token = self.token_of(id).await.map_err(not_of_the_thing_asked_for)?;
+        Ok((id, token))
+    }
+
+    async fn look_up(&self, scope: &Scope) -> Result<InstallationId, PortError> {
+        let call = Call::get(format!("{}/installation", scope_path(scope)));
+        let answer = self.as_app(&call).await?;
+        let found = match (scope, answer.status) {
+            // A login that is no organisation's is a user's.
+            (Scope::Organization { owner }, StatusCode::NOT_FOUND) => {
+                let call = Call::get(format!("/users/{}/installation", encoded(owner)));
+                self.as_app(&call).await?.expect::<InstallationBody>(&call, StatusCode::OK)?
+            }
+            (Scope::Organization { .. } | Scope::Repository { .. }, _) => answer.expect(&call, StatusCode::OK)?,
+        };
+        Ok(found.id)
+    }
+
+    async fn token_of(&self, installation: InstallationId) -> Result<Secret, PortError> {
+        let mut tokens = self.authority.tokens.lock().await;
+        let now = SystemClock.now();
+        if let Some(known) = tokens.get(&installation)
+            && now.plus(RENEWED_BEFORE) < known.expires_at
+        {
+            return Ok(known.token.clone());
+        }
+        let call = Call::post(format!("/app/installations/{installation}/access_tokens"), json!({}));
+        let made = self.as_app(&call).await.and_then(|answer| answer.expect(&call, StatusCode::CREATED));
+        let TokenBody { token, expires_at } = made.map_err(|error| match error.class {
+            // A token too many changes nothing, so the call that needed it was never sent and can be sent again.
+            Class::OutcomeUnknown => PortError { class: Class::Transient, ..error },
+            Class::Transient
+            | Class::Throttled { .. }
+            | Class::NoCapacity
+            | Class::Rejected
+            | Class::Conflict
+            | Class::Absent
+            | Class::Denied
+            | Class::Misconfigured => error,
+        })?;
+        let token = Secret::new(token);
+        // An end that we cannot read: the token serves this one call.
+        let expires_at = Timestamp::parse(&expires_at).unwrap_or(now);
+        tokens.insert(installation, InstallationToken { token: token.clone(), expires_at });
+        Ok(token)
+    }
+}
+
+/// A 404 of an installation says that the App is not installed (any more), and nothing of the runner or job that was
+/// asked for.
+fn not_of_the_thing_asked_for(error: PortError) -> PortError {
+    if error.class == Class::Absent { PortError { class: Class::Denied, ..error } } else { error }
+}
