@@ -7,10 +7,10 @@ mod batch;
 
 use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Context, Error, LambdaEvent, run, service_fn};
-use runner_scaler_adapters::{Adapters, process_env, telemetry};
+use runner_scaler_adapters::{Adapters, SystemClock, process_env, telemetry};
 use runner_scaler_core::config::Environment;
 use runner_scaler_core::scale_up::handle_batch;
-use runner_scaler_core::time::{Deadline, Timestamp};
+use runner_scaler_core::time::{Clock, Deadline, Timestamp};
 
 /// This function's name: in its logs, and in the user agent of its calls.
 const FUNCTION: &str = "scale-up";

@@ -258,7 +258,7 @@ pub struct Timers {
 
 /// GitHub fails a self-hosted job after 5 days (docs.github.com, actions/reference/limits, read 2026-11-20); 2 hours of
 /// margin. No configuration shortens it: it is the one bound that ends an instance without asking GitHub.
-pub const HARD_AGE: Duration = Duration::from_secs((5 * 24 + 2) * 3_600);
+pub const HARD_AGE: Duration = Duration::from_hours(5 * 24 + 2);
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use crate::error::{Class, PortError};
 use crate::ids::{InstanceId, JobId, LaunchToken};
-use crate::ports::{Delivery, Instance, Item, JitConfig, JobReading, Key, KillSwitch, LaunchRequest, Runner, VitalSign};
+use crate::ports::{
+    Delivery, Instance, Item, JitConfig, JobReading, Key, KillSwitch, LaunchRequest, Runner, VitalSign,
+};
 use crate::removal::Ground;
 use crate::scale_up::JobMessage;
 use crate::time::{Clock, Timestamp};
@@ -161,7 +163,9 @@ impl Fake {
         }
         match fault {
             Some(Fault::KillAfter) => self.kill().await,
-            Some(Fault::FailAfter) => return Err(PortError::new(name, Class::OutcomeUnknown, "answer lost by the test")),
+            Some(Fault::FailAfter) => {
+                return Err(PortError::new(name, Class::OutcomeUnknown, "answer lost by the test"));
+            }
             Some(Fault::KillBefore | Fault::FailBefore) | None => {}
         }
         result

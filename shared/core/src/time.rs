@@ -63,25 +63,30 @@ pub trait Clock {
 
 /// When this invocation must have answered.
 ///
-/// Lambda ends a function at its deadline wherever it stands, so a pass stops while `RESERVE` is left: the time of the
-/// slowest port call and the write that follows it (checklists.md, "Timer-driven").
+/// Lambda ends a function at its deadline wherever it stands, so a pass begins nothing new while its reserve is all
+/// that is left: the time of the slowest item (checklists.md, "Timer-driven").
 #[derive(Clone, Copy, Debug)]
-pub struct Deadline(Timestamp);
+pub struct Deadline {
+    at: Timestamp,
+    reserve: Duration,
+}
 
 impl Deadline {
-    /// Worst port call and a write: shorter, and a call in flight is cut; longer, and a pass does less.
-    pub const RESERVE: Duration = Duration::from_secs(2);
+    /// One item may read many pages and write twice. Shorter, and an item in flight is cut; longer, and a pass does
+    /// less.
+    const RESERVE_MAX: Duration = Duration::from_secs(15);
 
-    /// The invocation's deadline as Lambda gives it.
+    /// The deadline of an invocation that began at `now`, as Lambda gives it: an invocation that has little time keeps
+    /// a quarter of it in reserve.
     #[must_use]
-    pub fn at(deadline: Timestamp) -> Self {
-        Self(deadline)
+    pub fn of(now: Timestamp, deadline: Timestamp) -> Self {
+        Self { at: deadline, reserve: Self::RESERVE_MAX.min(deadline.since(now) / 4) }
     }
 
     /// Whether a new item may be begun.
     #[must_use]
     pub fn allows_more(self, now: Timestamp) -> bool {
-        now.plus(Self::RESERVE) < self.0
+        now.plus(self.reserve) < self.at
     }
 }
 
@@ -105,8 +110,10 @@ mod tests {
 
     #[test]
     fn a_pass_stops_before_its_deadline() {
-        let deadline = Deadline::at(Timestamp(10_000));
-        assert!(deadline.allows_more(Timestamp(7_999)));
-        assert!(!deadline.allows_more(Timestamp(8_000)));
+        for (lambda_deadline, last) in [(10_000, 7_500), (900_000, 885_000)] {
+            let deadline = Deadline::of(Timestamp(0), Timestamp(lambda_deadline));
+            assert!(deadline.allows_more(Timestamp(last - 1)));
+            assert!(!deadline.allows_more(Timestamp(last)));
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Rows are those of the decision table in ARCHITECTURE.md. Built whole here: drain, 2, 4, 12, 14, 15, 18, 20, 23;
 //! every other row keeps. Signs of life come first: whatever else was read, they keep the instance.
 
+use std::time::Duration;
+
 use crate::config::{HARD_AGE, Policy, Timers};
 use crate::evidence::{
     DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
@@ -71,6 +73,8 @@ pub enum Note {
     RegistrationBack,
     /// EC2 shows the instance as terminated: proof of gone.
     Gone,
+    /// EC2 shows an instance that its listings had missed.
+    Seen,
 }
 
 /// Why. Each variant names its row of the decision table.
@@ -97,6 +101,12 @@ pub enum Reason {
     Ending,
     /// Row 4: gone, and left something.
     Gone,
+    /// Missed by a listing before and shown now.
+    SeenAgain,
+    /// Taken for gone because listings missed it, while its runner or the instance gives signs of life.
+    NotGone,
+    /// GitHub says that the runner is not ephemeral: not made by us, and its evidence is not monotone.
+    Reusable,
     /// Row 25 and unknown states: not built yet, kept.
     NotRunning,
     /// Row 1: the vital sign could not be read.
@@ -192,7 +202,7 @@ pub fn decide(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Verdict {
     let record = match &evidence.record {
         RecordEvidence::Unread => return Verdict::keep(Reason::LedgerUnread),
         RecordEvidence::Foreign => return Verdict::keep(Reason::ForeignRecord),
-        RecordEvidence::Absent => return without_record(evidence.instance.state),
+        RecordEvidence::Absent => return without_record(evidence, policy, now),
         RecordEvidence::Present(record) => &record.record,
     };
     if let RegistrationEvidence::Present(runner) = &evidence.registration
@@ -205,7 +215,7 @@ pub fn decide(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Verdict {
         InstanceState::Terminated if record.gone_at.is_some() && record.cleaned_at.is_some() => {
             Verdict::keep(Reason::Ending)
         }
-        InstanceState::Terminated => gone(evidence, record),
+        InstanceState::Terminated => gone(evidence, record, timers, now),
         InstanceState::ShuttingDown => Verdict::keep(Reason::Ending),
         InstanceState::Pending
         | InstanceState::Running
@@ -223,10 +233,21 @@ pub fn decide(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Verdict {
     }
 }
 
-/// Row 24. What is gone already leaves nothing that a rebuilt record would help to remove.
-fn without_record(state: InstanceState) -> Verdict {
-    match state {
+/// Row 24. What is gone already leaves nothing that a rebuilt record would help to remove, and the record of a young
+/// instance may be about to be written by the launch that made it.
+fn without_record(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Verdict {
+    let age = now.since(evidence.instance.launched_at);
+    match evidence.instance.state {
         InstanceState::Terminated | InstanceState::ShuttingDown => Verdict::keep(Reason::Ending),
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::Stopping
+        | InstanceState::Stopped
+        | InstanceState::Unrecognised
+            if age < policy.orphan_timers.boot_grace =>
+        {
+            Verdict::keep(Reason::Booting)
+        }
         InstanceState::Pending
         | InstanceState::Running
         | InstanceState::Stopping
@@ -235,10 +256,26 @@ fn without_record(state: InstanceState) -> Verdict {
     }
 }
 
-/// Row 4. The registration of an instance that EC2 shows as terminated serves nobody; GitHub's 422 keeps it for later.
-fn gone(evidence: &Evidence, record: &InstanceRecord) -> Verdict {
-    if record.gone_at.is_none() {
-        return Verdict::note(Note::Gone, Reason::Gone);
+/// GitHub removes an ephemeral registration that was not connected for more than a day (docs.github.com,
+/// actions/reference/runners/self-hosted-runners, read 2026-11-20); after two, what is left is not ours to remove.
+const REAPED: Duration = Duration::from_hours(48);
+
+/// Row 4. Where EC2 shows the instance as terminated, its registration serves nobody; GitHub's 422 keeps it for later.
+/// Where listings merely miss it (the proof of design section 4), that is an absence, and any sign of life outweighs it.
+fn gone(evidence: &Evidence, record: &InstanceRecord, timers: &Timers, now: Timestamp) -> Verdict {
+    let Some(gone_at) = record.gone_at else { return Verdict::note(Note::Gone, Reason::Gone) };
+    let handing_over = record.jit_intent_at.is_some() && record.handed_over_at.is_none();
+    if handing_over && now.since(gone_at) < timers.boot_grace {
+        // An answer to generate-jitconfig may be on its way, and would leave a registration and a parameter behind.
+        return Verdict::keep(Reason::Ending);
+    }
+    if now.since(gone_at) >= REAPED {
+        return Verdict::act(Action::CleanUp, Reason::Gone);
+    }
+    if record.missing_since.is_some()
+        && let Some(verdict) = missed_and_alive(evidence, record)
+    {
+        return verdict;
     }
     match (&evidence.registration, evidence.control) {
         (RegistrationEvidence::NotAsked, _) => Verdict::look(Source::Registration),
@@ -251,6 +288,23 @@ fn gone(evidence: &Evidence, record: &InstanceRecord) -> Verdict {
     }
 }
 
+/// Signs of life of an instance that no listing shows; a tag that was taken away hides a running instance as well.
+fn missed_and_alive(evidence: &Evidence, record: &InstanceRecord) -> Option<Verdict> {
+    let heard_of = match evidence.vital_sign {
+        VitalEvidence::Unread => return Some(Verdict::keep(Reason::VitalSignUnread)),
+        VitalEvidence::Never => false,
+        VitalEvidence::Sign(sign) => record.missing_since.is_some_and(|since| sign.beat_at >= since),
+    };
+    let unfinished = record.has_job_evidence() && record.job_completed.is_none();
+    match &evidence.registration {
+        RegistrationEvidence::Present(runner) if runner.busy || runner.online || heard_of || unfinished => {
+            Some(Verdict::keep(Reason::NotGone))
+        }
+        RegistrationEvidence::Present(_) => settled(evidence),
+        RegistrationEvidence::NotAsked | RegistrationEvidence::Unread | RegistrationEvidence::Absent => None,
+    }
+}
+
 /// Row 2. On a rebuilt record a job may have started unseen at any time before it was made.
 fn past_hard_age(evidence: &Evidence, record: &InstanceRecord, timers: &Timers, now: Timestamp) -> bool {
     let launched_at = record.launched_at.max(evidence.instance.launched_at);
@@ -260,11 +314,17 @@ fn past_hard_age(evidence: &Evidence, record: &InstanceRecord, timers: &Timers, 
         Origin::Launch => launched_at,
         Origin::Rebuilt { at } => at,
     };
-    idle_ended.max(job_started).max(rebuilt).plus(HARD_AGE) < now
+    // A job that we only saw traces of began no later than they.
+    let busy_seen = record.busy_seen_at.unwrap_or(launched_at);
+    let claimed = record.completion_claim.as_ref().map_or(launched_at, |claim| claim.completed.at);
+    idle_ended.max(job_started).max(rebuilt).max(busy_seen).max(claimed).plus(HARD_AGE) < now
 }
 
 fn living(evidence: &Evidence, record: &InstanceRecord, policy: &Policy, now: Timestamp) -> Verdict {
     let timers = policy.timers(&record.fleet);
+    if record.missing_since.is_some() || record.gone_at.is_some() {
+        return Verdict::note(Note::Seen, Reason::SeenAgain);
+    }
     if policy.mutant.leaves_out_recheck() && record.deregistered_at.is_some() {
         return Verdict::act(Action::Terminate(Ground::IdleAfterDeregistration), Reason::IdleAfterDeregistration);
     }
@@ -281,7 +341,15 @@ fn living(evidence: &Evidence, record: &InstanceRecord, policy: &Policy, now: Ti
     if let JobsEvidence::OnRunner(_) = evidence.jobs {
         return Verdict::keep(Reason::JobSurfaced);
     }
+    if let RegistrationEvidence::Present(runner) = &evidence.registration
+        && runner.ephemeral == Some(false)
+    {
+        return Verdict::keep(Reason::Reusable);
+    }
     match (&record.job_completed, record.has_job_evidence()) {
+        (Some(completed), _) if record.busy_seen_at.is_some_and(|busy| busy > completed.at) => {
+            Verdict::keep(Reason::BusySeen)
+        }
         (Some(completed), _) if now.since(completed.at) < timers.completed_grace => {
             Verdict::keep(Reason::CompletedRecently)
         }
@@ -304,13 +372,13 @@ fn completed_and_running(evidence: &Evidence, record: &InstanceRecord) -> Verdic
         RegistrationEvidence::NotAsked => Verdict::look(Source::Registration),
         RegistrationEvidence::Unread => Verdict::keep(Reason::RegistrationUnread),
         RegistrationEvidence::Present(runner) if runner.busy => Verdict::keep(Reason::BusyNow),
-        RegistrationEvidence::Present(runner) => settled(evidence).unwrap_or(Verdict::act(
+        RegistrationEvidence::Present(runner) => delivered(evidence).unwrap_or(Verdict::act(
             Action::Deregister(runner.id, DeregistrationGround::JobCompleted),
             Reason::JobCompleted,
         )),
         // A record without a runner id cannot have a completed job; should it, its absence by name is the same proof.
         RegistrationEvidence::Absent if record.runner_id.is_some() => {
-            settled(evidence).unwrap_or(Verdict::act(Action::Terminate(Ground::JobCompleted), Reason::JobCompleted))
+            delivered(evidence).unwrap_or(Verdict::act(Action::Terminate(Ground::JobCompleted), Reason::JobCompleted))
         }
         RegistrationEvidence::Absent => Verdict::keep(Reason::ConfigurationUnaccounted),
     }
@@ -333,9 +401,10 @@ fn deregistered(
     }
     let (ground, reason) = match record.deregister_intent.map(|intent| intent.ground) {
         Some(DeregistrationGround::NeverConnected) => (Ground::NeverConnected, Reason::NeverConnected),
-        Some(DeregistrationGround::JobCompleted) => (Ground::JobCompleted, Reason::JobCompleted),
-        Some(DeregistrationGround::Idle | DeregistrationGround::InstanceGone) | None => {
-            (Ground::IdleAfterDeregistration, Reason::IdleAfterDeregistration)
+        Some(DeregistrationGround::Idle) => (Ground::IdleAfterDeregistration, Reason::IdleAfterDeregistration),
+        // A completion that was taken back, an instance that was not gone, no ground at all: nobody found it idle.
+        Some(DeregistrationGround::JobCompleted | DeregistrationGround::InstanceGone) | None => {
+            return Verdict::keep(Reason::DeregistrationInDoubt);
         }
     };
     match &evidence.registration {
@@ -347,25 +416,28 @@ fn deregistered(
     }
 }
 
-/// Preconditions P1 and P2 of every destructive act, and the jobs API: `None` when all hold.
-fn settled(evidence: &Evidence) -> Option<Verdict> {
-    match (evidence.control, evidence.deliveries, evidence.jobs) {
-        (PositiveControl::NotAsked, _, _) => Some(Verdict::look(Source::Registration)),
-        (PositiveControl::Unanswered | PositiveControl::MassAbsence, _, _) => {
+/// Preconditions P1 and P2 of every destructive act: `None` when both hold.
+fn delivered(evidence: &Evidence) -> Option<Verdict> {
+    match (evidence.control, evidence.deliveries) {
+        (PositiveControl::NotAsked, _) => Some(Verdict::look(Source::Registration)),
+        (PositiveControl::Unanswered | PositiveControl::MassAbsence, _) => {
             Some(Verdict::keep(Reason::NoPositiveControl))
         }
-        (PositiveControl::Held, DeliveryEvidence::NotAsked, _) | (PositiveControl::Held, _, JobsEvidence::NotAsked) => {
-            Some(Verdict::look(Source::Recheck))
-        }
-        (PositiveControl::Held, DeliveryEvidence::Unsettled, _) => Some(Verdict::keep(Reason::DeliveriesUnsettled)),
-        (PositiveControl::Held, DeliveryEvidence::Settled, JobsEvidence::Unread) => {
-            Some(Verdict::keep(Reason::JobsUnread))
-        }
-        (PositiveControl::Held, DeliveryEvidence::Settled, JobsEvidence::OnRunner(_)) => {
-            Some(Verdict::keep(Reason::JobSurfaced))
-        }
-        (PositiveControl::Held, DeliveryEvidence::Settled, JobsEvidence::NoneOnRunner) => None,
+        (PositiveControl::Held, DeliveryEvidence::NotAsked) => Some(Verdict::look(Source::Recheck)),
+        (PositiveControl::Held, DeliveryEvidence::Unsettled) => Some(Verdict::keep(Reason::DeliveriesUnsettled)),
+        (PositiveControl::Held, DeliveryEvidence::Settled) => None,
     }
+}
+
+/// Both preconditions and the jobs API's word: `None` when nothing speaks for a job. (Whose only job is known to be
+/// over cannot be given another.)
+fn settled(evidence: &Evidence) -> Option<Verdict> {
+    delivered(evidence).or(match evidence.jobs {
+        JobsEvidence::NotAsked => Some(Verdict::look(Source::Recheck)),
+        JobsEvidence::Unread => Some(Verdict::keep(Reason::JobsUnread)),
+        JobsEvidence::OnRunner(_) => Some(Verdict::keep(Reason::JobSurfaced)),
+        JobsEvidence::NoneOnRunner => None,
+    })
 }
 
 /// A living instance without any job evidence that we have not deregistered.
@@ -374,7 +446,7 @@ struct Undrained<'a> {
     record: &'a InstanceRecord,
     timers: &'a Timers,
     now: Timestamp,
-    age: std::time::Duration,
+    age: Duration,
     silent: bool,
 }
 
@@ -415,6 +487,10 @@ impl Undrained<'_> {
             },
             RegistrationEvidence::Absent => self.not_idle(Reason::RegistrationAbsent),
             RegistrationEvidence::Present(runner) if runner.busy => Verdict::note(Note::Busy, Reason::BusyNow),
+            // A DELETE was begun and did not happen: what is found later is not its doing.
+            RegistrationEvidence::Present(_) if self.record.deregister_intent.is_some() => {
+                Verdict::note(Note::RegistrationBack, Reason::RegistrationBack)
+            }
             RegistrationEvidence::Present(_) if self.rebuilt() => Verdict::keep(Reason::RebuiltRecord),
             RegistrationEvidence::Present(runner) if !runner.online => self.offline(runner, booted),
             RegistrationEvidence::Present(runner) => self.idle(runner),
@@ -426,6 +502,7 @@ impl Undrained<'_> {
         let wanted = self.is_wanted();
         let unanswered = self.drain_is_unanswered();
         match (wanted, self.silent && !self.rebuilt()) {
+            (_, _) if self.record.deregister_intent.is_some() => Verdict::look(Source::Registration),
             // Whether a runner that never connected is wanted or not: it serves nobody.
             (_, true) if booted && (unanswered || self.record.idle_since.is_none()) => {
                 Verdict::look(Source::Registration)
@@ -440,6 +517,8 @@ impl Undrained<'_> {
     fn is_wanted(&self) -> bool {
         match self.evidence.demand {
             DemandEvidence::Unread | DemandEvidence::Waiting => true,
+            // The instance that was launched for such a job may be this one, still booting.
+            DemandEvidence::WaitingLong => self.age < self.timers.minimum_running.max(self.timers.boot_grace),
             DemandEvidence::Quiet => self.age < self.timers.minimum_running,
             DemandEvidence::Unwanted => false,
         }

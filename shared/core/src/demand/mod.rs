@@ -60,7 +60,7 @@ async fn send_for_fleet(
 ) -> Result<(), PortError> {
     let partition = OpenPartition::Jobs(fleet.name.clone());
     let due = ledger::open::<JobRecord>(ports, &partition, ports.now(), SENT_PER_FLEET_MAX).await?;
-    for job in due {
+    for job in due.records {
         if !deadline.allows_more(ports.now()) {
             break;
         }
@@ -86,13 +86,17 @@ async fn send(ports: &(impl Ledger + Queue + Clock), fleet: &Fleet, job_id: JobI
     let now = ports.now();
     let id = job_id.to_string();
     let pushed = ledger::update::<JobRecord>(ports, &id, |stored| match stored {
+        // It started and its look has come: GitHub's limit for a job has passed, so it is over, whatever was lost.
+        Stored::Present(mut job) if !job.record.is_waiting() && job.record.next_look <= now => {
+            job.record.note_completed(now, None).then_some(job)
+        }
         Stored::Present(mut job) if is_due(&job.record, fleet, now) => {
             job.record.next_look = now.plus(fleet.timers.boot_grace);
             Some(job)
         }
         Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
     });
-    let Some(job) = pushed.await? else { return Ok(Sent::NotDue) };
+    let Some(job) = pushed.await?.filter(|job| job.record.is_waiting()) else { return Ok(Sent::NotDue) };
     if let Err(error) = ports.send(&message(&job.record), Duration::ZERO).await {
         back(ports, job, now.plus(SEND_AGAIN)).await;
         return Err(error);
@@ -151,11 +155,12 @@ mod tests {
             next_look: Timestamp(now.0 + due_in_seconds * 1_000),
             launch_count: 0,
             queued_at: now,
+            runner_id: None,
         }
     }
 
     fn pass(fake: &Fake, policy: &Policy) -> Option<SendReport> {
-        let deadline = Deadline::at(fake.now().plus(Duration::from_mins(1)));
+        let deadline = Deadline::of(fake.now(), fake.now().plus(Duration::from_mins(1)));
         run(send_due_jobs(fake, policy, deadline))
     }
 
@@ -201,7 +206,7 @@ mod tests {
         assert_eq!(pass(&fake, &policy()).expect("not killed").sent_count as usize, SENT_PER_FLEET_MAX);
         let mut two = policy();
         two.fleets = vec![fleet("linux"), fleet("gpu")];
-        let near = Deadline::at(fake.now().plus(Duration::from_secs(1)));
+        let near = Deadline::of(fake.now().minus(Duration::from_mins(1)), fake.now().plus(Duration::from_secs(1)));
         let report = run(send_due_jobs(&fake, &two, near)).expect("not killed");
         assert_eq!((report.sent_count, report.fleets_left_count), (0, 2));
     }

@@ -67,6 +67,8 @@ pub enum DemandEvidence {
     Unread,
     /// A matching job that was queued a short while ago waits.
     Waiting,
+    /// Matching jobs wait, all of them for long: a runner that took none by now takes none.
+    WaitingLong,
     /// None waits.
     Quiet,
     /// Nobody may want it: its fleet is gone from the configuration, or the deployment is being retired.

@@ -189,24 +189,32 @@ impl InstanceRecord {
         self.job_started.is_some() || self.busy_seen_at.is_some() || self.completion_claim.is_some()
     }
 
-    /// Takes in that a job started. Evidence with a runner id replaces evidence by name alone, nothing else replaces
-    /// anything. A runner id that is not this record's belongs to another runner and changes nothing.
+    /// Takes in that a job started. Evidence with a runner id replaces evidence by name alone, evidence of this runner's
+    /// id replaces that of another, and another job on this very runner replaces one that had completed; nothing else
+    /// replaces anything. A runner id that is not this record's belongs to another runner and changes nothing.
     ///
     /// Returns whether the record changed.
     pub fn note_started(&mut self, started: JobStarted) -> bool {
-        if let (Some(own), Some(named)) = (self.runner_id, started.runner_id)
-            && own != named
-        {
+        let ours = |runner_id: Option<RunnerId>| runner_id.is_some() && runner_id == self.runner_id;
+        if self.runner_id.is_some() && started.runner_id.is_some() && !ours(started.runner_id) {
             return false;
         }
-        match &self.job_started {
-            Some(known) if known.runner_id.is_some() || started.runner_id.is_none() => false,
-            Some(_) | None => {
-                self.job_started = Some(started);
-                self.settle_claim();
-                true
+        let after_completion =
+            self.job_completed.as_ref().is_some_and(|done| done.job_id != started.job_id) && ours(started.runner_id);
+        let replaces = match &self.job_started {
+            None => true,
+            Some(known) if after_completion => known.job_id != started.job_id,
+            Some(known) if ours(known.runner_id) => false,
+            Some(known) => ours(started.runner_id) || (known.runner_id.is_none() && started.runner_id.is_some()),
+        };
+        if replaces {
+            if after_completion {
+                self.job_completed = None;
             }
+            self.job_started = Some(started);
+            self.settle_claim();
         }
+        replaces
     }
 
     /// Takes in that a job completed on a runner of that id. It counts only once the runner id is this record's and the
@@ -314,7 +322,7 @@ impl Record for OrphanEvent {
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.at.plus(std::time::Duration::from_secs(24 * 3_600)))
+        Some(self.at.plus(std::time::Duration::from_hours(24)))
     }
 }
 
@@ -357,6 +365,21 @@ mod tests {
         assert!(record.note_started(started(2, Some(7))), "bound by runner id");
         assert!(!record.note_started(started(3, Some(7))) && !record.note_started(started(3, None)));
         assert_eq!(record.job_started.as_ref().map(|s| s.job_id), Some(JobId(2)));
+    }
+
+    #[test]
+    fn a_start_on_another_runner_does_not_block_ours_and_a_second_job_here_reopens_the_record() {
+        let mut forged = record();
+        forged.runner_id = None;
+        assert!(forged.note_started(started(9, Some(99))), "kept while nobody knows our id");
+        forged.note_runner_id(RunnerId(7));
+        assert!(forged.note_started(started(1, Some(7))), "ours takes its place");
+        forged.note_completed(completed(1), RunnerId(7));
+        assert_eq!(forged.job_completed, Some(completed(1)));
+
+        assert!(!forged.note_started(started(1, Some(7))), "the same start again");
+        assert!(forged.note_started(started(2, Some(7))), "another job on this runner");
+        assert_eq!(forged.job_completed, None);
     }
 
     #[test]

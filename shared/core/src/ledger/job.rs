@@ -1,11 +1,16 @@
 //! What we remember of one `workflow_job`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Record, closed_until};
-use crate::ids::{Access, FleetName, JobId, LaunchToken, Repository, RunId};
+use crate::ids::{Access, FleetName, JobId, LaunchToken, Repository, RunId, RunnerId};
 use crate::ports::{Kind, OpenPartition};
 use crate::time::Timestamp;
+
+/// GitHub fails a self-hosted job after 5 days (docs.github.com, actions/reference/limits, read 2026-11-20).
+const JOB_LIMIT: Duration = Duration::from_hours(5 * 24);
 
 /// Where a job stands. It never moves backwards but from a launch that failed to `Queued`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +69,9 @@ pub struct JobRecord {
     pub launch_count: u32,
     /// When GitHub queued it.
     pub queued_at: Timestamp,
+    /// The runner it started on, where an event or the jobs API named one.
+    #[serde(default)]
+    pub runner_id: Option<RunnerId>,
 }
 
 impl JobRecord {
@@ -76,13 +84,27 @@ impl JobRecord {
         }
     }
 
-    /// Takes in that it started; returns whether that is news.
-    pub fn note_started(&mut self, now: Timestamp) -> bool {
-        let news = self.is_waiting();
-        if news {
-            self.phase = JobPhase::Started { at: now };
+    /// Whether it may be on any runner: it waits, or it started and nobody said where.
+    #[must_use]
+    pub fn may_be_anywhere(&self) -> bool {
+        match self.phase {
+            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => true,
+            JobPhase::Started { .. } => self.runner_id.is_none(),
+            JobPhase::Completed { .. } => false,
         }
-        news
+    }
+
+    /// Takes in that it started, on that runner where it was named; returns whether that is news.
+    pub fn note_started(&mut self, now: Timestamp, runner_id: Option<RunnerId>) -> bool {
+        let (starts, located) = (self.is_waiting(), self.may_be_anywhere() && runner_id.is_some());
+        if starts {
+            self.phase = JobPhase::Started { at: now };
+            self.next_look = now.plus(JOB_LIMIT);
+        }
+        if located {
+            self.runner_id = runner_id;
+        }
+        starts || located
     }
 
     /// Takes in that it completed; returns whether that is news.
@@ -104,7 +126,7 @@ impl Record for JobRecord {
     }
 
     fn open(&self) -> Option<(OpenPartition, Timestamp)> {
-        match (&self.fleet, self.is_waiting()) {
+        match (&self.fleet, self.may_be_anywhere()) {
             (Some(fleet), true) => Some((OpenPartition::Jobs(fleet.clone()), self.next_look)),
             (_, _) => None,
         }
@@ -113,9 +135,9 @@ impl Record for JobRecord {
     fn expires_at(&self) -> Option<Timestamp> {
         match self.phase {
             JobPhase::Completed { at, .. } => Some(closed_until(at)),
-            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } | JobPhase::Started { .. } => {
-                None
-            }
+            // Its completion may be lost; GitHub has ended it by then.
+            JobPhase::Started { at } => Some(closed_until(at.plus(JOB_LIMIT))),
+            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => None,
         }
     }
 }

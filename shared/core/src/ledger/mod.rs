@@ -87,6 +87,9 @@ impl<R: Record> Versioned<R> {
     }
 
     /// The conditional write that stores this record as it is now.
+    ///
+    /// # Panics
+    /// Never: records are plain structs with text keys.
     #[must_use]
     pub fn write(&self) -> Write {
         let (version, expect) = match self.expect {
@@ -182,25 +185,35 @@ pub async fn update<R: Record>(
     Err(conflict.unwrap_or_else(|| PortError::new(format!("update {id}"), Class::Conflict, "kept changing")))
 }
 
+/// Records that an index query showed, read anew.
+#[derive(Clone, Debug)]
+pub struct Open<R> {
+    /// Those that are still open.
+    pub records: Vec<Versioned<R>>,
+    /// Whether nothing was left out: neither records beyond the limit nor records of a schema that is not ours.
+    pub complete: bool,
+}
+
 /// Reads the records that an index query showed, anew and consistently: the index lags behind the table.
 pub async fn open<R: Record>(
     ledger: &impl Ledger,
     partition: &OpenPartition,
     until: Timestamp,
     limit: usize,
-) -> Result<Vec<Versioned<R>>, PortError> {
+) -> Result<Open<R>, PortError> {
     let shown = ledger.open(partition, until, limit).await?;
-    let stored = load_all::<R>(ledger, shown.into_iter().map(|item| item.key.id)).await?;
-    Ok(stored
-        .into_iter()
-        .filter_map(|(_, stored)| match stored {
-            Stored::Present(record) if record.record.open().is_some() => Some(record),
-            Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
-        })
-        .collect())
+    let mut open = Open { records: Vec::new(), complete: shown.len() < limit };
+    for (_, stored) in load_all::<R>(ledger, shown.into_iter().map(|item| item.key.id)).await? {
+        match stored {
+            Stored::Present(record) if record.record.open().is_some() => open.records.push(record),
+            Stored::Present(_) | Stored::Absent => {}
+            Stored::Foreign => open.complete = false,
+        }
+    }
+    Ok(open)
 }
 
 /// TTL of a closed record: 7 days after it was closed (design section 4).
 pub(crate) fn closed_until(closed_at: Timestamp) -> Timestamp {
-    closed_at.plus(std::time::Duration::from_secs(7 * 24 * 3_600))
+    closed_at.plus(std::time::Duration::from_hours(7 * 24))
 }

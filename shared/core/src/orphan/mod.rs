@@ -15,7 +15,7 @@ use crate::ports::OpenPartition;
 use crate::removal::{Duties, FailedPass, Pass, RemovalPorts, Report};
 use crate::time::{Deadline, Timestamp};
 
-use plan::{Vanished, vanished};
+use plan::{Vanished, apart, vanished};
 
 /// Records looked at in one pass besides the listed instances: more, and a pass may not end in time.
 const RECORDS_MAX: usize = 2_000;
@@ -41,27 +41,24 @@ pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Dea
 async fn over_unlisted_records<P: RemovalPorts>(ports: &P, pass: &mut Pass<'_, P>) {
     // Without a complete listing nothing is missing.
     let Some(listed) = pass.listed() else { return };
-    let records = match ledger::open::<InstanceRecord>(
-        ports,
-        &OpenPartition::Instances,
-        Timestamp(i64::MAX),
-        RECORDS_MAX,
-    )
-    .await
-    {
-        Ok(records) => records,
+    let partition = OpenPartition::Instances;
+    let records = match ledger::open::<InstanceRecord>(ports, &partition, Timestamp(i64::MAX), RECORDS_MAX).await {
+        Ok(open) => open.records,
         Err(error) => {
             pass.report.errors.push(error.to_string());
             return;
         }
     };
+    let living = records.iter().filter(|record| record.record.gone_at.is_none());
+    let missing = living.clone().filter(|record| !listed.contains(&record.record.instance_id)).count();
+    let apart = apart(missing, living.count());
     for mut record in records {
         if !pass.allows_more() {
             return;
         }
         let is_listed = listed.contains(&record.record.instance_id);
-        match vanished(&record.record, is_listed, pass.begun_at()) {
-            Vanished::Leave => continue,
+        match vanished(&record.record, is_listed, pass.begun_at(), apart) {
+            Vanished::Leave => {}
             Vanished::Gone => pass.over_vanished(record).await,
             Vanished::Note(change) => {
                 change.apply(&mut record.record);

@@ -6,9 +6,9 @@ use crate::ledger::InstanceRecord;
 use crate::time::Timestamp;
 
 /// EC2 may hide a fresh instance for minutes (facts/world.md E1); after an hour an absence counts.
-const YOUNG: Duration = Duration::from_secs(3_600);
+const YOUNG: Duration = Duration::from_hours(1);
 /// Two listings that agree must lie this far apart.
-const APART: Duration = Duration::from_secs(300);
+const APART: Duration = Duration::from_mins(5);
 
 /// What to do about an open record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,16 +43,25 @@ impl Sighting {
     }
 }
 
+/// Two listings that miss most of our instances must lie this far apart: it is far more likely that the listing is at
+/// fault, and a breaker that never closed again would keep the records for ever.
+const APART_IN_MASS: Duration = Duration::from_mins(30);
+
+/// How far apart two listings must lie that prove instances gone, of which this one misses `missing` of `of`.
+pub(super) fn apart(missing: usize, of: usize) -> Duration {
+    if missing > (of / 2).max(5) { APART_IN_MASS } else { APART }
+}
+
 /// Judges one open record against a complete, error-free listing that was begun at `begun_at`.
-pub(super) fn vanished(record: &InstanceRecord, is_listed: bool, begun_at: Timestamp) -> Vanished {
+pub(super) fn vanished(record: &InstanceRecord, is_listed: bool, begun_at: Timestamp, apart: Duration) -> Vanished {
     match (is_listed, record.gone_at, record.missing_since) {
-        (true, _, Some(_)) if record.gone_at.is_none() => Vanished::Note(Sighting::Seen),
-        (true, _, _) => Vanished::Leave,
+        (true, None, Some(_)) => Vanished::Note(Sighting::Seen),
         (false, Some(_), _) => Vanished::Gone,
-        (false, None, _) if begun_at.since(record.launched_at) < YOUNG => Vanished::Leave,
-        (false, None, None) => Vanished::Note(Sighting::Missing(begun_at)),
-        (false, None, Some(since)) if begun_at.since(since) >= APART => Vanished::Note(Sighting::ProvedGone(begun_at)),
-        (false, None, Some(_)) => Vanished::Leave,
+        (false, None, None) if begun_at.since(record.launched_at) >= YOUNG => {
+            Vanished::Note(Sighting::Missing(begun_at))
+        }
+        (false, None, Some(since)) if begun_at.since(since) >= apart => Vanished::Note(Sighting::ProvedGone(begun_at)),
+        (true, _, _) | (false, None, _) => Vanished::Leave,
     }
 }
 
@@ -93,7 +102,17 @@ mod tests {
             ("gone and not listed", record(None, Some(HOUR)), false, now, Vanished::Gone),
             ("gone and still lingering", record(None, Some(HOUR)), true, now, Vanished::Leave),
         ] {
-            assert_eq!(vanished(&record, listed, at), expected, "{case}");
+            assert_eq!(vanished(&record, listed, at, apart(1, 10)), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn a_listing_that_misses_most_proves_less() {
+        assert_eq!((apart(5, 5), apart(6, 6), apart(6, 12)), (APART, APART_IN_MASS, APART));
+        let record = record(Some(HOUR), None);
+        let now = Timestamp(HOUR + 29 * MINUTE);
+        assert_eq!(vanished(&record, false, now, apart(40, 40)), Vanished::Leave);
+        let now = Timestamp(HOUR + 30 * MINUTE);
+        assert_eq!(vanished(&record, false, now, apart(40, 40)), Vanished::Note(Sighting::ProvedGone(now)));
     }
 }

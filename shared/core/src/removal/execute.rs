@@ -13,9 +13,9 @@ use super::report::{FailedPass, Report};
 use super::{Deregisterable, DeregistrationGround, Ground, Terminable};
 use crate::config::{Mode, Policy};
 use crate::error::{Class, Classify, PortError};
-use crate::evidence::{Evidence, JobsEvidence, RecordEvidence};
+use crate::evidence::{Evidence, JobsEvidence, RecordEvidence, RegistrationEvidence};
 use crate::ids::{Access, FleetName, InstanceId, LaunchToken, RunnerName, Scope};
-use crate::ledger::{self, DeregistrationOutcome, InstanceRecord, JobStarted, Origin, Versioned};
+use crate::ledger::{self, DeregistrationOutcome, InstanceRecord, JobStarted, Origin, OrphanEvent, Stored, Versioned};
 use crate::ports::{
     Compute, DeliveryLog, Deregistration, InstanceState, Jobs, KillSwitch, Ledger, Parameters, Queue, Registry,
     VitalSigns,
@@ -132,8 +132,8 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     pub(crate) async fn over_listed_instances(&mut self) {
         let Some(gathered) = &self.gathered else { return };
         let mut items = gathered.evidence.clone();
-        let start = usize::try_from(gathered.now.0 / 1_000).unwrap_or(0) % items.len().max(1);
-        items.rotate_left(start);
+        let first = first_of(items.len(), gathered.now);
+        items.rotate_left(first);
         for item in items {
             if !self.deadline.allows_more(self.ports.now()) {
                 self.report.cut_by_deadline = true;
@@ -147,7 +147,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     /// Judges one instance that is gone and no longer listed.
     pub(crate) async fn over_vanished(&mut self, record: Versioned<InstanceRecord>) {
         let Some(gathered) = &self.gathered else { return };
-        let evidence = gathered.of_vanished(record);
+        let evidence = gathered.of_vanished(self.ports, record, &mut self.report).await;
         self.settle(evidence).await;
     }
 
@@ -196,7 +196,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 | Action::CleanUp => {
                     let id = evidence.instance.id.clone();
                     if let Err(error) = self.act(evidence, verdict, now).await {
-                        self.failed(&id, error);
+                        self.failed(&id, &error);
                     }
                     return;
                 }
@@ -207,7 +207,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
 
     /// One item's failure is its own. A lost compare-and-swap is no failure: something new is known, and the next pass
     /// judges it.
-    fn failed(&mut self, id: &InstanceId, error: PortError) {
+    fn failed(&mut self, id: &InstanceId, error: &PortError) {
         if error.class() == Class::Conflict {
             info!(instance_id = %id, "{id} changed while it was judged");
         } else {
@@ -236,7 +236,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 }
                 Ok(())
             }
-            Action::CleanUp => self.clean_up(evidence, now).await,
+            Action::CleanUp => self.clean_up(evidence, verdict, now).await,
             Action::Deregister(_, ground) => self.deregister(&evidence, verdict, ground, now).await,
             Action::Terminate(ground) => self.terminate(&evidence, verdict, ground, now).await,
         }
@@ -273,30 +273,45 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     /// A job that the jobs API showed on this runner, and no event told us of, is remembered for good.
     async fn remember_surfaced_job(&mut self, evidence: Evidence, now: Timestamp) -> Result<(), PortError> {
         let JobsEvidence::OnRunner(job_id) = evidence.jobs else { return Ok(()) };
-        let (RecordEvidence::Present(mut record), Some(repository)) =
-            (evidence.record, self.gathered.as_ref().and_then(|gathered| gathered.repository_of(job_id)))
+        let (Some(record), Some(repository)) =
+            (evidence.known_record(), self.gathered.as_ref().and_then(|gathered| gathered.repository_of(job_id)))
         else {
             return Ok(());
         };
-        let runner_id = record.record.runner_id;
-        if record.record.note_started(JobStarted { job_id, repository, at: now, runner_id }) {
-            ledger::store(self.ports, *record).await?;
-        }
-        Ok(())
+        let started = JobStarted { job_id, repository, at: now, runner_id: record.runner_id };
+        self.remember(&record.instance_id, |record| record.note_started(started.clone())).await
+    }
+
+    /// Writes evidence or an outcome into the record whatever else was written there meanwhile: it must not be lost.
+    async fn remember(
+        &self,
+        id: &InstanceId,
+        mut change: impl FnMut(&mut InstanceRecord) -> bool,
+    ) -> Result<(), PortError> {
+        ledger::update::<InstanceRecord>(self.ports, id.as_str(), |stored| match stored {
+            Stored::Present(mut record) => change(&mut record.record).then_some(record),
+            Stored::Absent | Stored::Foreign => None,
+        })
+        .await
+        .map(|_| ())
     }
 
     async fn note(&mut self, evidence: Evidence, note: Note, now: Timestamp) -> Result<(), PortError> {
+        let id = evidence.instance.id.clone();
+        let busy = matches!(&evidence.registration, RegistrationEvidence::Present(runner) if runner.busy);
         let RecordEvidence::Present(record) = evidence.record else { return Ok(()) };
         let mut record = *record;
         let fields = &mut record.record;
         match note {
-            Note::Busy => {
-                fields.busy_seen_at = Some(now);
-                fields.idle_since = None;
-            }
+            Note::Busy => return self.remember(&id, |record| note_busy(record, now)).await,
             Note::Idle => fields.idle_since = Some(now),
             Note::NotIdle => fields.idle_since = None,
-            Note::RunnerId(id) => fields.note_runner_id(id),
+            Note::RunnerId(runner_id) => {
+                fields.note_runner_id(runner_id);
+                if busy {
+                    note_busy(fields, now);
+                }
+            }
             Note::Deregistered => {
                 fields.deregistered_at = Some(now);
                 fields.deregistration = Some(DeregistrationOutcome::Unconfirmed);
@@ -308,6 +323,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 fields.idle_since = None;
             }
             Note::Gone => fields.gone_at = Some(now),
+            Note::Seen => {
+                fields.missing_since = None;
+                fields.gone_at = None;
+            }
         }
         ledger::store(self.ports, record).await.map(|_| ())
     }
@@ -315,25 +334,27 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     /// Makes a record of what EC2 shows. What is missing on it counts as unread for ever.
     async fn rebuild(&mut self, evidence: &Evidence, now: Timestamp) -> Result<(), PortError> {
         let tag = |key: &str| evidence.instance.tags.get(key).map(String::as_str);
-        let (Some(fleet), Some(scope)) = (tag("ghr:fleet"), tag("ghr:owner").and_then(Scope::parse)) else {
-            let id = &evidence.instance.id;
-            self.report.error(format!("{id}: no record, and no tags ghr:fleet and ghr:owner to make one of"));
-            return Ok(());
-        };
-        let fleet = FleetName::new(fleet);
+        let fleet = FleetName::new(tag("ghr:fleet").unwrap_or(UNKNOWN));
+        let scope = tag("ghr:owner").and_then(Scope::parse).unwrap_or(Scope::Organization { owner: UNKNOWN.into() });
         let prefix = self.policy.fleet(&fleet).map_or("runner-", |fleet| fleet.runner_name_prefix.as_str());
-        let record = InstanceRecord {
+        let runner_name = RunnerName::new(format!("{prefix}{}", evidence.instance.id));
+        let mut record = InstanceRecord {
             origin: Origin::Rebuilt { at: now },
             launch_token: None,
             ..InstanceRecord::launched(
                 evidence.instance.id.clone(),
-                Access { scope, installation_id: None },
+                Access { scope: scope.clone(), installation_id: None },
                 fleet,
-                LaunchToken::new(tag("ghr:launch").unwrap_or_default()),
-                RunnerName::new(format!("{prefix}{}", evidence.instance.id)),
+                LaunchToken::new(UNKNOWN),
+                runner_name.clone(),
                 evidence.instance.launched_at,
             )
         };
+        // An event may have waited for the record that was never written.
+        let orphan = ledger::load::<OrphanEvent>(self.ports, OrphanEvent::id_of(&scope, &runner_name)).await?;
+        if let Stored::Present(orphan) = orphan {
+            orphan.record.apply(&mut record);
+        }
         warn!(instance_id = %record.instance_id, "rebuilt the record of {}", record.instance_id);
         ledger::store(self.ports, Versioned::new(record)).await?;
         self.report.rebuilt_count += 1;
@@ -362,13 +383,16 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             info!(instance_id = %id, "asked {id} to drain");
             record.record.drain_requested_at = Some(now);
             if let Err(error) = ledger::store(self.ports, record).await {
-                self.failed(&id, error);
+                self.failed(&id, &error);
             }
         }
     }
 
     /// Takes away the JIT configuration and closes the record.
-    async fn clean_up(&mut self, evidence: Evidence, now: Timestamp) -> Result<(), PortError> {
+    async fn clean_up(&mut self, evidence: Evidence, verdict: Verdict, now: Timestamp) -> Result<(), PortError> {
+        if !self.permitted(verdict) {
+            return Ok(());
+        }
         let RecordEvidence::Present(record) = evidence.record else { return Ok(()) };
         let mut record = *record;
         self.ports.delete_jit_config(&record.record.instance_id).await?;
@@ -388,32 +412,52 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     ) -> Result<(), PortError> {
         let capped = match ground {
             DeregistrationGround::Idle | DeregistrationGround::NeverConnected => !self.within_cap(evidence),
+            // Gone by an absence, not by EC2's word.
+            DeregistrationGround::InstanceGone
+                if evidence.known_record().is_some_and(|record| record.missing_since.is_some()) =>
+            {
+                !self.within_cap(evidence)
+            }
             DeregistrationGround::JobCompleted | DeregistrationGround::InstanceGone => false,
         };
         if capped || !self.permitted(verdict) {
             return Ok(());
         }
         let Some(deregisterable) = Deregisterable::establish(evidence, self.policy, now) else { return Ok(()) };
-        let (warrant, mut record) = deregisterable.commit(self.ports, now).await?;
-        let outcome = self.ports.deregister(warrant).await?;
-        let fields = &mut record.record;
-        match outcome {
-            Deregistration::Deleted => {
+        let (warrant, record) = deregisterable.commit(self.ports, now).await?;
+        let (id, intent) = (record.record.instance_id, record.record.deregister_intent);
+        match self.ports.deregister(warrant).await {
+            Ok(Deregistration::Deleted) => {
                 *self.report.deregistered.entry(ground).or_default() += 1;
-                fields.deregistered_at = Some(self.ports.now());
-                fields.deregistration = Some(DeregistrationOutcome::Confirmed);
+                let at = self.ports.now();
+                self.remember(&id, |record| {
+                    record.deregister_intent = intent;
+                    record.deregistered_at = Some(at);
+                    record.deregistration = Some(DeregistrationOutcome::Confirmed);
+                    true
+                })
+                .await
             }
-            Deregistration::Busy => {
-                warn!(instance_id = %fields.instance_id, "GitHub refused to deregister {}: a job runs", fields.instance_id);
+            Ok(Deregistration::Busy) => {
+                warn!(instance_id = %id, "GitHub refused to deregister the runner of {id}: a job runs");
                 self.report.refused_busy_count += 1;
-                fields.busy_seen_at = Some(self.ports.now());
-                fields.deregister_intent = None;
-                fields.idle_since = None;
+                let at = self.ports.now();
+                self.remember(&id, |record| {
+                    record.deregister_intent = None;
+                    note_busy(record, at);
+                    true
+                })
+                .await
             }
-            // Not a success: the intent stays, and the next pass asks again.
-            Deregistration::Absent => fields.idle_since = None,
+            // Not a success, and not our doing: nothing that is found later may be laid to this DELETE.
+            Ok(Deregistration::Absent) => self.remember(&id, take_back_intent).await,
+            Err(error) => {
+                if error.class() != Class::OutcomeUnknown {
+                    self.remember(&id, take_back_intent).await?;
+                }
+                Err(error)
+            }
         }
-        ledger::store(self.ports, record).await.map(|_| ())
     }
 
     async fn terminate(
@@ -439,4 +483,28 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         *self.report.terminated.entry(ground).or_default() += 1;
         Ok(())
     }
+}
+
+/// Stands for what an instance's tags do not tell; no login at GitHub has this name.
+const UNKNOWN: &str = "-";
+
+/// Where a pass begins: spread over the items by the time, so that passes that are cut short do not all cut the same.
+fn first_of(count: usize, now: Timestamp) -> usize {
+    let seconds = u64::try_from(now.0 / 1_000).unwrap_or(0);
+    // A large odd factor, for schedules fire at even intervals.
+    let spread = seconds.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
+    usize::try_from(spread).unwrap_or(0) % count.max(1)
+}
+
+/// Busy is remembered for good and breaks the row of idle readings. Returns whether that is news.
+fn note_busy(record: &mut InstanceRecord, now: Timestamp) -> bool {
+    record.busy_seen_at = Some(now);
+    record.idle_since = None;
+    true
+}
+
+fn take_back_intent(record: &mut InstanceRecord) -> bool {
+    record.deregister_intent = None;
+    record.idle_since = None;
+    true
 }

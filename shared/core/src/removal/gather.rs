@@ -6,29 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::warn;
 
 use super::execute::RemovalPorts;
+use super::open_jobs::OpenJobs;
 use super::report::Report;
-use crate::config::{Fleet, Mode, Policy};
-use crate::error::{Class, PortError};
+use crate::config::Policy;
+use crate::error::PortError;
 use crate::evidence::{
     DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
     RegistrationEvidence, VitalEvidence,
 };
-use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName, Scope};
-use crate::ledger::{self, InstanceRecord, JobRecord, Stored, Versioned};
-use crate::ports::{Instance, InstanceState, JobReading, JobState, OpenPartition, Runner, VitalSigns};
+use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
+use crate::ledger::{self, InstanceRecord, Stored, Versioned};
+use crate::ports::{Instance, InstanceState, Runner, VitalSigns};
 use crate::time::Timestamp;
 use crate::verdict::Source;
 use crate::webhook::{self, Event};
 
 /// GitHub keeps its delivery log for 3 days and redelivers no older ones (facts/github.md 3.1).
-const DELIVERY_LOG: std::time::Duration = std::time::Duration::from_secs(3 * 24 * 3_600);
+const DELIVERY_LOG: std::time::Duration = std::time::Duration::from_hours(3 * 24);
 /// Clocks of GitHub and EC2 may differ by this much when "since the launch" is asked.
-const CLOCK_SKEW: std::time::Duration = std::time::Duration::from_secs(600);
-/// Waiting jobs asked of the jobs API for one re-check. More, and one re-check eats the pass; beyond it the instance
-/// is kept, for so many jobs wait that its runner is not surplus.
-const JOBS_ASKED_MAX: usize = 20;
-/// Waiting jobs read from the index of one fleet.
-const WAITING_JOBS_MAX: usize = 500;
+const CLOCK_SKEW: std::time::Duration = std::time::Duration::from_mins(10);
 
 /// What was read so far in this pass, each thing once.
 pub(super) struct Gathered {
@@ -36,11 +32,9 @@ pub(super) struct Gathered {
     pub(super) now: Timestamp,
     /// Everything EC2 listed, with what the ledger and the instances say.
     pub(super) evidence: Vec<Evidence>,
-    listings: BTreeMap<Scope, Result<Vec<Runner>, PortError>>,
-    waiting: BTreeMap<FleetName, Result<Vec<JobRecord>, PortError>>,
-    job_readings: BTreeMap<JobId, Result<JobReading, ()>>,
-    settled_since: Option<Timestamp>,
-    deliveries_failed: bool,
+    /// By access, not by scope: an absence counts only under the very token that answered the list.
+    listings: BTreeMap<Access, Result<Vec<Runner>, PortError>>,
+    jobs: OpenJobs,
 }
 
 impl Gathered {
@@ -56,16 +50,6 @@ impl Gathered {
     ) -> Result<Self, PortError> {
         let instances = ports.instances(&policy.deployment).await?;
         report.instance_count = instances.len();
-        let mut gathered = Self {
-            now,
-            evidence: Vec::new(),
-            listings: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            job_readings: BTreeMap::new(),
-            settled_since: None,
-            deliveries_failed: false,
-        };
-        gathered.read_waiting(ports, policy, report).await;
         let living: Vec<InstanceId> =
             instances.iter().filter(|i| i.state != InstanceState::Terminated).map(|i| i.id.clone()).collect();
         let mut signs = match VitalSigns::read(ports, &living).await {
@@ -76,6 +60,14 @@ impl Gathered {
             }
         };
         let records = ledger::load_all::<InstanceRecord>(ports, instances.iter().map(|i| i.id.to_string())).await?;
+        let fleets = records.iter().filter_map(|(_, stored)| match stored {
+            Stored::Present(record) => Some(&record.record.fleet),
+            Stored::Absent | Stored::Foreign => None,
+        });
+        let fleets: BTreeSet<FleetName> =
+            fleets.chain(policy.fleets.iter().map(|fleet| &fleet.name)).cloned().collect();
+        let jobs = OpenJobs::read(ports, fleets, report).await;
+        let mut gathered = Self { now, evidence: Vec::new(), listings: BTreeMap::new(), jobs };
         for (instance, (_, stored)) in instances.into_iter().zip(records) {
             let vital_sign = match &mut signs {
                 None => VitalEvidence::Unread,
@@ -101,7 +93,7 @@ impl Gathered {
         };
         Evidence {
             ownership: Ownership::of(&instance, known, policy),
-            demand: known.map_or(DemandEvidence::Unread, |record| self.demand_for(&record.fleet, policy)),
+            demand: known.map_or(DemandEvidence::Unread, |record| self.jobs.demand_for(record, policy, self.now)),
             instance,
             record,
             vital_sign,
@@ -112,12 +104,17 @@ impl Gathered {
         }
     }
 
-    /// An instance that no listing shows any more and whose record says that it is gone: only what it left is of
-    /// interest.
-    pub(super) fn of_vanished(&self, record: Versioned<InstanceRecord>) -> Evidence {
+    /// An instance that no listing shows any more and whose record says that it is gone.
+    pub(super) async fn of_vanished<P: RemovalPorts>(
+        &self,
+        ports: &P,
+        record: Versioned<InstanceRecord>,
+        report: &mut Report,
+    ) -> Evidence {
+        let instance_id = record.record.instance_id.clone();
         Evidence {
             instance: Instance {
-                id: record.record.instance_id.clone(),
+                id: instance_id.clone(),
                 state: InstanceState::Terminated,
                 launched_at: record.record.launched_at,
                 tags: BTreeMap::new(),
@@ -125,7 +122,7 @@ impl Gathered {
             // The record was made by a launch of ours, or rebuilt from an instance that was ours.
             ownership: Ownership::Ours,
             record: RecordEvidence::Present(Box::new(record)),
-            vital_sign: VitalEvidence::Never,
+            vital_sign: vital_sign(ports, &instance_id, report).await,
             demand: DemandEvidence::Quiet,
             registration: RegistrationEvidence::NotAsked,
             control: PositiveControl::NotAsked,
@@ -134,48 +131,9 @@ impl Gathered {
         }
     }
 
-    async fn read_waiting<P: RemovalPorts>(&mut self, ports: &P, policy: &Policy, report: &mut Report) {
-        for fleet in &policy.fleets {
-            let partition = OpenPartition::Jobs(fleet.name.clone());
-            let read = ledger::open::<JobRecord>(ports, &partition, Timestamp(i64::MAX), WAITING_JOBS_MAX).await;
-            if let Err(error) = &read {
-                report.error(error);
-            }
-            let jobs = read.map(|jobs| jobs.into_iter().map(|job| job.record).filter(JobRecord::is_waiting).collect());
-            self.waiting.insert(fleet.name.clone(), jobs);
-        }
-    }
-
-    /// Jobs of any fleet that the labels of this one serve: GitHub binds jobs to labels, not to fleets.
-    fn waiting_for(&self, fleet: &Fleet) -> Result<Vec<&JobRecord>, ()> {
-        let mut jobs = Vec::new();
-        for read in self.waiting.values() {
-            let read = read.as_ref().map_err(|_| ())?;
-            if read.len() >= WAITING_JOBS_MAX {
-                return Err(());
-            }
-            let served = |label: &String| fleet.labels.iter().any(|own| own.eq_ignore_ascii_case(label));
-            jobs.extend(read.iter().filter(|job| job.labels.iter().all(served)));
-        }
-        Ok(jobs)
-    }
-
-    fn demand_for(&self, name: &FleetName, policy: &Policy) -> DemandEvidence {
-        let fleet = match (policy.mode, policy.fleet(name)) {
-            (Mode::Retire, _) | (_, None) => return DemandEvidence::Unwanted,
-            (Mode::Enforce | Mode::Observe, Some(fleet)) => fleet,
-        };
-        let quiet_since = self.now.minus(fleet.timers.queue_quiet);
-        match self.waiting_for(fleet) {
-            Err(()) => DemandEvidence::Unread,
-            Ok(jobs) if jobs.iter().any(|job| job.queued_at >= quiet_since) => DemandEvidence::Waiting,
-            Ok(_) => DemandEvidence::Quiet,
-        }
-    }
-
-    /// Repository of a waiting job that was read in this pass.
+    /// Repository of an open job that was read in this pass.
     pub(super) fn repository_of(&self, id: JobId) -> Option<Repository> {
-        self.waiting.values().flatten().flatten().find(|job| job.job_id == id).map(|job| job.repository.clone())
+        self.jobs.repository_of(id)
     }
 
     /// Reads what the verdict asked for into the evidence.
@@ -191,9 +149,25 @@ impl Gathered {
         match source {
             Source::Registration => {
                 evidence.control = self.control(ports, &record.access, report).await;
-                evidence.registration = registration(ports, &record, report).await;
+                let by_itself = registration(ports, &record, report).await;
+                evidence.registration = self.with_listing(&record, by_itself);
             }
             Source::Recheck => self.recheck(ports, policy, &record, evidence, report).await,
+        }
+    }
+
+    /// What the list says for a job outweighs what the runner's own reading says against it.
+    fn with_listing(&self, record: &InstanceRecord, by_itself: RegistrationEvidence) -> RegistrationEvidence {
+        let listed = self.listings.get(&record.access).and_then(|listing| listing.as_ref().ok()).and_then(|runners| {
+            runners.iter().find(|runner| record.runner_id == Some(runner.id) || runner.name == record.runner_name)
+        });
+        match (by_itself, listed) {
+            (RegistrationEvidence::Present(runner), Some(listed)) => {
+                RegistrationEvidence::Present(Runner { busy: runner.busy || listed.busy, ..runner })
+            }
+            // Listed in this very pass and not found by itself: one of the two is wrong.
+            (RegistrationEvidence::Absent, Some(_)) => RegistrationEvidence::Unread,
+            (reading, _) => reading,
         }
     }
 
@@ -208,16 +182,16 @@ impl Gathered {
             .filter(|record| record.job_started.is_none() && record.completion_claim.is_none())
             .filter_map(|record| Some((record.runner_id?, record.runner_name.clone())))
             .collect();
-        if !self.listings.contains_key(&access.scope) {
+        if !self.listings.contains_key(access) {
             let listing = ports.runners(access).await;
             if let Err(error) = &listing {
                 report.error(error);
             }
-            self.listings.insert(access.scope.clone(), listing);
+            self.listings.insert(access.clone(), listing);
         }
         let control = self
             .listings
-            .get(&access.scope)
+            .get(access)
             .map_or(PositiveControl::Unanswered, |listing| PositiveControl::judge(listing, &expected));
         if control == PositiveControl::MassAbsence {
             report
@@ -236,19 +210,14 @@ impl Gathered {
         evidence: &mut Evidence,
         report: &mut Report,
     ) {
-        let since = record.launched_at.minus(CLOCK_SKEW).max(self.now.minus(DELIVERY_LOG));
-        evidence.deliveries = self.settle_deliveries(ports, since, report).await;
-        evidence.jobs = self.ask_jobs(ports, policy, record, report).await;
-        evidence.vital_sign = match VitalSigns::read(ports, std::slice::from_ref(&record.instance_id)).await {
-            Ok(signs) => signs
-                .into_iter()
-                .find(|(id, _)| *id == record.instance_id)
-                .map_or(VitalEvidence::Never, |(_, sign)| VitalEvidence::Sign(sign)),
-            Err(error) => {
-                report.error(error);
-                VitalEvidence::Unread
-            }
-        };
+        let now = ports.now();
+        let since = record.launched_at.minus(CLOCK_SKEW).max(now.minus(DELIVERY_LOG));
+        evidence.deliveries = settle_deliveries(ports, record, since, now, report).await;
+        // Anew: a job may have been queued and assigned since the pass began.
+        self.jobs = OpenJobs::read(ports, self.jobs.fleets(), report).await;
+        evidence.demand = self.jobs.demand_for(record, policy, now);
+        evidence.jobs = self.jobs.ask(ports, record, report).await;
+        evidence.vital_sign = vital_sign(ports, &record.instance_id, report).await;
         evidence.record = match ledger::load::<InstanceRecord>(ports, record.instance_id.to_string()).await {
             Ok(stored) => record_evidence(stored),
             Err(error) => {
@@ -257,64 +226,19 @@ impl Gathered {
             }
         };
     }
+}
 
-    /// Applies the payload of every failed `in_progress` or `completed` delivery since `since` to the ledger.
-    async fn settle_deliveries<P: RemovalPorts>(
-        &mut self,
-        ports: &P,
-        since: Timestamp,
-        report: &mut Report,
-    ) -> DeliveryEvidence {
-        if self.deliveries_failed {
-            return DeliveryEvidence::Unsettled;
+/// One instance's vital sign, read alone.
+async fn vital_sign<P: RemovalPorts>(ports: &P, id: &InstanceId, report: &mut Report) -> VitalEvidence {
+    match VitalSigns::read(ports, std::slice::from_ref(id)).await {
+        Ok(signs) => signs
+            .into_iter()
+            .find(|(own, _)| own == id)
+            .map_or(VitalEvidence::Never, |(_, sign)| VitalEvidence::Sign(sign)),
+        Err(error) => {
+            report.error(error);
+            VitalEvidence::Unread
         }
-        if self.settled_since.is_some_and(|settled| settled <= since) {
-            return DeliveryEvidence::Settled;
-        }
-        match apply_failed_deliveries(ports, since, self.now).await {
-            Ok(()) => {
-                self.settled_since = Some(since);
-                DeliveryEvidence::Settled
-            }
-            Err(error) => {
-                self.deliveries_failed = true;
-                report.error(error);
-                DeliveryEvidence::Unsettled
-            }
-        }
-    }
-
-    /// Asks the jobs API of every waiting job that this runner could have been given.
-    async fn ask_jobs<P: RemovalPorts>(
-        &mut self,
-        ports: &P,
-        policy: &Policy,
-        record: &InstanceRecord,
-        report: &mut Report,
-    ) -> JobsEvidence {
-        let Some(runner_id) = record.runner_id else { return JobsEvidence::NoneOnRunner };
-        let waiting = match policy.fleet(&record.fleet).map(|fleet| self.waiting_for(fleet)) {
-            None => self.waiting.values().flatten().flatten().collect(),
-            Some(Ok(jobs)) => jobs,
-            Some(Err(())) => return JobsEvidence::Unread,
-        };
-        if waiting.len() > JOBS_ASKED_MAX {
-            return JobsEvidence::Unread;
-        }
-        let waiting: Vec<JobRecord> = waiting.into_iter().cloned().collect();
-        for job in waiting {
-            if !self.job_readings.contains_key(&job.job_id) {
-                let reading = ports.job(&job.repository, job.access.installation_id, job.job_id).await;
-                self.job_readings.insert(job.job_id, reading.map_err(|error| report.error(error)));
-            }
-            match self.job_readings.get(&job.job_id) {
-                Some(Ok(reading)) if reading.runner_id == Some(runner_id) => return JobsEvidence::OnRunner(job.job_id),
-                Some(Ok(reading)) if reading.state == JobState::Unrecognised => return JobsEvidence::Unread,
-                Some(Ok(_)) => {}
-                Some(Err(())) | None => return JobsEvidence::Unread,
-            }
-        }
-        JobsEvidence::NoneOnRunner
     }
 }
 
@@ -346,18 +270,37 @@ async fn registration<P: RemovalPorts>(
     }
 }
 
-async fn apply_failed_deliveries<P: RemovalPorts>(
+/// Applies the payload of every failed delivery since `since` that may say "busy" to the ledger.
+async fn settle_deliveries<P: RemovalPorts>(
     ports: &P,
+    record: &InstanceRecord,
     since: Timestamp,
     now: Timestamp,
-) -> Result<(), PortError> {
+    report: &mut Report,
+) -> DeliveryEvidence {
+    match apply_failed_deliveries(ports, record, since, now).await {
+        Ok(settled) => settled,
+        Err(error) => {
+            report.error(error);
+            DeliveryEvidence::Unsettled
+        }
+    }
+}
+
+async fn apply_failed_deliveries<P: RemovalPorts>(
+    ports: &P,
+    record: &InstanceRecord,
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<DeliveryEvidence, PortError> {
     let attempts = ports.deliveries_since(since).await?;
     let arrived: BTreeSet<_> = attempts.iter().filter(|a| a.succeeded).map(|a| a.guid.clone()).collect();
     let mut applied = BTreeSet::new();
+    let mut settled = DeliveryEvidence::Settled;
     for attempt in &attempts {
-        let evidence = attempt.event == "workflow_job"
+        let of_a_job = attempt.event == "workflow_job"
             && matches!(attempt.action.as_deref(), Some("in_progress" | "completed") | None);
-        if !evidence || arrived.contains(&attempt.guid) || !applied.insert(attempt.guid.clone()) {
+        if !of_a_job || arrived.contains(&attempt.guid) || !applied.insert(attempt.guid.clone()) {
             continue;
         }
         let payload = ports.delivery_payload(attempt.id).await?;
@@ -367,12 +310,14 @@ async fn apply_failed_deliveries<P: RemovalPorts>(
                 webhook::apply_job_event(ports, &event, now).await?;
             }
             Ok(Event::Ping | Event::Other) => {}
-            // It may be the one that says "busy".
+            // Any author of a workflow can make a payload that we refuse, so it speaks for the instance it names only.
             Err(error) => {
-                let call = format!("delivery {}", attempt.guid);
-                return Err(PortError::new(call, Class::Rejected, error.to_string()));
+                warn!(delivery_id = %attempt.guid, error = %error, "delivery {} is not understood", attempt.guid);
+                if payload.contains(record.instance_id.as_str()) {
+                    settled = DeliveryEvidence::Unsettled;
+                }
             }
         }
     }
-    Ok(())
+    Ok(settled)
 }

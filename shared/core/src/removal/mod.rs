@@ -3,11 +3,13 @@
 //!
 //! - `proof`: leave to do the two things that can end a job.
 //! - `gather`: reads the evidence of one pass, in the order in which it counts.
+//! - `open_jobs`: jobs that a runner could have been given, and what the jobs API says of them.
 //! - `execute`: one pass over all instances; carries verdicts out. Behaviour belongs in [`crate::verdict`].
 //! - `report`: what a pass did.
 
 mod execute;
 mod gather;
+mod open_jobs;
 mod proof;
 mod report;
 #[cfg(test)]

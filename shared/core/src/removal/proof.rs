@@ -61,6 +61,7 @@ impl Terminable {
     ///
     /// # Assumptions
     /// The evidence was read in this pass, the ledger last.
+    #[must_use]
     pub fn establish(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Option<Self> {
         match (decide(evidence, policy, now).action, &evidence.record) {
             (Action::Terminate(ground), RecordEvidence::Present(record)) => {
@@ -120,6 +121,7 @@ pub struct Deregisterable {
 
 impl Deregisterable {
     /// The only constructor; see [`Terminable::establish`].
+    #[must_use]
     pub fn establish(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Option<Self> {
         match (decide(evidence, policy, now).action, &evidence.record) {
             (Action::Deregister(runner_id, ground), RecordEvidence::Present(record)) => {

@@ -1,9 +1,11 @@
 //! Scale-down's passes against the double: the whole road of an idle runner whose supervisor is dead, and everything
 //! that must turn it back.
 
+mod adversary;
+
 use std::time::Duration;
 
-use super::{Ground, Report, run_pass};
+use super::{FailedPass, Ground, Report, run_pass};
 use crate::config::{Mode, Policy};
 use crate::error::Class;
 use crate::fake::{Fake, at_every_call, policy, run};
@@ -87,15 +89,15 @@ fn job_starts(fake: &Fake) {
 }
 
 fn deadline(fake: &Fake) -> Deadline {
-    Deadline::at(fake.now().plus(MINUTE))
+    Deadline::of(fake.now(), fake.now().plus(MINUTE))
 }
 
-fn scale_down(fake: &Fake, policy: &Policy) -> Option<Result<Report, Report>> {
-    run(run_pass(fake, policy, deadline(fake))).map(|result| result.map_err(|failed| *failed.0))
+fn scale_down(fake: &Fake, policy: &Policy) -> Option<Result<Report, FailedPass>> {
+    run(run_pass(fake, policy, deadline(fake)))
 }
 
-fn sweep(fake: &Fake, policy: &Policy) -> Option<Result<Report, Report>> {
-    run(orphan::run_pass(fake, policy, deadline(fake))).map(|result| result.map_err(|failed| *failed.0))
+fn sweep(fake: &Fake, policy: &Policy) -> Option<Result<Report, FailedPass>> {
+    run(orphan::run_pass(fake, policy, deadline(fake)))
 }
 
 /// A minute passes and both functions run.
@@ -141,8 +143,10 @@ fn an_idle_runner_that_answers_no_drain_is_deregistered_and_ended_only_after_the
     assert!(record.terminate_intent.is_some(), "the ground is stored");
 
     fake.set_instance_state(&id(), InstanceState::Terminated);
-    assert!(minutes_until(&fake, |fake| fake.get::<InstanceRecord>("i-1").is_some_and(|r| r.cleaned_at.is_some()))
-        .is_some_and(|minutes| minutes <= 2));
+    assert!(
+        minutes_until(&fake, |fake| fake.get::<InstanceRecord>("i-1").is_some_and(|r| r.cleaned_at.is_some()))
+            .is_some_and(|minutes| minutes <= 2)
+    );
 }
 
 #[test]
@@ -208,12 +212,8 @@ fn evidence_in_a_failed_delivery_or_at_the_jobs_api_keeps_the_instance() {
     idle_runner(&fake);
     minutes_until_deregistered(&fake).expect("deregistered");
     fake.put(&waiting_job(fake.now().minus(Duration::from_secs(3_600))));
-    let reading = JobReading {
-        id: JobId(1),
-        state: JobState::InProgress,
-        runner_id: Some(RunnerId(7)),
-        completed_at: None,
-    };
+    let reading =
+        JobReading { id: JobId(1), state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None };
     fake.state_mut().jobs.insert(JobId(1), reading);
     assert_eq!(minutes_until_ended(&fake), None, "the jobs API shows the job on this runner");
     assert!(fake.get::<InstanceRecord>("i-1").is_some_and(|record| record.job_started.is_some()), "remembered");
@@ -232,6 +232,7 @@ fn waiting_job(queued_at: Timestamp) -> JobRecord {
         next_look: Timestamp(i64::MAX),
         launch_count: 1,
         queued_at,
+        runner_id: None,
     }
 }
 
@@ -269,7 +270,7 @@ fn a_pass_that_met_an_error_fails_visibly_and_has_done_the_rest() {
     idle_runner(&fake);
     fake.pass(20 * MINUTE);
     fake.always_fail("RegistryRead::runner", Class::Transient);
-    let report = scale_down(&fake, &policy()).expect("not killed").expect_err("visible");
+    let report = scale_down(&fake, &policy()).expect("not killed").expect_err("visible").0;
     assert!(report.errors.iter().any(|error| error.contains("RegistryRead::runner")), "{report:?}");
     assert_eq!(report.instance_count, 1);
 }
@@ -336,7 +337,11 @@ fn a_living_supervisor_is_asked_and_never_overruled() {
     }
     assert!(fake.calls_of("Compute::request_drain") > 1, "renewed");
     assert_eq!(fake.calls_of("Registry::deregister") + fake.calls_of("Compute::terminate"), 0);
-    assert_eq!(fake.calls_of("RegistryRead::runner") + fake.calls_of("RegistryRead::runners"), 0, "GitHub is not asked");
+    assert_eq!(
+        fake.calls_of("RegistryRead::runner") + fake.calls_of("RegistryRead::runners"),
+        0,
+        "GitHub is not asked"
+    );
 }
 
 #[test]
@@ -391,8 +396,11 @@ fn one_pass_ends_no_more_than_its_cap() {
     assert_eq!(report.overflow_count, 23);
 }
 
+/// A case, how it comes about, and the ground on which its instance is ended.
+type Orphan = (&'static str, fn(&Fake), Ground);
+
 /// How an instance came to need the sweeper, and the ground on which it is ended.
-fn orphans() -> Vec<(&'static str, fn(&Fake), Ground)> {
+fn orphans() -> Vec<Orphan> {
     vec![
         (
             "row 12: its job completed and it runs on",
@@ -464,7 +472,12 @@ fn the_hard_age_ends_an_instance_though_github_is_down() {
 fn an_instance_without_record_is_rebuilt_and_then_only_drained() {
     let fake = Fake::new();
     put_instance(&fake, &id());
-    fake.state_mut().instances.get_mut(&id()).expect("put").tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.state_mut()
+        .instances
+        .get_mut(&id())
+        .expect("put")
+        .tags
+        .insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
     fake.put_runner(&access().scope, runner());
     for _ in 0..PASSES_MAX {
         tick(&fake, &policy());

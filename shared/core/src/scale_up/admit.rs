@@ -67,7 +67,7 @@ async fn try_admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -
             Outcome::Waiting
         }
         Demand::Started => {
-            note(batch.ports, &id, |job| job.note_started(now)).await?;
+            note(batch.ports, &id, |job| job.note_started(now, reading.runner_id)).await?;
             Outcome::NotQueued
         }
         Demand::Over => {
@@ -143,5 +143,6 @@ fn new_record(fleet: &Fleet, message: &JobMessage, access: Access, next_look: Ti
         next_look,
         launch_count: 0,
         queued_at: message.queued_at,
+        runner_id: None,
     }
 }

@@ -327,6 +327,7 @@ mod tests {
             next_look: NOW,
             launch_count,
             queued_at: NOW,
+            runner_id: None,
         }
     }
 

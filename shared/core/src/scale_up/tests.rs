@@ -44,7 +44,7 @@ fn world(jobs: impl IntoIterator<Item = u64>) -> Fake {
 }
 
 fn batch_of(fake: &Fake, policy: &Policy, messages: Vec<QueueMessage>) -> Option<Vec<(String, Outcome)>> {
-    let deadline = Deadline::at(fake.now().plus(minutes(1)));
+    let deadline = Deadline::of(fake.now(), fake.now().plus(minutes(1)));
     run(handle_batch(fake, policy, messages, deadline))
 }
 
@@ -321,7 +321,7 @@ fn retire_launches_nothing_and_keeps_the_jobs() {
 #[test]
 fn nothing_is_begun_near_the_deadline() {
     let fake = world([1, 2]);
-    let near = Deadline::at(fake.now().plus(Duration::from_secs(1)));
+    let near = Deadline::of(fake.now().minus(Duration::from_mins(1)), fake.now().plus(Duration::from_secs(1)));
     let messages = vec![in_queue(&message(1)), in_queue(&message(2))];
     let outcomes = run(handle_batch(&fake, &policy(), messages, near)).expect("not killed");
     assert!(outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
@@ -392,7 +392,7 @@ fn a_job_that_starts_while_it_is_launched_for_stays_started() {
         let seen = Rc::clone(&started);
         fake.meanwhile(call, move |fake| {
             if let Some(mut job) = fake.get::<JobRecord>("1") {
-                seen.set(job.note_started(fake.now()));
+                seen.set(job.note_started(fake.now(), None));
                 fake.put(&job);
             }
         });

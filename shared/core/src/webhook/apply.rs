@@ -124,7 +124,7 @@ impl Fact {
 
     fn note_job(&self, record: &mut JobRecord, conclusion: Option<String>) -> bool {
         match self {
-            Self::Started(started) => record.note_started(started.at),
+            Self::Started(started) => record.note_started(started.at, started.runner_id),
             Self::Completed(completed, _) => record.note_completed(completed.at, conclusion),
         }
     }
@@ -198,6 +198,7 @@ fn new_job(event: &JobEvent, fact: &Fact) -> JobRecord {
         next_look: now,
         launch_count: 0,
         queued_at: event.created_at.unwrap_or(now),
+        runner_id: None,
     }
 }
 
