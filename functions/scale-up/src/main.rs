@@ -29,6 +29,6 @@ async fn launch(adapters: &Adapters, event: SqsEvent, context: Context) -> Resul
     adapters.learn_account(&context.invoked_function_arn);
     let messages = batch::messages(event)?;
     let policy = adapters.policy().await?;
-    let deadline = Deadline::at(Timestamp(i64::try_from(context.deadline)?));
+    let deadline = Deadline::of(SystemClock.now(), Timestamp(i64::try_from(context.deadline)?));
     Ok(batch::response(handle_batch(adapters, &policy, messages, deadline).await))
 }
