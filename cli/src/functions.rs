@@ -39,7 +39,8 @@ impl Function {
     /// (AWS asks for that), and a killed scale-up's jobs wait for exactly that long.
     pub(crate) fn timeout_seconds(self) -> u32 {
         match self {
-            Self::Webhook | Self::ScaleUp => 10,
+            Self::Webhook => 10,
+            Self::ScaleUp => 5,
             Self::ScaleDown | Self::OrphanSweeper => 60,
         }
     }
@@ -54,47 +55,62 @@ impl Function {
     }
 }
 
-/// How a deployment package is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Packing {
-    /// As it is: debug binaries are large and never leave the machine.
-    Stored,
-    /// Deflated, as it would be deployed.
-    Deflated,
+/// A Lambda deployment package for `provided.al2023` as it would be deployed: the binary, deflated, under the name
+/// `bootstrap`.
+pub(crate) fn deployment_package(binary: &Path) -> Result<Vec<u8>, Failure> {
+    let content = std::fs::read(binary).map_err(Failure::io(format!("cannot read {}", binary.display())))?;
+    package(&content).map_err(Failure::io(format!("cannot pack {}", binary.display())))
 }
 
-/// A Lambda deployment package for `provided.al2023`: the binary under the name `bootstrap`.
-pub(crate) fn deployment_package(binary: &Path, packing: Packing) -> Result<Vec<u8>, Failure> {
-    let content = std::fs::read(binary).map_err(Failure::io(format!("cannot read {}", binary.display())))?;
-    let method = match packing {
-        Packing::Stored => CompressionMethod::Stored,
-        Packing::Deflated => CompressionMethod::Deflated,
-    };
-    let options = SimpleFileOptions::default().compression_method(method).unix_permissions(0o755);
+/// A deployment package that starts a binary of this machine: a debug build's tens of megabytes would take the
+/// emulator seconds to receive, hash and unpack. The process that runs is the binary itself.
+pub(crate) fn launcher_package(binary: &Path) -> Result<Vec<u8>, Failure> {
+    let path = binary.to_string_lossy().replace('\'', r"'\''");
+    package(format!("#!/bin/sh\nexec '{path}'\n").as_bytes())
+        .map_err(Failure::io(format!("cannot pack a launcher of {}", binary.display())))
+}
+
+fn package(bootstrap: &[u8]) -> std::io::Result<Vec<u8>> {
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Deflated).unix_permissions(0o755);
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
-    let packed = archive
-        .start_file("bootstrap", options)
-        .map_err(std::io::Error::from)
-        .and_then(|()| archive.write_all(&content))
-        .and_then(|()| archive.finish().map_err(std::io::Error::from))
-        .map_err(Failure::io(format!("cannot pack {}", binary.display())))?;
-    Ok(packed.into_inner())
+    archive.start_file("bootstrap", options)?;
+    archive.write_all(bootstrap)?;
+    Ok(archive.finish()?.into_inner())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
+
+    fn bootstrap_of(package: Vec<u8>) -> (u32, Vec<u8>) {
+        let mut archive = zip::ZipArchive::new(Cursor::new(package)).unwrap();
+        let mut file = archive.by_name("bootstrap").unwrap();
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).unwrap();
+        (file.unix_mode().unwrap() & 0o777, content)
+    }
 
     #[test]
     fn a_package_holds_an_executable_bootstrap() {
-        let binary = std::env::temp_dir().join(format!("bootstrap-{}", std::process::id()));
-        std::fs::write(&binary, b"#!/bin/sh\n".repeat(1000)).unwrap();
-        let stored = deployment_package(&binary, Packing::Stored).unwrap();
-        let deflated = deployment_package(&binary, Packing::Deflated).unwrap();
-        std::fs::remove_file(&binary).unwrap();
-        assert!(stored.len() > 10_000 && deflated.len() < 1_000);
-        let mut archive = zip::ZipArchive::new(Cursor::new(deflated)).unwrap();
-        let file = archive.by_name("bootstrap").unwrap();
-        assert_eq!(file.unix_mode().unwrap() & 0o777, 0o755);
+        let binary = tempfile::NamedTempFile::new().unwrap();
+        let content = b"ELF and more ".repeat(1000);
+        std::fs::write(binary.path(), &content).unwrap();
+        let package = deployment_package(binary.path()).unwrap();
+        assert!(package.len() < 1_000);
+        assert_eq!(bootstrap_of(package), (0o755, content));
+    }
+
+    #[test]
+    fn a_launcher_becomes_the_binary_wherever_that_lies() {
+        let folder = tempfile::Builder::new().prefix("it's here").tempdir().unwrap();
+        let binary = folder.path().join("binary");
+        std::os::unix::fs::symlink("/bin/echo", &binary).unwrap();
+        let (mode, script) = bootstrap_of(launcher_package(&binary).unwrap());
+        assert_eq!(mode, 0o755);
+        let launcher = folder.path().join("launcher");
+        std::fs::write(&launcher, script).unwrap();
+        let output = std::process::Command::new("sh").arg(launcher).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), b"\n".as_slice()));
     }
 }

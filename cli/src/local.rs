@@ -8,6 +8,7 @@ pub(crate) mod emulator;
 mod failures;
 pub(crate) mod hosts;
 mod keep;
+pub(crate) mod kills;
 mod left;
 pub(crate) mod options;
 pub(crate) mod processes;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::functions::{Function, Packing, deployment_package};
+use crate::functions::{Function, deployment_package};
 use crate::local::secrets::Secrets;
 use crate::local::stack::{Aws, AwsSettings};
 use crate::local::{loopback_client, python, require_linux, run_folder, scenario, stage};
@@ -169,7 +169,7 @@ fn batch(body: &str) -> Value {
 fn measured(function: Function, binary: &PathBuf, samples: &[(Function, Sample)]) -> Result<Measured, Failure> {
     let own = || samples.iter().filter(|(of, _)| *of == function).map(|(_, sample)| sample);
     let size = std::fs::metadata(binary).map_err(Failure::io(format!("cannot read {}", binary.display())))?.len();
-    let zip = deployment_package(binary, Packing::Deflated)?.len() as u64;
+    let zip = deployment_package(binary)?.len() as u64;
     let peak_kib = own().map(|sample| sample.peak_kib).max().unwrap_or_default();
     Ok(Measured {
         function,

@@ -26,6 +26,8 @@ pub(crate) struct Hosts {
     pub(crate) console: Console,
     /// The processes by instance id.
     pub(crate) running: BTreeMap<String, ProcessGroup>,
+    /// Processes of functions that the adversary killed.
+    pub(crate) killed: usize,
 }
 
 impl Hosts {
@@ -49,6 +51,7 @@ impl Hosts {
             }
             HostEffect::KillCaller { caller } => {
                 let killed = kill_function(&caller, &self.functions_endpoint);
+                self.killed += killed;
                 self.console.event("adversary", format!("SIGKILL to {caller}: {killed} process(es)"));
             }
         }

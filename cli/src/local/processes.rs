@@ -71,24 +71,60 @@ impl Drop for ProcessGroup {
 }
 
 /// Kills (SIGKILL) the processes of a function of this stack, in whatever they are doing; how many there were.
-///
-/// A process is the function's when its environment says so, and this stack's when its AWS endpoint is our proxy.
 pub(crate) fn kill_function(function: &str, functions_endpoint: &str) -> usize {
-    let wanted = [format!("AWS_LAMBDA_FUNCTION_NAME={function}"), format!("AWS_ENDPOINT_URL={functions_endpoint}")];
-    let Ok(processes) = std::fs::read_dir("/proc") else {
+    let victims = processes_of(function, functions_endpoint);
+    for id in &victims {
+        kill_now(id);
+    }
+    victims.len()
+}
+
+/// Kills (SIGKILL) the one process of a function of this stack that holds the connection from `port` to the stack's
+/// proxy; how many there were.
+pub(crate) fn kill_caller(function: &str, functions_endpoint: &str, port: u16) -> usize {
+    let connections = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let Some(socket) = socket_at(&connections, port) else {
         return 0;
     };
-    let victims: Vec<String> = processes
+    let mut victims = processes_of(function, functions_endpoint);
+    victims.retain(|id| holds(id, &socket));
+    for id in &victims {
+        kill_now(id);
+    }
+    victims.len()
+}
+
+/// A process is the function's when its environment says so, and this stack's when its AWS endpoint is our proxy.
+fn processes_of(function: &str, functions_endpoint: &str) -> Vec<String> {
+    let wanted = [format!("AWS_LAMBDA_FUNCTION_NAME={function}"), format!("AWS_ENDPOINT_URL={functions_endpoint}")];
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    processes
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
         .filter(|id| {
             std::fs::read(format!("/proc/{id}/environ")).is_ok_and(|environment| has_variables(&environment, &wanted))
         })
-        .collect();
-    for id in &victims {
-        kill_now(id);
-    }
-    victims.len()
+        .collect()
+}
+
+/// The socket whose local port is `port`, as a process's open files name it. Local address and inode are the second
+/// and tenth column of the kernel's table (proc(5)), the port in hexadecimal.
+fn socket_at(connections: &str, port: u16) -> Option<String> {
+    let local = format!(":{port:04X}");
+    connections.lines().find_map(|line| {
+        let mut columns = line.split_ascii_whitespace();
+        let here = columns.nth(1)?.ends_with(&local);
+        let inode = columns.nth(7)?;
+        here.then(|| format!("socket:[{inode}]"))
+    })
+}
+
+fn holds(process: &str, socket: &str) -> bool {
+    std::fs::read_dir(format!("/proc/{process}/fd")).is_ok_and(|files| {
+        files.flatten().any(|file| std::fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == socket))
+    })
 }
 
 /// Whether a process's environment (`NAME=value`, each ended by a zero byte) has all the variables.
@@ -117,6 +153,16 @@ mod tests {
             let wanted = [format!("AWS_LAMBDA_FUNCTION_NAME={function}"), format!("AWS_ENDPOINT_URL={endpoint}")];
             assert_eq!(has_variables(environment, &wanted), expected, "{case}");
         }
+    }
+
+    #[test]
+    fn the_holder_of_a_connection_is_found() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let connections = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let socket = socket_at(&connections, client.local_addr().unwrap().port()).unwrap();
+        assert!(holds("self", &socket), "{socket}");
+        assert!(!holds("self", "socket:[0]"));
     }
 
     #[tokio::test]

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::failure::{Failure, chain};
+use crate::local::kills::Kills;
+use crate::local::processes::kill_caller;
 
 /// The largest request that is forwarded, in bytes; the largest message of the system is 1 MiB.
 const BODY_MAX: usize = 8 * 1024 * 1024;
@@ -36,6 +38,7 @@ pub(crate) struct CallKind {
 pub(crate) struct Proxy {
     address: SocketAddr,
     counts: Counts,
+    kills: Kills,
     server: JoinHandle<()>,
 }
 
@@ -45,7 +48,10 @@ type Counts = Arc<Mutex<BTreeMap<CallKind, u64>>>;
 struct Upstream {
     http: reqwest::Client,
     base_url: Arc<str>,
+    /// The proxy's own address.
+    address: SocketAddr,
     counts: Counts,
+    kills: Kills,
 }
 
 impl Proxy {
@@ -55,18 +61,26 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(failure())?;
         let address = listener.local_addr().map_err(failure())?;
         let counts = Counts::default();
-        let upstream = Upstream { http, base_url: base_url.into(), counts: Arc::clone(&counts) };
+        let kills = Kills::default();
+        let upstream =
+            Upstream { http, base_url: base_url.into(), address, counts: Arc::clone(&counts), kills: kills.clone() };
         let router = Router::new().fallback(forward).with_state(upstream);
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let server = tokio::spawn(async move {
             // It serves until it is aborted; an error of a single connection does not end it.
-            let _stopped = axum::serve(listener, router).await;
+            let _stopped = axum::serve(listener, service).await;
         });
-        Ok(Self { address, counts, server })
+        Ok(Self { address, counts, kills, server })
     }
 
     /// The proxy's own address.
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Callers to be killed at a call of theirs, and those that were.
+    pub(crate) fn kills(&self) -> &Kills {
+        &self.kills
     }
 
     /// The calls seen so far.
@@ -81,9 +95,14 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(State(upstream): State<Upstream>, request: Request) -> Response {
+async fn forward(
+    State(upstream): State<Upstream>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     let kind = call_kind(&parts.headers);
+    let kill = upstream.kills.strike(&kind.caller, &kind.operation);
     *upstream.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(kind).or_default() += 1;
     let Ok(body) = to_bytes(body, BODY_MAX).await else {
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
@@ -101,6 +120,12 @@ async fn forward(State(upstream): State<Upstream>, request: Request) -> Response
         .body(body)
         .send()
         .await;
+    if let Some(kill) = kill {
+        // The call has had its effect. Only its caller dies: another invocation may be at work beside it.
+        let killed = kill_caller(kill.function.name(), &format!("http://{}", upstream.address), peer.port());
+        upstream.kills.note(kill, killed);
+        return StatusCode::BAD_GATEWAY.into_response();
+    }
     match answer {
         Ok(answer) => relay(answer).await,
         Err(failure) => (StatusCode::BAD_GATEWAY, chain(&failure)).into_response(),

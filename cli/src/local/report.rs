@@ -33,6 +33,8 @@ pub(crate) struct Report {
     pub(crate) failures: BTreeMap<Function, u64>,
     /// Messages that failed too often.
     pub(crate) dead_letters: u64,
+    /// Processes of functions that were killed on purpose.
+    pub(crate) functions_killed: usize,
     /// What the adversary waited for in vain: a run without it has not shown what it should.
     pub(crate) unplayed: Vec<String>,
 }
@@ -54,6 +56,10 @@ pub(crate) struct Observed {
     pub(crate) outside: Outside,
     /// What was not over when the time was.
     pub(crate) late: Vec<String>,
+    /// Processes of functions that were killed on purpose.
+    pub(crate) functions_killed: usize,
+    /// Kills whose call did not come.
+    pub(crate) kills_waiting: Vec<String>,
 }
 
 impl Report {
@@ -85,7 +91,8 @@ impl Report {
             calls,
             failures: observed.failures,
             dead_letters: observed.dead_letters,
-            unplayed: world.traps.waiting().iter().map(waited_for).collect(),
+            functions_killed: observed.functions_killed,
+            unplayed: world.traps.waiting().iter().map(waited_for).chain(observed.kills_waiting).collect(),
         }
     }
 
@@ -138,6 +145,7 @@ impl Report {
             },
             "dead_letters": self.dead_letters,
             "failed_invocations": failures,
+            "functions_killed": self.functions_killed,
             "calls": calls,
             "not_played": self.unplayed,
             "promises": self.promises,
@@ -175,6 +183,7 @@ impl Report {
                 ),
             ),
             ("failed invocations", none_or(&failures)),
+            ("functions killed on purpose", self.functions_killed.to_string()),
             ("not played", self.unplayed.len().to_string()),
             ("dead letters", self.dead_letters.to_string()),
             (
@@ -268,6 +277,8 @@ mod tests {
             dead_letters: 0,
             outside: Outside::default(),
             late,
+            functions_killed: 1,
+            kills_waiting: Vec::new(),
         };
         Report::new(&world, observed)
     }

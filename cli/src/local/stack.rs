@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::functions::{Function, Packing, deployment_package};
+use crate::functions::{Function, deployment_package, launcher_package};
 use crate::local::document::{
     CONFIG_PARAMETER, DEAD_LETTERS, FleetSpec, GITHUB_APP_PATH, KILL_SWITCH_PARAMETER, QUEUE, configuration_document,
     function_variables, queue_arn, tables,
@@ -97,7 +97,11 @@ impl Aws {
     /// Deploys the four functions with what wakes them; the webhook's URL.
     pub(crate) async fn deploy(&self, workspace: &Workspace, profile: Profile) -> Result<String, Failure> {
         for function in Function::ALL {
-            let package = deployment_package(&workspace.binary(function, profile)?, Packing::Stored)?;
+            let binary = workspace.binary(function, profile)?;
+            let package = match profile {
+                Profile::Debug => launcher_package(&binary)?,
+                Profile::Release => deployment_package(&binary)?,
+            };
             let spec = FunctionSpec {
                 name: function.name(),
                 package: &package,

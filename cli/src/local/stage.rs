@@ -21,8 +21,9 @@ use crate::functions::Function;
 use crate::local::document::{FleetSpec, RUNNER_PARAMETER_PATH};
 use crate::local::failures::{EmulatorLog, FailedInvocation};
 use crate::local::hosts::Hosts;
+use crate::local::kills::{Kill, Killed, Place};
 use crate::local::left::Left;
-use crate::local::options::{Kill, Mutant, Options};
+use crate::local::options::{Mutant, Options};
 use crate::local::report::{Observed, Report};
 use crate::local::scenario::{self, Director};
 use crate::local::secrets::Secrets;
@@ -109,7 +110,10 @@ impl<'a> Stage<'a> {
         server.deliver_to(&webhook_url);
         console.event("setup", format!("webhook at {webhook_url}"));
         for kill in &options.kill_function {
-            server.world().set_trap(kill_trap(kill));
+            match kill.place() {
+                Place::World => server.world().set_trap(kill_trap(kill)),
+                Place::Emulator => aws.proxy.kills().set(kill.clone()),
+            }
         }
         let (failures_out, failed) = mpsc::unbounded_channel();
         let pause = Duration::from_secs(options.tick_seconds);
@@ -127,6 +131,7 @@ impl<'a> Stage<'a> {
                 folder: folder.clone(),
                 console: console.clone(),
                 running: BTreeMap::new(),
+                killed: 0,
             },
             emulator_log: EmulatorLog::new(python::log_path(&folder)),
             aws,
@@ -215,6 +220,11 @@ impl<'a> Stage<'a> {
         for failed in self.emulator_log.new_failures() {
             self.invocation_failed(&failed);
         }
+        for Killed { function, call, processes } in self.aws.proxy.kills().take_done() {
+            self.hosts.killed += processes;
+            let name = function.name();
+            self.console.event("adversary", format!("SIGKILL to {name} during its {call}: {processes} process(es)"));
+        }
     }
 
     fn happened(&mut self, event: &WorldEvent) {
@@ -261,6 +271,8 @@ impl<'a> Stage<'a> {
             dead_letters: dead_letters.waiting + dead_letters.in_flight,
             outside,
             late,
+            functions_killed: self.hosts.killed,
+            kills_waiting: self.aws.proxy.kills().waiting(),
         };
         Ok(Report::new(&self.server.world(), observed))
     }
@@ -295,7 +307,7 @@ fn settings(options: &Options) -> Settings {
 fn kill_trap(kill: &Kill) -> Trap {
     Trap {
         on: CallPattern {
-            operation: kill.call.clone(),
+            operation: Some(kill.call.clone()),
             caller: Some(kill.function.name().to_owned()),
             ..CallPattern::default()
         },
