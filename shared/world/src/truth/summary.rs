@@ -3,7 +3,7 @@
 use super::{Ending, Fact, Truth};
 use crate::Millis;
 use crate::call::Api;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a run came to.
@@ -24,6 +24,7 @@ pub struct Summary {
     /// Instances launched.
     pub instances_launched: usize,
     /// Instances ended, by what ended them.
+    #[serde(serialize_with = "by_words")]
     pub instances_ended: BTreeMap<Ending, usize>,
     /// Registrations deleted by calls.
     pub runners_deregistered: usize,
@@ -39,6 +40,11 @@ pub struct Summary {
     pub forgeries_refused: usize,
     /// Calls by (function, service).
     pub calls: Vec<Calls>,
+}
+
+/// An ending is no string, and nothing else can be a key in JSON.
+fn by_words<S: Serializer>(ended: &BTreeMap<Ending, usize>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(ended.iter().map(|(ending, count)| (ending.to_string(), count)))
 }
 
 /// How often a function called a service.
@@ -146,6 +152,19 @@ mod tests {
         assert_eq!(percentile(&[7], 99), Some(7));
         assert_eq!(percentile(&[1, 2, 3, 4], 50), Some(2));
         assert_eq!(percentile(&(1..=200).collect::<Vec<_>>(), 99), Some(198));
+    }
+
+    #[test]
+    fn every_ending_can_be_shown_as_json() {
+        let mut truth = Truth::default();
+        let endings = [Ending::PowerOff, Ending::Spot, Ending::Api { caller: "scale-down".into() }];
+        for (number, ending) in endings.into_iter().enumerate() {
+            let instance_id = format!("i-{number}");
+            truth.record(10, Fact::InstanceEnding { instance_id, ending, active_job: None });
+        }
+        let shown = serde_json::to_value(summary(&truth)).unwrap();
+        let ended = &shown["instances_ended"];
+        assert_eq!((&ended["terminated by scale-down"], ended.as_object().unwrap().len()), (&1.into(), 3));
     }
 
     #[test]
