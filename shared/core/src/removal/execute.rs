@@ -10,29 +10,15 @@ use tracing::{error, info, warn};
 
 use super::gather::Gathered;
 use super::report::{FailedPass, Report};
-use super::{Deregisterable, DeregistrationGround, Ground, Terminable};
+use super::{Deregisterable, DeregistrationGround, Ground, RemovalPorts, Terminable};
 use crate::config::{Mode, Policy};
 use crate::error::{Class, Classify, PortError};
 use crate::evidence::{Evidence, JobsEvidence, RecordEvidence, RegistrationEvidence};
 use crate::ids::{Access, FleetName, InstanceId, LaunchToken, RunnerName, Scope};
 use crate::ledger::{self, DeregistrationOutcome, InstanceRecord, JobStarted, Origin, OrphanEvent, Stored, Versioned};
-use crate::ports::{
-    Compute, DeliveryLog, Deregistration, InstanceState, Jobs, KillSwitch, Ledger, Parameters, Queue, Registry,
-    VitalSigns,
-};
-use crate::time::{Clock, Deadline, Timestamp};
+use crate::ports::{Deregistration, InstanceState, KillSwitch};
+use crate::time::{Deadline, Timestamp};
 use crate::verdict::{Action, Note, Reason, Verdict, decide};
-
-/// All that removal needs of the world.
-pub trait RemovalPorts:
-    Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Queue + Clock
-{
-}
-
-impl<P> RemovalPorts for P where
-    P: Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Queue + Clock
-{
-}
 
 /// Which verdicts a pass carries out. Both functions read and judge the same; each act has one owner, so that the two
 /// never do the same thing at the same time and IAM can tell them apart.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::warn;
 
-use super::execute::RemovalPorts;
+use super::RemovalPorts;
 use super::open_jobs::OpenJobs;
 use super::report::Report;
 use crate::config::Policy;

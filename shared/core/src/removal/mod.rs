@@ -7,16 +7,32 @@
 //! - `execute`: one pass over all instances; carries verdicts out. Behaviour belongs in [`crate::verdict`].
 //! - `report`: what a pass did.
 
+use crate::ports::{Compute, DeliveryLog, Jobs, Ledger, Parameters, Queue, Registry, VitalSigns};
+use crate::time::Clock;
+
 mod execute;
 mod gather;
+mod ground;
 mod open_jobs;
 mod proof;
 mod report;
 #[cfg(test)]
 mod tests;
 
-pub use execute::{Duties, RemovalPorts, run_pass};
-pub use proof::{Deregisterable, DeregistrationGround, DeregistrationWarrant, Ground, Terminable, TerminationProof};
+pub use execute::{Duties, run_pass};
+pub use ground::{DeregistrationGround, Ground};
+pub use proof::{Deregisterable, DeregistrationWarrant, Terminable, TerminationProof};
 pub use report::{FailedPass, Report};
 
 pub(crate) use execute::Pass;
+
+/// All that removal needs of the world.
+pub trait RemovalPorts:
+    Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Queue + Clock
+{
+}
+
+impl<P> RemovalPorts for P where
+    P: Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Queue + Clock
+{
+}

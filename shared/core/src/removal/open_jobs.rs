@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::execute::RemovalPorts;
+use super::RemovalPorts;
 use super::report::Report;
 use crate::config::{Mode, Policy};
 use crate::evidence::{DemandEvidence, JobsEvidence};

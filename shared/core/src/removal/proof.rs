@@ -5,9 +5,9 @@
 //! on the very record that was judged ([`Terminable::commit`]), so that any event that came in between refuses it;
 //! and the port takes the leave by value, so that it serves once.
 
-use serde::{Deserialize, Serialize};
 use tracing::warn;
 
+use super::{DeregistrationGround, Ground};
 use crate::config::Policy;
 use crate::error::PortError;
 use crate::evidence::{Evidence, RecordEvidence};
@@ -16,34 +16,6 @@ use crate::ledger::{self, InstanceRecord, RemovalIntent, Versioned};
 use crate::ports::Ledger;
 use crate::time::Timestamp;
 use crate::verdict::{Action, decide};
-
-/// Why an instance may be ended (design section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Ground {
-    /// Deregistered by us while idle, and no job has surfaced through the quarantine (rows 14 and 20).
-    IdleAfterDeregistration,
-    /// Its only job ended long enough ago (row 12).
-    JobCompleted,
-    /// No job can ever have been delivered to it (rows 18 and 23).
-    NeverConnected,
-    /// Older than GitHub lets any job be (row 2).
-    HardAge,
-}
-
-/// Why a registration may be deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeregistrationGround {
-    /// Idle, confirmed over the window, and surplus (row 20).
-    Idle,
-    /// Its only job ended long enough ago (row 12).
-    JobCompleted,
-    /// Never connected (row 18).
-    NeverConnected,
-    /// Its instance is gone for certain (row 4).
-    InstanceGone,
-}
 
 /// An established ground to end one instance; not yet stored.
 #[derive(Debug)]
