@@ -29,6 +29,7 @@ use runner_scaler_world::http::server::wall_now;
 use crate::Outcome;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::functions::Function;
 use crate::local::options::Options;
 use crate::local::stage::Stage;
 use crate::workspace::{Profile, Rules, Workspace};
@@ -42,6 +43,9 @@ pub(crate) async fn run(options: &Options, console: &Console) -> Result<Outcome,
         console.event("setup", "building the functions (cargo build --workspace --bins)");
         let rules = options.mutant.map_or(Rules::Whole, |_| Rules::Breakable);
         Workspace::build(profile, rules)?;
+    }
+    for function in Function::ALL {
+        workspace.binary(function, profile)?;
     }
     // What the scenario came to, once that is known: with --keep, Ctrl-C is the usual end of a judged run.
     let judged = Cell::new(Outcome::Stopped);

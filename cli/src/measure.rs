@@ -52,7 +52,7 @@ pub(crate) async fn run(options: &Options, console: &Console) -> Result<Outcome,
         console.event("setup", "building (cargo build --release --workspace --bins); this takes minutes");
         Workspace::build(Profile::Release, Rules::Whole)?;
     }
-    let bench = Bench::start(&workspace).await?;
+    let bench = Bench::start(&workspace, console).await?;
     console.event("setup", format!("logs in {}", bench.aws.folder.display()));
     let mut samples: Vec<(Function, Sample)> = Vec::new();
     for round in 0..options.runs {
@@ -78,12 +78,12 @@ pub(crate) async fn run(options: &Options, console: &Console) -> Result<Outcome,
 }
 
 impl Bench {
-    async fn start(workspace: &Workspace) -> Result<Self, Failure> {
+    async fn start(workspace: &Workspace, console: &Console) -> Result<Self, Failure> {
         let binaries = Function::ALL
             .into_iter()
             .map(|function| Ok((function, workspace.binary(function, Profile::Release)?)))
             .collect::<Result<_, Failure>>()?;
-        let python = python::emulator_python(&workspace.local().join("venv"))?;
+        let python = python::emulator_python(&workspace.local().join("venv"), console)?;
         let folder = run_folder(workspace)?;
         let secrets = Secrets::generate()?;
         let fleets = scenario::fleets(1_000);

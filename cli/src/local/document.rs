@@ -30,13 +30,13 @@ pub(crate) const LAUNCH_TEMPLATE: &str = "lt-0a1b2c3d4e5f60718";
 /// Times of the local stack, in seconds: the shape of the defaults at about a hundredth of their length. Their order
 /// is kept (a boot is shorter than its grace, a listener notices a lost registration only after the quarantine).
 const TIMERS: [(&str, u64); 11] = [
-    ("idle_window_seconds", 3),
+    ("idle_window_seconds", 2),
     ("quarantine_seconds", 6),
     ("completed_grace_seconds", 4),
     ("boot_grace_seconds", 12),
     ("gone_grace_seconds", 8),
     ("idle_maximum_seconds", 60),
-    ("drain_answer_seconds", 5),
+    ("drain_answer_seconds", 4),
     ("vital_sign_silence_seconds", 6),
     ("minimum_running_seconds", 5),
     ("queue_quiet_seconds", 4),

@@ -8,6 +8,9 @@ use runner_scaler_world::github::PayloadError;
 use crate::failure::Failure;
 use crate::local::scenario;
 
+/// The file with the delivery's body, in the run's folder.
+const PAYLOAD: &str = "payload.json";
+
 /// How long the job of the hand-made delivery runs, in milliseconds.
 const DURATION_MS: i64 = 5_000;
 
@@ -25,7 +28,7 @@ pub(crate) fn prepare_delivery(world: &mut World, folder: &Path) -> Result<PathB
         }
         Err(PayloadError::Json(_) | PayloadError::Field(_) | PayloadError::NotInstalled(_)) => return Err(shape()),
     };
-    let path = folder.join("delivery.json");
+    let path = folder.join(PAYLOAD);
     std::fs::write(&path, body).map_err(Failure::io(format!("cannot write {}", path.display())))?;
     Ok(path)
 }
@@ -43,7 +46,7 @@ fn shape() -> Failure {
     Failure::Shape { what: "the payload".to_owned() }
 }
 
-/// What a person can do with the running stack.
+/// What a person can do with the running stack: lines to be pasted into a shell.
 pub(crate) fn instructions(
     webhook_url: &str,
     secret: &str,
@@ -51,22 +54,25 @@ pub(crate) fn instructions(
     emulator_url: &str,
     body: &Path,
 ) -> String {
-    let body = body.display();
+    let folder = body.parent().unwrap_or(body).display();
     format!(
         r#"
-Everything keeps running; Ctrl-C ends it.
+Everything keeps running; Ctrl-C ends it. In another terminal:
 
-Sign a real delivery and send it (202, and its job's life appears here), then with one byte changed (401):
-
-  WEBHOOK={webhook_url}
+  cd '{folder}'
+  WEBHOOK_URL={webhook_url}
   SECRET={secret}
-  BODY={body}
-  sign() {{ openssl dgst -sha256 -hmac "$SECRET" -hex "$1" | sed 's/^.* /sha256=/'; }}
-  send() {{ curl -sS -o /dev/null -w '%{{http_code}}\n' --data-binary "@$1" -H "X-Hub-Signature-256: $2" \
-    -H 'X-GitHub-Event: workflow_job' -H 'X-GitHub-Delivery: 6e8b6e20-0000-4000-8000-000000000001' \
-    -H 'Content-Type: application/json' "$WEBHOOK"; }}
-  send "$BODY" "$(sign "$BODY")"
-  sed '1s/{{/[/' "$BODY" > "$BODY.changed"; send "$BODY.changed" "$(sign "$BODY")"
+  sign() {{ openssl dgst -sha256 -hmac "$SECRET" -r < "$1" | cut -d' ' -f1; }}
+  send() {{ curl -sS -o /dev/null -w '%{{http_code}}\n' "$WEBHOOK_URL" -H 'content-type: application/json' \
+    -H 'x-github-event: workflow_job' -H "x-github-delivery: $(cat /proc/sys/kernel/random/uuid)" \
+    -H "x-hub-signature-256: sha256=$2" --data-binary "@$1"; }}
+
+A real delivery, which GitHub itself has lost on purpose, signed: 202, and its job's life appears here. The same
+with one byte changed: 401.
+
+  send {PAYLOAD} "$(sign {PAYLOAD})"
+  sed '1s/{{/[/' {PAYLOAD} > changed.json; cmp {PAYLOAD} changed.json
+  send changed.json "$(sign {PAYLOAD})"
 
 Look at the world, and at AWS (the emulator takes any credentials):
 
@@ -80,6 +86,16 @@ Look at the world, and at AWS (the emulator takes any credentials):
 mod tests {
     use super::*;
     use runner_scaler_world::{Settings, Tape};
+
+    #[test]
+    fn the_instructions_are_lines_for_a_shell() {
+        let text = instructions("http://h/w/", "s", "http://w", "http://a", Path::new("/r/payload.json"));
+        let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        let script = lines.join("\n");
+        let checked = std::process::Command::new("sh").args(["-n", "-c", &script]).status().unwrap();
+        assert!(checked.success(), "{script}");
+        assert!(lines.contains(&"cd '/r'") && lines.contains(&"SECRET=s"), "{script}");
+    }
 
     #[test]
     fn a_hand_made_delivery_has_a_job_and_is_not_sent_by_github() {

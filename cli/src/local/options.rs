@@ -30,7 +30,7 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     /// Seconds between two hand-made invocations of scale-down and of orphan-sweeper; 0 leaves them to their
     /// schedules of one and five minutes.
-    #[arg(long, default_value_t = 2, value_name = "S")]
+    #[arg(long, default_value_t = 1, value_name = "S")]
     pub(crate) tick_seconds: u64,
     /// Seconds until everything must be over; what is left then is a broken promise.
     #[arg(long, default_value_t = 300, value_name = "S")]
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn without_arguments_the_world_is_kind() {
         let options = parse(&[]).unwrap();
-        assert_eq!((options.jobs, options.tick_seconds, options.timeout_seconds), (20, 2, 300));
+        assert_eq!((options.jobs, options.tick_seconds, options.timeout_seconds), (20, 1, 300));
         assert!(options.faults.lose_webhooks.abs() < f64::EPSILON && options.kill_function.is_empty());
     }
 

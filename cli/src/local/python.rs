@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::console::Console;
 use crate::failure::Failure;
 use crate::local::processes::ProcessGroup;
 
@@ -30,13 +31,14 @@ main()
 ";
 
 /// The Python of the virtual environment in `folder`, with the emulator; installs it only when missing.
-pub(crate) fn emulator_python(folder: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn emulator_python(folder: &Path, console: &Console) -> Result<PathBuf, Failure> {
     check_python()?;
     let python = folder.join("bin").join("python");
     let marker = folder.join(format!("ministack-{MINISTACK_VERSION}.installed"));
     if marker.is_file() && python.exists() {
         return Ok(python);
     }
+    console.event("setup", format!("installing ministack {MINISTACK_VERSION}, the emulator of AWS"));
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(folder), "python3 -m venv")?;
     run(
         Command::new(&python)

@@ -21,7 +21,7 @@ const OWNER: &str = "octo-org";
 const REPOSITORY: &str = "octo-repo";
 
 /// Longer than quarantine and one more pass: a terminate without a re-check hits the job while it runs.
-const RACED_JOB_MS: Millis = 22_000;
+const RACED_JOB_MS: Millis = 14_000;
 
 /// One scene of the play.
 #[derive(Debug, Clone, Copy)]

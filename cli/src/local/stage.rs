@@ -35,7 +35,7 @@ use crate::workspace::{Profile, Workspace};
 const STEP: Duration = Duration::from_millis(200);
 
 /// How long nothing may be left before the run counts as over: longer than a pass of the functions takes to act.
-const QUIET_MS: Millis = 4_000;
+const QUIET_MS: Millis = 3_000;
 
 /// Everything that is up; it ends when this is dropped.
 pub(crate) struct Stage<'a> {
@@ -84,7 +84,7 @@ impl<'a> Stage<'a> {
         workspace: &Workspace,
         profile: Profile,
     ) -> Result<Self, Failure> {
-        let python = python::emulator_python(&workspace.local().join("venv"))?;
+        let python = python::emulator_python(&workspace.local().join("venv"), console)?;
         let folder = run_folder(workspace)?;
         let http = loopback_client()?;
         let secrets = Secrets::generate()?;
