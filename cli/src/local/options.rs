@@ -63,8 +63,8 @@ pub(crate) struct Faults {
     /// GitHub shows a runner as idle for the whole of a job.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) lying_busy_flag: f64,
-    /// A delivery is never sent. A job whose `queued` delivery is lost is not found by anybody yet: P3 breaks, and P2
-    /// when its runner's end was to follow.
+    /// A delivery is never sent. Breaks promises: a job whose `queued` delivery is lost is not looked for yet (P3), and
+    /// where `in_progress` or `completed` is lost and the supervisor is dead, the instance stays until its hard age (P2).
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) lose_webhooks: f64,
     /// A delivery is sent twice.
