@@ -65,6 +65,8 @@ pub enum Note {
     Idle,
     /// Not certainly idle: the row of idle readings is broken.
     NotIdle,
+    /// A job may be about to come for it: what was done towards removal begins anew.
+    Wanted,
     /// The runner's id, found by its name.
     RunnerId(RunnerId),
     /// A DELETE of ours whose answer was lost seems to have taken effect.
@@ -293,7 +295,9 @@ fn missed_and_alive(evidence: &Evidence, record: &InstanceRecord) -> Option<Verd
     let heard_of = match evidence.vital_sign {
         VitalEvidence::Unread => return Some(Verdict::keep(Reason::VitalSignUnread)),
         VitalEvidence::Never => false,
-        VitalEvidence::Sign(sign) => record.missing_since.is_some_and(|since| sign.beat_at >= since),
+        VitalEvidence::Sign(sign) => {
+            sign.worker != Worker::None || record.missing_since.is_some_and(|since| sign.beat_at >= since)
+        }
     };
     let unfinished = record.has_job_evidence() && record.job_completed.is_none();
     match &evidence.registration {
@@ -507,9 +511,17 @@ impl Undrained<'_> {
             (_, true) if booted && (unanswered || self.record.idle_since.is_none()) => {
                 Verdict::look(Source::Registration)
             }
-            (true, _) => Verdict::keep(Reason::Wanted),
+            (true, _) => self.wanted(),
             (false, true) if unanswered => Verdict::look(Source::Registration),
             (false, _) => Verdict::act(Action::Drain, Reason::Surplus),
+        }
+    }
+
+    /// A drain and an idle reading from before are of no use once it is wanted: both begin anew when it is not.
+    fn wanted(&self) -> Verdict {
+        match (self.record.drain_requested_at, self.record.idle_since) {
+            (None, None) => Verdict::keep(Reason::Wanted),
+            (_, _) => Verdict::note(Note::Wanted, Reason::Wanted),
         }
     }
 
@@ -553,7 +565,7 @@ impl Undrained<'_> {
             return Verdict::note(Note::Idle, Reason::IdleTooShort);
         };
         if self.is_wanted() {
-            return Verdict::keep(Reason::Wanted);
+            return self.wanted();
         }
         if self.record.drain_requested_at.is_none() {
             return Verdict::act(Action::Drain, Reason::Surplus);

@@ -223,7 +223,10 @@ impl InstanceRecord {
     /// Returns whether the record changed.
     pub fn note_completed(&mut self, completed: JobCompleted, runner_id: RunnerId) -> bool {
         let foreign = self.runner_id.is_some_and(|own| own != runner_id);
-        if foreign || self.job_completed.is_some() || self.completion_claim.is_some() {
+        // A claim of a job that did not start here gives way to the job that did.
+        let better = self.job_started.as_ref().is_some_and(|started| started.job_id == completed.job_id);
+        let claimed = self.completion_claim.as_ref().is_some_and(|claim| claim.completed == completed || !better);
+        if foreign || self.job_completed.is_some() || claimed {
             return false;
         }
         self.completion_claim = Some(CompletionClaim { completed, runner_id });

@@ -75,6 +75,12 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// Stands for the fleet of a job of which only a later event is known; no configuration can name it.
+    #[must_use]
+    pub fn no_fleet() -> FleetName {
+        FleetName::new("")
+    }
+
     /// Whether it still waits for a runner.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
@@ -126,10 +132,8 @@ impl Record for JobRecord {
     }
 
     fn open(&self) -> Option<(OpenPartition, Timestamp)> {
-        match (&self.fleet, self.may_be_anywhere()) {
-            (Some(fleet), true) => Some((OpenPartition::Jobs(fleet.clone()), self.next_look)),
-            (_, _) => None,
-        }
+        let fleet = self.fleet.clone().unwrap_or_else(Self::no_fleet);
+        self.may_be_anywhere().then_some((OpenPartition::Jobs(fleet), self.next_look))
     }
 
     fn expires_at(&self) -> Option<Timestamp> {

@@ -28,10 +28,11 @@ const RECORDS_MAX: usize = 2_000;
 /// # Errors
 /// As [`crate::removal::run_pass`].
 pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Deadline) -> Result<Report, FailedPass> {
+    // First: a slow removal must not keep jobs waiting.
+    let sent = demand::send_due_jobs(ports, policy, deadline).await;
     let mut pass = Pass::new(ports, policy, deadline, Duties::OrphanSweeper).await;
     pass.over_listed_instances().await;
     over_unlisted_records(ports, &mut pass).await;
-    let sent = demand::send_due_jobs(ports, policy, deadline).await;
     pass.report.jobs_resent_count = sent.sent_count;
     pass.report.errors.extend(sent.failures);
     pass.finish()

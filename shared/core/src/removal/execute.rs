@@ -169,6 +169,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             let now = self.ports.now();
             let verdict = decide(&evidence, self.policy, now);
             match verdict.action {
+                Action::Look(_) if !self.deadline.allows_more(now) => {
+                    self.report.cut_by_deadline = true;
+                    return;
+                }
                 Action::Look(source) => {
                     let Some(gathered) = &mut self.gathered else { return };
                     gathered.look(self.ports, self.policy, source, &mut evidence, &mut self.report).await;
@@ -292,6 +296,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             Note::Busy => return self.remember(&id, |record| note_busy(record, now)).await,
             Note::Idle => fields.idle_since = Some(now),
             Note::NotIdle => fields.idle_since = None,
+            Note::Wanted => {
+                fields.idle_since = None;
+                fields.drain_requested_at = None;
+            }
             Note::RunnerId(runner_id) => {
                 fields.note_runner_id(runner_id);
                 if busy {
@@ -312,6 +320,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             Note::Seen => {
                 fields.missing_since = None;
                 fields.gone_at = None;
+                fields.cleaned_at = None;
             }
         }
         ledger::store(self.ports, record).await.map(|_| ())
@@ -324,7 +333,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let scope = tag("ghr:owner").and_then(Scope::parse).unwrap_or(Scope::Organization { owner: UNKNOWN.into() });
         let prefix = self.policy.fleet(&fleet).map_or("runner-", |fleet| fleet.runner_name_prefix.as_str());
         let runner_name = RunnerName::new(format!("{prefix}{}", evidence.instance.id));
-        let mut record = InstanceRecord {
+        let record = InstanceRecord {
             origin: Origin::Rebuilt { at: now },
             launch_token: None,
             ..InstanceRecord::launched(
@@ -336,15 +345,15 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 evidence.instance.launched_at,
             )
         };
-        // An event may have waited for the record that was never written.
-        let orphan = ledger::load::<OrphanEvent>(self.ports, OrphanEvent::id_of(&scope, &runner_name)).await?;
-        if let Stored::Present(orphan) = orphan {
-            orphan.record.apply(&mut record);
-        }
         warn!(instance_id = %record.instance_id, "rebuilt the record of {}", record.instance_id);
         ledger::store(self.ports, Versioned::new(record)).await?;
         self.report.rebuilt_count += 1;
-        Ok(())
+        // An event may have waited for the record: read after the store, so that of this and the webhook whoever comes
+        // second sees the other.
+        match ledger::load::<OrphanEvent>(self.ports, OrphanEvent::id_of(&scope, &runner_name)).await? {
+            Stored::Present(orphan) => self.remember(&evidence.instance.id, |record| orphan.record.apply(record)).await,
+            Stored::Absent | Stored::Foreign => Ok(()),
+        }
     }
 
     /// One CreateTags call for all; the record remembers the first request only. The tag goes first: a request that is

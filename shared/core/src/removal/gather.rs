@@ -9,12 +9,12 @@ use super::RemovalPorts;
 use super::open_jobs::OpenJobs;
 use super::report::Report;
 use crate::config::Policy;
-use crate::error::PortError;
+use crate::error::{Class, PortError};
 use crate::evidence::{
     DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
     RegistrationEvidence, VitalEvidence,
 };
-use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
+use crate::ids::{Access, DeliveryGuid, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
 use crate::ledger::{self, InstanceRecord, Stored, Versioned};
 use crate::ports::{Instance, InstanceState, Runner, VitalSigns};
 use crate::time::Timestamp;
@@ -35,6 +35,8 @@ pub(super) struct Gathered {
     /// By access, not by scope: an absence counts only under the very token that answered the list.
     listings: BTreeMap<Access, Result<Vec<Runner>, PortError>>,
     jobs: OpenJobs,
+    /// Failed deliveries that are in the ledger since this pass.
+    applied: BTreeSet<DeliveryGuid>,
 }
 
 impl Gathered {
@@ -67,7 +69,8 @@ impl Gathered {
         let fleets: BTreeSet<FleetName> =
             fleets.chain(policy.fleets.iter().map(|fleet| &fleet.name)).cloned().collect();
         let jobs = OpenJobs::read(ports, fleets, report).await;
-        let mut gathered = Self { now, evidence: Vec::new(), listings: BTreeMap::new(), jobs };
+        let mut gathered =
+            Self { now, evidence: Vec::new(), listings: BTreeMap::new(), jobs, applied: BTreeSet::new() };
         for (instance, (_, stored)) in instances.into_iter().zip(records) {
             let vital_sign = match &mut signs {
                 None => VitalEvidence::Unread,
@@ -162,8 +165,13 @@ impl Gathered {
             runners.iter().find(|runner| record.runner_id == Some(runner.id) || runner.name == record.runner_name)
         });
         match (by_itself, listed) {
-            (RegistrationEvidence::Present(runner), Some(listed)) => {
-                RegistrationEvidence::Present(Runner { busy: runner.busy || listed.busy, ..runner })
+            (RegistrationEvidence::Present(runner), Some(listed)) if runner.busy || listed.busy => {
+                RegistrationEvidence::Present(Runner { busy: true, ..runner })
+            }
+            (RegistrationEvidence::Present(runner), Some(listed))
+                if runner.online != listed.online || runner.version != listed.version =>
+            {
+                RegistrationEvidence::Unread
             }
             // Listed in this very pass and not found by itself: one of the two is wrong.
             (RegistrationEvidence::Absent, Some(_)) => RegistrationEvidence::Unread,
@@ -212,7 +220,7 @@ impl Gathered {
     ) {
         let now = ports.now();
         let since = record.launched_at.minus(CLOCK_SKEW).max(now.minus(DELIVERY_LOG));
-        evidence.deliveries = settle_deliveries(ports, record, since, now, report).await;
+        evidence.deliveries = settle_deliveries(ports, record, since, now, &mut self.applied, report).await;
         // Anew: a job may have been queued and assigned since the pass began.
         self.jobs = OpenJobs::read(ports, self.jobs.fleets(), report).await;
         evidence.demand = self.jobs.demand_for(record, policy, now);
@@ -270,54 +278,60 @@ async fn registration<P: RemovalPorts>(
     }
 }
 
-/// Applies the payload of every failed delivery since `since` that may say "busy" to the ledger.
+/// Applies the payload of every failed delivery since `since` that may say "busy" to the ledger, each once a pass.
 async fn settle_deliveries<P: RemovalPorts>(
     ports: &P,
     record: &InstanceRecord,
     since: Timestamp,
     now: Timestamp,
+    applied: &mut BTreeSet<DeliveryGuid>,
     report: &mut Report,
 ) -> DeliveryEvidence {
-    match apply_failed_deliveries(ports, record, since, now).await {
-        Ok(settled) => settled,
+    let attempts = match ports.deliveries_since(since).await {
+        Ok(attempts) => attempts,
         Err(error) => {
             report.error(error);
-            DeliveryEvidence::Unsettled
+            return DeliveryEvidence::Unsettled;
         }
-    }
-}
-
-async fn apply_failed_deliveries<P: RemovalPorts>(
-    ports: &P,
-    record: &InstanceRecord,
-    since: Timestamp,
-    now: Timestamp,
-) -> Result<DeliveryEvidence, PortError> {
-    let attempts = ports.deliveries_since(since).await?;
+    };
     let arrived: BTreeSet<_> = attempts.iter().filter(|a| a.succeeded).map(|a| a.guid.clone()).collect();
-    let mut applied = BTreeSet::new();
     let mut settled = DeliveryEvidence::Settled;
     for attempt in &attempts {
         let of_a_job = attempt.event == "workflow_job"
             && matches!(attempt.action.as_deref(), Some("in_progress" | "completed") | None);
-        if !of_a_job || arrived.contains(&attempt.guid) || !applied.insert(attempt.guid.clone()) {
+        if !of_a_job || arrived.contains(&attempt.guid) || applied.contains(&attempt.guid) {
             continue;
         }
-        let payload = ports.delivery_payload(attempt.id).await?;
-        warn!(delivery_id = %attempt.guid, "applying delivery {} that failed", attempt.guid);
-        match webhook::parse(Some("workflow_job"), payload.as_bytes()) {
-            Ok(Event::Job(event)) => {
-                webhook::apply_job_event(ports, &event, now).await?;
+        let payload = match ports.delivery_payload(attempt.id).await {
+            Ok(payload) => payload,
+            Err(error) => {
+                report.error(error);
+                settled = DeliveryEvidence::Unsettled;
+                continue;
             }
-            Ok(Event::Ping | Event::Other) => {}
+        };
+        match apply_payload(ports, &payload, now).await {
+            Ok(()) => {
+                warn!(delivery_id = %attempt.guid, "applied delivery {} that had failed", attempt.guid);
+                applied.insert(attempt.guid.clone());
+            }
             // Any author of a workflow can make a payload that we refuse, so it speaks for the instance it names only.
             Err(error) => {
-                warn!(delivery_id = %attempt.guid, error = %error, "delivery {} is not understood", attempt.guid);
+                warn!(delivery_id = %attempt.guid, error = %error, "delivery {} is not applied", attempt.guid);
                 if payload.contains(record.instance_id.as_str()) {
+                    report.error(error);
                     settled = DeliveryEvidence::Unsettled;
                 }
             }
         }
     }
-    Ok(settled)
+    settled
+}
+
+async fn apply_payload<P: RemovalPorts>(ports: &P, payload: &str, now: Timestamp) -> Result<(), PortError> {
+    match webhook::parse(Some("workflow_job"), payload.as_bytes()) {
+        Ok(Event::Job(event)) => webhook::apply_job_event(ports, &event, now).await.map(|_| ()),
+        Ok(Event::Ping | Event::Other) => Ok(()),
+        Err(error) => Err(PortError::new("delivery", Class::Rejected, error.to_string())),
+    }
 }

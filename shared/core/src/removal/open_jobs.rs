@@ -1,6 +1,7 @@
 //! Jobs that may be on any runner: which of them a runner could have been given, and what the jobs API says of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::RemovalPorts;
 use super::report::Report;
@@ -17,14 +18,17 @@ const JOBS_ASKED_MAX: usize = 20;
 /// Jobs read from the index of one fleet; a fleet with more is not judged.
 const JOBS_READ_MAX: usize = 500;
 
+/// GitHub cancels a job that was queued for 24 h, at the latest after 48 (facts/world.md G14).
+const QUEUE_LIMIT: Duration = Duration::from_hours(48);
+
 /// The open jobs of all fleets; `None` where a fleet's could not be read whole.
 pub(super) struct OpenJobs(BTreeMap<FleetName, Option<Vec<JobRecord>>>);
 
 impl OpenJobs {
-    /// Reads them of these fleets.
+    /// Reads them of these fleets, and those of none.
     pub(super) async fn read<P: RemovalPorts>(ports: &P, fleets: BTreeSet<FleetName>, report: &mut Report) -> Self {
         let mut jobs = BTreeMap::new();
-        for fleet in fleets {
+        for fleet in fleets.into_iter().chain([JobRecord::no_fleet()]) {
             let partition = OpenPartition::Jobs(fleet.clone());
             let read = match ledger::open::<JobRecord>(ports, &partition, Timestamp(i64::MAX), JOBS_READ_MAX).await {
                 Ok(open) => open.complete.then(|| open.records.into_iter().map(|job| job.record).collect()),
@@ -40,7 +44,7 @@ impl OpenJobs {
 
     /// The fleets that were read.
     pub(super) fn fleets(&self) -> BTreeSet<FleetName> {
-        self.0.keys().cloned().collect()
+        self.0.keys().filter(|fleet| **fleet != JobRecord::no_fleet()).cloned().collect()
     }
 
     /// Repository of a job.
@@ -91,7 +95,12 @@ impl OpenJobs {
         if jobs.len() > JOBS_ASKED_MAX {
             return JobsEvidence::Unread;
         }
+        let cancelled = ports.now().minus(QUEUE_LIMIT);
         for job in jobs {
+            // Its repository may be gone, and its job with it; a 404 must not keep everybody's instances.
+            if job.is_waiting() && job.queued_at < cancelled {
+                continue;
+            }
             let reading = match ports.job(&job.repository, job.access.installation_id, job.job_id).await {
                 Ok(reading) => reading,
                 Err(error) => {
@@ -130,7 +139,8 @@ async fn remember<P: RemovalPorts>(ports: &P, reading: &JobReading, report: &mut
     let written = ledger::update::<JobRecord>(ports, &id, |stored| match stored {
         Stored::Present(mut job) => {
             let news = match reading.state {
-                JobState::InProgress => job.record.note_started(now, reading.runner_id),
+                // Not its runner: only the runner's own instance may take the job out of everybody's sight.
+                JobState::InProgress => job.record.note_started(now, None),
                 JobState::Completed => job.record.note_completed(now, None),
                 JobState::Queued | JobState::NotYetQueued | JobState::Unrecognised => false,
             };

@@ -2,6 +2,7 @@
 //! that must turn it back.
 
 mod adversary;
+mod second_review;
 
 use std::time::Duration;
 
