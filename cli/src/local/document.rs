@@ -29,7 +29,7 @@ pub(crate) const LAUNCH_TEMPLATE: &str = "lt-0a1b2c3d4e5f60718";
 
 /// Times of the local stack, in seconds: the shape of the defaults at about a hundredth of their length. Their order
 /// is kept (a boot is shorter than its grace, a listener notices a lost registration only after the quarantine).
-const TIMERS: [(&str, u64); 11] = [
+const TIMERS: [(&str, u64); 12] = [
     ("idle_window_seconds", 2),
     ("quarantine_seconds", 6),
     ("completed_grace_seconds", 4),
@@ -41,6 +41,7 @@ const TIMERS: [(&str, u64); 11] = [
     ("minimum_running_seconds", 5),
     ("queue_quiet_seconds", 4),
     ("launch_lease_seconds", 15),
+    ("pick_up_seconds", 6),
 ];
 
 /// A fleet of the local stack.

@@ -254,6 +254,9 @@ pub struct Timers {
     pub queue_quiet: Duration,
     /// How long one invocation may hold a launch (design section 6); fixed at 5 min but for test timers.
     pub launch_lease: Duration,
+    /// Beyond the boot grace, how long an instance may stand idle before its job is launched for anew: GitHub re-queues
+    /// a job that was not picked up within 60 s (facts/github.md 2.1).
+    pub pick_up: Duration,
 }
 
 /// GitHub fails a self-hosted job after 5 days (docs.github.com, actions/reference/limits, read 2026-11-20); 2 hours of

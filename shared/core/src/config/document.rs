@@ -63,6 +63,7 @@ struct FleetDocument {
     minimum_running_seconds: Option<u64>,
     queue_quiet_seconds: Option<u64>,
     launch_lease_seconds: Option<u64>,
+    pick_up_seconds: Option<u64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -111,6 +112,7 @@ const VITAL_SIGN_SILENCE: Timer = Timer("vital_sign_silence_seconds", 600, 600);
 const MINIMUM_RUNNING: Timer = Timer("minimum_running_seconds", 300, 0);
 const QUEUE_QUIET: Timer = Timer("queue_quiet_seconds", 600, 600);
 const LAUNCH_LEASE: Timer = Timer("launch_lease_seconds", 300, 300);
+const PICK_UP: Timer = Timer("pick_up_seconds", 60, 60);
 
 /// Longest timer that is accepted: 5 days, GitHub's limit for a job. A longer one is a slip of the pen.
 const TIMER_SECONDS_MAX: u64 = 5 * 24 * 3_600;
@@ -252,6 +254,7 @@ impl Checks {
             minimum_running: of(MINIMUM_RUNNING, |fleet| fleet.minimum_running_seconds),
             queue_quiet: of(QUEUE_QUIET, |fleet| fleet.queue_quiet_seconds),
             launch_lease: of(LAUNCH_LEASE, |fleet| fleet.launch_lease_seconds),
+            pick_up: of(PICK_UP, |fleet| fleet.pick_up_seconds),
         }
     }
 }

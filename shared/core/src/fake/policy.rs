@@ -49,5 +49,6 @@ fn timers() -> Timers {
         minimum_running: seconds(300),
         queue_quiet: seconds(600),
         launch_lease: seconds(300),
+        pick_up: seconds(60),
     }
 }

@@ -179,7 +179,7 @@ async fn check_served<P: LaunchPorts>(
     let until = records.iter().filter_map(|(_, stored)| match stored {
         Stored::Present(record) => {
             let shown = listing.iter().find(|i| i.id == record.record.instance_id).map(|i| i.state);
-            plan::serves_until(&record.record, shown, batch.policy.timers(&record.record.fleet).boot_grace, now)
+            plan::serves_until(&record.record, shown, batch.policy.timers(&record.record.fleet), now)
         }
         Stored::Absent | Stored::Foreign => None,
     });

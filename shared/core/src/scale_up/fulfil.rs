@@ -13,7 +13,7 @@ use crate::ports::{Instance, InstanceState};
 use crate::time::Timestamp;
 
 use super::equip::{Equipped, equip};
-use super::plan::{self, PICK_UP, Settlement, Tally};
+use super::plan::{self, Settlement, Tally};
 use super::reserve::{Held, hold, note_answer};
 use super::{Batch, GITHUB_CALLS_AT_ONCE, LaunchPorts, Outcome};
 
@@ -248,7 +248,7 @@ async fn conclude_all<P: LaunchPorts>(
 ) -> Vec<(JobId, Outcome)> {
     stream::iter(jobs.iter().zip(settlements))
         .map(async |(job_id, settlement)| {
-            (*job_id, conclude(batch, timers.boot_grace, token, *job_id, settlement).await)
+            (*job_id, conclude(batch, timers, token, *job_id, settlement).await)
         })
         .buffer_unordered(GITHUB_CALLS_AT_ONCE)
         .collect()
@@ -258,19 +258,19 @@ async fn conclude_all<P: LaunchPorts>(
 /// Writes what became of one job, unless an event was faster.
 async fn conclude<P: LaunchPorts>(
     batch: &Batch<'_, P>,
-    boot_grace: std::time::Duration,
+    timers: &Timers,
     token: &LaunchToken,
     job_id: JobId,
     settlement: Settlement,
 ) -> Outcome {
-    let now = batch.ports.now();
+    let (now, boot_grace) = (batch.ports.now(), timers.boot_grace);
     let mut over = false;
     let written = ledger::update::<JobRecord>(batch.ports, &job_id.to_string(), |stored| {
         let Stored::Present(mut job) = stored else { return None };
         over = !job.record.is_waiting();
         let held = matches!(&job.record.phase, JobPhase::Launching { token: own, .. } if own == token);
         let (phase, wait) = match &settlement {
-            Settlement::Launched => (JobPhase::Launched { token: token.clone() }, boot_grace + PICK_UP),
+            Settlement::Launched => (JobPhase::Launched { token: token.clone() }, boot_grace + timers.pick_up),
             // The lease is given back: the message may go on at once when it returns.
             Settlement::Retry(_) => (JobPhase::Launching { token: token.clone(), lease_until: now }, boot_grace),
             Settlement::AgainLater => (JobPhase::Queued, plan::again_later(job.record.launch_count, boot_grace)),

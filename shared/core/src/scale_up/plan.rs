@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::JobMessage;
-use crate::config::{Fleet, Policy, Registration};
+use crate::config::{Fleet, Policy, Registration, Timers};
 use crate::ids::{Access, Deployment, JobId, LaunchToken, Scope};
 use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord, Origin, Reservation};
 use crate::ports::{Instance, InstanceState, JobReading, JobState, LaunchRequest, Tags};
@@ -27,10 +27,6 @@ const UNANSWERED_LAPSE: Duration = Duration::from_hours(1);
 /// When a job is looked at again that found no room or no capacity. Longer, and it waits although there is room again;
 /// shorter, and a full fleet is asked for over and over.
 pub const NO_ROOM_LOOK: Duration = Duration::from_secs(30);
-
-/// Beyond the boot grace, how long an instance may stand idle before its job is launched for anew: GitHub re-queues a
-/// job that was not picked up within 60 s (facts/github.md 2.1).
-pub const PICK_UP: Duration = Duration::from_mins(1);
 
 /// The fleet that takes a job with these labels: the one that has the fewest labels beyond the job's, and of those the
 /// first. A job without labels is nobody's.
@@ -248,10 +244,10 @@ pub fn need(record: &InstanceRecord) -> Need {
 pub fn serves_until(
     record: &InstanceRecord,
     shown: Option<InstanceState>,
-    boot_grace: Duration,
+    timers: &Timers,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let until = record.launched_at.plus(boot_grace).plus(PICK_UP);
+    let until = record.launched_at.plus(timers.boot_grace).plus(timers.pick_up);
     let free = !record.has_job_evidence() && need(record) != Need::Beyond;
     (free && !shown.is_some_and(has_ended) && now < until).then_some(until)
 }
@@ -410,7 +406,7 @@ mod tests {
         let (policy, mut one) = (policy(), job(1, 0));
         let first = launch(&policy, &policy.fleets[0], &access(), &[&one], NOW);
         one.phase = JobPhase::Launching { token: first.token.clone(), lease_until: NOW };
-        let mut later = launch(&policy, &policy.fleets[0], &access(), &[&one], NOW.plus(PICK_UP));
+        let mut later = launch(&policy, &policy.fleets[0], &access(), &[&one], NOW.plus(Duration::from_mins(1)));
         later.answered_at = Some(NOW);
         assert_eq!(request(&first), request(&later));
         let mut tags = request(&first).tags;
@@ -488,7 +484,7 @@ mod tests {
 
     #[test]
     fn a_launch_serves_its_jobs_while_a_free_instance_of_it_is_young() {
-        let grace = Duration::from_mins(15);
+        let timers = fleet("linux").timers;
         let none: Change = |_| {};
         for (case, change, shown, age_seconds, expected) in [
             ("running", none, Some(Running), 0, true),
@@ -502,7 +498,7 @@ mod tests {
             let mut record = instance();
             change(&mut record);
             let now = NOW.plus(Duration::from_secs(age_seconds));
-            assert_eq!(serves_until(&record, shown, grace, now).is_some(), expected, "{case}");
+            assert_eq!(serves_until(&record, shown, &timers, now).is_some(), expected, "{case}");
         }
     }
 
