@@ -6,17 +6,20 @@ use std::time::Duration;
 use serde::Serialize;
 use tracing::{info, warn};
 
-use crate::config::{Fleet, Policy};
+use crate::config::Policy;
 use crate::error::PortError;
-use crate::ids::{JobId, Scope};
+use crate::ids::{FleetName, JobId, Scope};
 use crate::ledger::{self, JobRecord, Stored, Versioned};
 use crate::ports::{Ledger, OpenPartition, Queue};
-use crate::scale_up::JobMessage;
+use crate::scale_up::{JobMessage, select_fleet};
 use crate::time::{Clock, Deadline, Timestamp};
 
 /// Jobs sent for one fleet in one pass. More, and a fleet that is full for long fills the queue with jobs that wait
 /// again; fewer, and a burst that met a full fleet drains over many passes.
 const SENT_PER_FLEET_MAX: usize = 50;
+
+/// Fleets read from the index. More than this were never configured; each costs one query a pass.
+const FLEETS_READ_MAX: usize = 500;
 
 /// When a job is looked at again that could not be sent.
 const SEND_AGAIN: Duration = Duration::from_secs(30);
@@ -32,40 +35,57 @@ pub struct SendReport {
     pub fleets_left_count: u32,
 }
 
-/// Sends the jobs that are due, oldest look first.
+/// Sends the jobs that are due, oldest look first: of the configured fleets, then of those that left the configuration.
+/// A job that has waited longer than GitHub lets a job wait is given up; one that no fleet takes by now waits on.
 ///
 /// # Guarantees
 /// A job's next look moves ahead before it is sent, so that passes that overlap do not both send it; killed in between,
 /// it is due again after the boot grace. One fleet's or job's failure does not stop the others.
 pub async fn send_due_jobs(ports: &(impl Ledger + Queue + Clock), policy: &Policy, deadline: Deadline) -> SendReport {
     let mut report = SendReport::default();
-    for fleet in &policy.fleets {
+    let mut fleets: Vec<FleetName> = policy.fleets.iter().map(|fleet| fleet.name.clone()).collect();
+    match former_fleets(ports, policy).await {
+        Ok(former) => fleets.extend(former),
+        Err(error) => {
+            warn!(error = %error, class = ?error.class, "could not list fleets that left the configuration: {error}");
+            report.failures.push(error.to_string());
+        }
+    }
+    for fleet in &fleets {
         if !deadline.allows_more(ports.now()) {
             report.fleets_left_count += 1;
             continue;
         }
-        if let Err(error) = send_for_fleet(ports, fleet, deadline, &mut report).await {
-            warn!(fleet = %fleet.name, error = %error, class = ?error.class, "could not list due jobs of {}: {error}", fleet.name);
+        if let Err(error) = send_for_fleet(ports, policy, fleet, deadline, &mut report).await {
+            warn!(fleet = %fleet, error = %error, class = ?error.class, "could not list due jobs of {fleet}: {error}");
             report.failures.push(error.to_string());
         }
     }
     report
 }
 
+/// The fleets that have a record and are not configured. The index's keys name them, whatever the records' schema.
+async fn former_fleets(ledger: &impl Ledger, policy: &Policy) -> Result<Vec<FleetName>, PortError> {
+    let shown = ledger.open(&OpenPartition::Fleets, Timestamp(0), FLEETS_READ_MAX).await?;
+    let names = shown.into_iter().map(|item| FleetName::new(item.key.id));
+    Ok(names.filter(|name| policy.fleet(name).is_none()).collect())
+}
+
 async fn send_for_fleet(
     ports: &(impl Ledger + Queue + Clock),
-    fleet: &Fleet,
+    policy: &Policy,
+    fleet: &FleetName,
     deadline: Deadline,
     report: &mut SendReport,
 ) -> Result<(), PortError> {
-    let partition = OpenPartition::Jobs(fleet.name.clone());
+    let partition = OpenPartition::Jobs(fleet.clone());
     let due = ledger::open::<JobRecord>(ports, &partition, ports.now(), SENT_PER_FLEET_MAX).await?;
     for job in due.records {
         if !deadline.allows_more(ports.now()) {
             break;
         }
         let job_id = job.record.job_id;
-        match send(ports, fleet, job_id).await {
+        match send(ports, policy, fleet, job_id).await {
             Ok(Sent::Yes) => report.sent_count += 1,
             Ok(Sent::NotDue) => {}
             Err(error) => {
@@ -82,31 +102,76 @@ enum Sent {
     NotDue,
 }
 
-async fn send(ports: &(impl Ledger + Queue + Clock), fleet: &Fleet, job_id: JobId) -> Result<Sent, PortError> {
+async fn send(
+    ports: &(impl Ledger + Queue + Clock),
+    policy: &Policy,
+    fleet: &FleetName,
+    job_id: JobId,
+) -> Result<Sent, PortError> {
     let now = ports.now();
+    let mut look = Look::NotDue;
     let id = job_id.to_string();
-    let pushed = ledger::update::<JobRecord>(ports, &id, |stored| match stored {
-        // It started and its look has come: GitHub's limit for a job has passed, so it is over, whatever was lost.
-        Stored::Present(mut job) if !job.record.is_waiting() && job.record.next_look <= now => {
-            job.record.note_completed(now, None).then_some(job)
+    let changed = ledger::update::<JobRecord>(ports, &id, |stored| match stored {
+        Stored::Present(mut job) => {
+            look = look_at(&mut job.record, policy, fleet, now);
+            (look != Look::NotDue).then_some(job)
         }
-        Stored::Present(mut job) if is_due(&job.record, fleet, now) => {
-            job.record.next_look = now.plus(fleet.timers.boot_grace);
-            Some(job)
+        Stored::Absent | Stored::Foreign => {
+            look = Look::NotDue;
+            None
         }
-        Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
-    });
-    let Some(job) = pushed.await?.filter(|job| job.record.is_waiting()) else { return Ok(Sent::NotDue) };
+    })
+    .await?;
+    let job = match (changed, look) {
+        (Some(job), Look::Send) => job,
+        (_, Look::Closed) => {
+            info!(job_id = %job_id, fleet = %fleet, "job {job_id} is looked at no more: GitHub's time for it is over");
+            return Ok(Sent::NotDue);
+        }
+        (_, Look::NoFleet) => {
+            warn!(job_id = %job_id, fleet = %fleet, "job {job_id} of {fleet} waits, and no fleet takes it");
+            return Ok(Sent::NotDue);
+        }
+        (_, Look::NotDue | Look::Send) => return Ok(Sent::NotDue),
+    };
     if let Err(error) = ports.send(&message(&job.record), Duration::ZERO).await {
         back(ports, job, now.plus(SEND_AGAIN)).await;
         return Err(error);
     }
-    info!(job_id = %job_id, fleet = %fleet.name, "sent job {job_id} again");
+    info!(job_id = %job_id, fleet = %fleet, "sent job {job_id} again");
     Ok(Sent::Yes)
 }
 
-fn is_due(job: &JobRecord, fleet: &Fleet, now: Timestamp) -> bool {
-    job.is_waiting() && job.fleet.as_ref() == Some(&fleet.name) && job.next_look <= now
+/// What a look at one job came to; its record is changed accordingly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Somebody looked meanwhile.
+    NotDue,
+    /// GitHub's time for it is over.
+    Closed,
+    /// No fleet takes it: sent, it would only fail.
+    NoFleet,
+    /// To be sent.
+    Send,
+}
+
+fn look_at(job: &mut JobRecord, policy: &Policy, fleet: &FleetName, now: Timestamp) -> Look {
+    if job.next_look > now || job.given_up_at.is_some() {
+        return Look::NotDue;
+    }
+    if !job.is_waiting() {
+        // It started and its look has come: GitHub's limit for a job has passed, so it is over, whatever was lost.
+        return if job.note_completed(now, None) { Look::Closed } else { Look::NotDue };
+    }
+    if job.fleet.as_ref() != Some(fleet) {
+        return Look::NotDue;
+    }
+    if job.give_up(now) {
+        return Look::Closed;
+    }
+    job.next_look = now.plus(policy.timers(fleet).boot_grace);
+    let taken = policy.serves(&job.repository) && select_fleet(policy, &job.labels).is_some();
+    if taken { Look::Send } else { Look::NoFleet }
 }
 
 /// Best effort: where it fails, the job is due again after the boot grace.
@@ -139,7 +204,7 @@ mod tests {
     use crate::error::Class;
     use crate::fake::{Fake, at_every_call, fleet, policy, run};
     use crate::ids::{Access, FleetName, LaunchToken, Repository, RunId};
-    use crate::ledger::JobPhase;
+    use crate::ledger::{FleetRecord, JobPhase, Record};
 
     fn job(fake: &Fake, id: u64, due_in_seconds: i64) -> JobRecord {
         let now = fake.now();
@@ -156,6 +221,8 @@ mod tests {
             launch_count: 0,
             queued_at: now,
             runner_id: None,
+            recorded_at: Some(now),
+            given_up_at: None,
         }
     }
 
@@ -221,6 +288,49 @@ mod tests {
         fake.heal();
         fake.pass(Duration::from_secs(31));
         assert_eq!(pass(&fake, &policy()).expect("not killed").sent_count, 2);
+    }
+
+    #[test]
+    fn jobs_of_a_fleet_that_left_the_configuration_are_sent_once_another_takes_them() {
+        let fake = Fake::new();
+        let of_gone = |id| JobRecord { fleet: Some(FleetName::new("gone")), ..job(&fake, id, -1) };
+        fake.put(&FleetRecord { fleet: FleetName::new("gone"), reservations: Vec::new() });
+        fake.put(&of_gone(1));
+        fake.put(&JobRecord { labels: vec!["gpu".into()], ..of_gone(2) });
+        pass(&fake, &policy());
+        assert_eq!(sent(&fake), [1], "the other is taken by no fleet");
+        assert!(fake.get::<JobRecord>("2").expect("stored").next_look > fake.now(), "and waits on");
+        let mut gpu = policy();
+        gpu.fleets[0].labels = vec!["gpu".into()];
+        fake.pass(Duration::from_secs(901));
+        pass(&fake, &gpu);
+        assert_eq!(sent(&fake), [1, 2]);
+    }
+
+    #[test]
+    fn a_job_is_given_up_three_days_after_it_was_recorded_and_never_before() {
+        let hours = Duration::from_hours;
+        let token = || LaunchToken::new("t");
+        for (case, recorded_hours_ago, phase, given_up) in [
+            ("fresh", Some(0), JobPhase::Queued, false),
+            ("just within its time", Some(71), JobPhase::Queued, false),
+            ("past its time", Some(72), JobPhase::Queued, true),
+            ("past its time, launched", Some(72), JobPhase::Launched { token: token() }, true),
+            ("of an age that is not known", None, JobPhase::Queued, false),
+        ] {
+            let fake = Fake::new();
+            let recorded_at = recorded_hours_ago.map(|ago| fake.now().minus(hours(ago)));
+            fake.put(&JobRecord { recorded_at, phase: phase.clone(), ..job(&fake, 1, -1) });
+            pass(&fake, &policy());
+            let record = fake.get::<JobRecord>("1").expect("stored");
+            assert_eq!((record.given_up_at.is_some(), sent(&fake).is_empty()), (given_up, given_up), "{case}");
+            assert_eq!((record.may_be_anywhere(), record.open().is_none()), (!given_up, given_up), "{case}");
+            assert_eq!(record.expires_at(), given_up.then(|| fake.now().plus(hours(7 * 24))), "{case}");
+            assert_eq!(record.phase, phase, "{case}");
+            fake.pass(hours(72));
+            pass(&fake, &policy());
+            assert!(fake.get::<JobRecord>("1").expect("stored").given_up_at.is_some(), "{case}, three days later");
+        }
     }
 
     #[test]

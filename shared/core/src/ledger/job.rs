@@ -12,6 +12,10 @@ use crate::time::Timestamp;
 /// GitHub fails a self-hosted job after 5 days (docs.github.com, actions/reference/limits, read 2026-11-20).
 const JOB_LIMIT: Duration = Duration::from_hours(5 * 24);
 
+/// GitHub cancels a job that nobody took after 24 h, at the latest after 48 h (facts/world.md G14); a day more for what we
+/// learn late. Shorter, and a job that GitHub still has is dropped; longer, and dead records are looked at in vain.
+const WAIT_LIMIT: Duration = Duration::from_hours(72);
+
 /// Where a job stands. It never moves backwards but from a launch that failed to `Queued`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,6 +76,12 @@ pub struct JobRecord {
     /// The runner it started on, where an event or the jobs API named one.
     #[serde(default)]
     pub runner_id: Option<RunnerId>,
+    /// When the record was made, or opened again; `None` on a record whose age is not known: it counts from the next look.
+    #[serde(default)]
+    pub recorded_at: Option<Timestamp>,
+    /// When it was given up, having waited longer than GitHub lets a job wait. Its phase stays as it was.
+    #[serde(default)]
+    pub given_up_at: Option<Timestamp>,
 }
 
 impl JobRecord {
@@ -81,7 +91,7 @@ impl JobRecord {
         FleetName::new("")
     }
 
-    /// Whether it still waits for a runner.
+    /// Whether it still waits for a runner, given up or not.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         match self.phase {
@@ -90,11 +100,11 @@ impl JobRecord {
         }
     }
 
-    /// Whether it may be on any runner: it waits, or it started and nobody said where.
+    /// Whether it may be on any runner: it waits and was not given up, or it started and nobody said where.
     #[must_use]
     pub fn may_be_anywhere(&self) -> bool {
         match self.phase {
-            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => true,
+            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => self.given_up_at.is_none(),
             JobPhase::Started { .. } => self.runner_id.is_none(),
             JobPhase::Completed { .. } => false,
         }
@@ -102,8 +112,10 @@ impl JobRecord {
 
     /// Takes in that it started, on that runner where it was named; returns whether that is news.
     pub fn note_started(&mut self, now: Timestamp, runner_id: Option<RunnerId>) -> bool {
-        let (starts, located) = (self.is_waiting(), self.may_be_anywhere() && runner_id.is_some());
+        let starts = self.is_waiting();
+        let located = (starts || self.may_be_anywhere()) && runner_id.is_some();
         if starts {
+            self.given_up_at = None;
             self.phase = JobPhase::Started { at: now };
             self.next_look = now.plus(JOB_LIMIT);
         }
@@ -113,10 +125,31 @@ impl JobRecord {
         starts || located
     }
 
+    /// Gives it up if it waits longer than GitHub lets a job wait; returns whether that is news. From then on nobody looks
+    /// at it unless GitHub speaks of it again.
+    pub fn give_up(&mut self, now: Timestamp) -> bool {
+        let recorded_at = *self.recorded_at.get_or_insert(now);
+        let news = self.is_waiting() && self.given_up_at.is_none() && now.since(recorded_at) >= WAIT_LIMIT;
+        if news {
+            self.given_up_at = Some(now);
+        }
+        news
+    }
+
+    /// Opens it again because GitHub speaks of it; returns whether it had been given up.
+    pub fn reopen(&mut self, now: Timestamp) -> bool {
+        let news = self.given_up_at.take().is_some();
+        if news {
+            self.recorded_at = Some(now);
+        }
+        news
+    }
+
     /// Takes in that it completed; returns whether that is news.
     pub fn note_completed(&mut self, now: Timestamp, conclusion: Option<String>) -> bool {
         let news = !matches!(self.phase, JobPhase::Completed { .. });
         if news {
+            self.given_up_at = None;
             self.phase = JobPhase::Completed { at: now, conclusion };
         }
         news
@@ -141,7 +174,61 @@ impl Record for JobRecord {
             JobPhase::Completed { at, .. } => Some(closed_until(at)),
             // Its completion may be lost; GitHub has ended it by then.
             JobPhase::Started { at } => Some(closed_until(at.plus(JOB_LIMIT))),
-            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => None,
+            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => {
+                self.given_up_at.map(closed_until)
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Scope;
+
+    const NOW: Timestamp = Timestamp(5_000);
+
+    fn given_up() -> JobRecord {
+        JobRecord {
+            job_id: JobId(1),
+            access: Access { scope: Scope::Organization { owner: "octo".into() }, installation_id: None },
+            repository: Repository::try_from("octo/hello".to_owned()).expect("a name"),
+            run_id: RunId(1),
+            run_attempt: 1,
+            labels: vec!["linux".into()],
+            fleet: Some(FleetName::new("linux")),
+            phase: JobPhase::Queued,
+            next_look: NOW,
+            launch_count: 0,
+            queued_at: NOW,
+            runner_id: None,
+            recorded_at: Some(NOW.minus(WAIT_LIMIT)),
+            given_up_at: Some(NOW),
+        }
+    }
+
+    #[test]
+    fn a_job_that_was_given_up_and_starts_is_known_by_its_runner_or_looked_for_everywhere() {
+        for (case, runner_id, open) in [("a runner is named", Some(RunnerId(7)), false), ("none is", None, true)] {
+            let mut job = given_up();
+            assert!(job.note_started(NOW, runner_id), "{case}");
+            assert_eq!((job.runner_id, job.open().is_some()), (runner_id, open), "{case}");
+            assert_eq!(job.expires_at(), Some(closed_until(NOW.plus(JOB_LIMIT))), "{case}");
+        }
+        let mut job = given_up();
+        assert!(job.note_completed(NOW.plus(JOB_LIMIT), None));
+        assert_eq!((job.given_up_at, job.expires_at()), (None, Some(closed_until(NOW.plus(JOB_LIMIT)))));
+    }
+
+    #[test]
+    fn a_record_written_before_ages_were_kept_is_read_and_not_given_up_at_once() {
+        let mut body = serde_json::to_value(given_up()).expect("plain data");
+        let fields = body.as_object_mut().expect("an object");
+        fields.remove("recorded_at");
+        fields.remove("given_up_at");
+        let mut job: JobRecord = serde_json::from_value(body).expect("still read");
+        assert!(!job.give_up(NOW));
+        assert!(!job.give_up(NOW.plus(WAIT_LIMIT).minus(Duration::from_millis(1))));
+        assert!(job.give_up(NOW.plus(WAIT_LIMIT)));
     }
 }

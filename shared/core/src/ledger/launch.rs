@@ -1,5 +1,7 @@
 //! What we remember of launches: one record per attempt, and each fleet's reservations.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Record, closed_until};
@@ -7,6 +9,10 @@ use crate::config::{LaunchTemplate, Market};
 use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken};
 use crate::ports::{Kind, OpenPartition, Tags};
 use crate::time::Timestamp;
+
+/// A launch that was never answered counts as over this long after it was decided: its jobs' leases were taken up many
+/// times by then. Shorter, and a launch could be forgotten while somebody may yet repeat it.
+const UNANSWERED_OVER: Duration = Duration::from_hours(24);
 
 /// One launch attempt, written **before** CreateFleet. Holds all that the call needs, so that whoever repeats it sends
 /// the very same request although the configuration may have changed since.
@@ -54,10 +60,10 @@ impl Record for LaunchRecord {
         None
     }
 
-    /// Its jobs' records point to it; it is forgotten some days after them. EC2 keeps a client token for at least 24 h
+    /// Its jobs' records point to it; it is forgotten some days after it was answered, or could have been. EC2 keeps a client token for at least 24 h
     /// after the instance's end (facts/world.md E2).
     fn expires_at(&self) -> Option<Timestamp> {
-        self.answered_at.map(closed_until)
+        Some(closed_until(self.answered_at.unwrap_or_else(|| self.at.plus(UNANSWERED_OVER))))
     }
 }
 
@@ -74,7 +80,8 @@ pub struct Reservation {
     pub answered_at: Option<Timestamp>,
 }
 
-/// A fleet's reservations; its compare-and-swap is what holds the cap under concurrent invocations.
+/// A fleet's reservations; its compare-and-swap is what holds the cap under concurrent invocations. It exists before
+/// any job waits for the fleet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetRecord {
     /// The fleet.
@@ -91,8 +98,9 @@ impl Record for FleetRecord {
         self.fleet.to_string()
     }
 
+    /// Always: it is how the jobs of a fleet are found that left the configuration.
     fn open(&self) -> Option<(OpenPartition, Timestamp)> {
-        None
+        Some((OpenPartition::Fleets, Timestamp(0)))
     }
 
     fn expires_at(&self) -> Option<Timestamp> {

@@ -60,6 +60,8 @@ pub enum OpenPartition {
     Instances,
     /// Jobs of a fleet that are neither started nor ended, by their next look.
     Jobs(FleetName),
+    /// Fleets that ever had a job, at time 0: a fleet that left the configuration may still have jobs that wait.
+    Fleets,
 }
 
 impl std::fmt::Display for OpenPartition {
@@ -67,6 +69,7 @@ impl std::fmt::Display for OpenPartition {
         match self {
             Self::Instances => f.write_str("instance"),
             Self::Jobs(fleet) => write!(f, "job#{fleet}"),
+            Self::Fleets => f.write_str("fleet"),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use crate::config::Fleet;
 use crate::error::{Class, Classify, PortError};
-use crate::ids::{Access, JobId};
+use crate::ids::{Access, FleetName, JobId};
 use crate::ledger::{self, JobPhase, JobRecord, Stored, Versioned};
 use crate::ports::Ledger;
 use crate::time::Timestamp;
 
 use super::plan::{self, Demand, Next};
-use super::{Batch, JobMessage, LaunchPorts, Outcome, out_of_time};
+use super::reserve::ensure_fleet;
+use super::{Batch, JobMessage, LaunchPorts, Outcome, no_fleet, out_of_time};
 
 /// What to do for one message.
 pub(super) enum Admission {
@@ -31,12 +32,18 @@ pub(super) async fn admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMes
     (message.job_id, admission)
 }
 
-/// Sets when a job that still waits is looked at again; its phase stays.
-pub(super) async fn postpone(ledger: &impl Ledger, job_id: JobId, until: Timestamp) -> Result<(), PortError> {
+/// Sets when a job that still waits is looked at again, and under which fleet; its phase stays.
+pub(super) async fn postpone(
+    ledger: &impl Ledger,
+    job_id: JobId,
+    fleet: Option<&FleetName>,
+    until: Timestamp,
+) -> Result<(), PortError> {
     let change = |stored| match stored {
         Stored::Present(mut job @ Versioned { .. }) => {
             let record: &mut JobRecord = &mut job.record;
             record.next_look = until;
+            record.fleet = fleet.cloned().or_else(|| record.fleet.take());
             record.is_waiting().then_some(job)
         }
         Stored::Absent | Stored::Foreign => None,
@@ -46,12 +53,12 @@ pub(super) async fn postpone(ledger: &impl Ledger, job_id: JobId, until: Timesta
 
 async fn try_admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -> Result<Admission, PortError> {
     let fleet = plan::select_fleet(batch.policy, &message.labels).filter(|_| batch.policy.serves(&message.repository));
-    let Some(fleet) = fleet else { return Ok(Admission::Done(Outcome::NoFleet)) };
+    let Some(fleet) = fleet else { return Ok(Admission::Done(no_fleet())) };
     if !batch.has_time() {
         return Ok(Admission::Done(out_of_time()));
     }
     let now = batch.ports.now();
-    let job = find_or_create(batch, fleet, message, now).await?;
+    let mut job = find_or_create(batch, fleet, message, now).await?;
     let next = plan::next(&job.record, now);
     match next {
         Next::NotQueued => return Ok(Admission::Done(Outcome::NotQueued)),
@@ -59,11 +66,15 @@ async fn try_admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -
         Next::Resume(_) | Next::CheckServed(_) | Next::Launch => {}
     }
     let reading = batch.ports.job(&message.repository, message.installation_id, message.job_id).await?;
+    // Given up: only GitHub's word opens it again, for a message sent before may still be on its way.
+    if job.record.reopen(now) {
+        job = ledger::store(batch.ports, job).await?;
+    }
     let id = message.job_id.to_string();
     let outcome = match plan::demand(&reading) {
         Demand::Queued => return Ok(Admission::Go(next, Box::new(job))),
         Demand::NotYet => {
-            postpone(batch.ports, message.job_id, now.plus(fleet.timers.boot_grace)).await?;
+            postpone(batch.ports, message.job_id, Some(&fleet.name), now.plus(fleet.timers.boot_grace)).await?;
             Outcome::Waiting
         }
         Demand::Started => {
@@ -98,14 +109,16 @@ async fn find_or_create<P: LaunchPorts>(
     for _ in 0..CONFLICTS_MAX {
         match ledger::load::<JobRecord>(batch.ports, message.job_id.to_string()).await? {
             Stored::Present(mut job) => {
+                if job.record.fleet.as_ref() != Some(&fleet.name) {
+                    ensure_fleet(batch.ports, fleet).await?;
+                }
                 refresh(&mut job.record, fleet, access);
                 return Ok(job);
             }
             Stored::Foreign => return Err(PortError::new(call, Class::Transient, "the record is of another schema")),
             Stored::Absent => {
-                let next_look = now.plus(fleet.timers.boot_grace);
-                match ledger::store(batch.ports, Versioned::new(new_record(fleet, message, access.clone(), next_look)))
-                    .await
+                ensure_fleet(batch.ports, fleet).await?;
+                match ledger::store(batch.ports, Versioned::new(new_record(fleet, message, access.clone(), now))).await
                 {
                     Ok(job) => return Ok(job),
                     Err(error) if error.class() == Class::Conflict => {}
@@ -130,7 +143,7 @@ fn refresh(job: &mut JobRecord, fleet: &Fleet, access: Access) {
     }
 }
 
-fn new_record(fleet: &Fleet, message: &JobMessage, access: Access, next_look: Timestamp) -> JobRecord {
+fn new_record(fleet: &Fleet, message: &JobMessage, access: Access, now: Timestamp) -> JobRecord {
     JobRecord {
         job_id: message.job_id,
         access,
@@ -140,9 +153,11 @@ fn new_record(fleet: &Fleet, message: &JobMessage, access: Access, next_look: Ti
         labels: message.labels.clone(),
         fleet: Some(fleet.name.clone()),
         phase: JobPhase::Queued,
-        next_look,
+        next_look: now.plus(fleet.timers.boot_grace),
         launch_count: 0,
         queued_at: message.queued_at,
         runner_id: None,
+        recorded_at: Some(now),
+        given_up_at: None,
     }
 }

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use crate::config::Fleet;
 use crate::error::{Class, Classify, PortError};
-use crate::ids::{InstanceId, RunnerId};
+use crate::ids::{InstanceId, RunnerId, RunnerName};
 use crate::ledger::{self, InstanceRecord, LaunchRecord, Stored, Versioned};
 use crate::ports::{InstanceState, JitConfig, JitRequest, Registered};
 
@@ -58,24 +58,23 @@ async fn try_equip<P: LaunchPorts>(
     launch: &LaunchRecord,
     id: &InstanceId,
 ) -> Result<Equipped, PortError> {
-    match intend(batch, id, Need::Configuration).await? {
+    let Some((need, name)) = intend(batch, id, Need::Configuration).await? else { return Ok(Equipped::Lost) };
+    match need {
         Need::Nothing | Need::Unsure => return Ok(Equipped::Ready),
         Need::Beyond => return Ok(Equipped::Lost),
         Need::Configuration => {}
         Need::LookUp => {
-            if look_up(batch, fleet, launch, id).await? {
+            if look_up(batch, launch, id, &name).await? {
                 return Ok(Equipped::Lost);
             }
-            if intend(batch, id, Need::LookUp).await? != Need::LookUp {
+            let again = intend(batch, id, Need::LookUp).await?;
+            if again.is_none_or(|(need, _)| need != Need::LookUp) {
                 return Ok(Equipped::Lost);
             }
         }
     }
-    let request = JitRequest {
-        name: fleet.runner_name(id),
-        labels: fleet.labels.clone(),
-        runner_group_id: fleet.runner_group_id,
-    };
+    let request =
+        JitRequest { name: name.clone(), labels: fleet.labels.clone(), runner_group_id: fleet.runner_group_id };
     match batch.ports.generate_jit_config(&launch.access, &request).await? {
         Registered::Created { runner_id, config } => {
             note_runner_id(batch, id, runner_id).await?;
@@ -83,25 +82,31 @@ async fn try_equip<P: LaunchPorts>(
         }
         // The answer to an earlier success was lost, and its configuration with it (facts/world.md G10).
         Registered::NameTaken => {
-            look_up(batch, fleet, launch, id).await?;
+            look_up(batch, launch, id, &name).await?;
             Ok(Equipped::Lost)
         }
     }
 }
 
 /// Stores the intent to ask for a configuration if that is what the instance needs, on condition that nobody began to
-/// remove it, and says what it needed.
-async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Need) -> Result<Need, PortError> {
+/// remove it, and says what it needed and what its runner is called: the webhook knows it by the name on record, whatever
+/// the fleet's prefix is by now. `None` where there is no record of ours.
+async fn intend<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    id: &InstanceId,
+    when: Need,
+) -> Result<Option<(Need, RunnerName)>, PortError> {
     let now = batch.ports.now();
-    let mut found = Need::Beyond;
+    let mut found = None;
     ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
         Stored::Present(mut record) => {
-            found = plan::need(&record.record);
+            let need = plan::need(&record.record);
+            found = Some((need, record.record.runner_name.clone()));
             record.record.jit_intent_at = Some(record.record.jit_intent_at.unwrap_or(now));
-            (found == when).then_some(record)
+            (need == when).then_some(record)
         }
         Stored::Absent | Stored::Foreign => {
-            found = Need::Beyond;
+            found = None;
             None
         }
     })
@@ -113,11 +118,11 @@ async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Nee
 /// is left to the orphan-sweeper, with its id on record.
 async fn look_up<P: LaunchPorts>(
     batch: &Batch<'_, P>,
-    fleet: &Fleet,
     launch: &LaunchRecord,
     id: &InstanceId,
+    name: &RunnerName,
 ) -> Result<bool, PortError> {
-    let Some(runner) = batch.ports.runner_named(&launch.access, &fleet.runner_name(id)).await? else {
+    let Some(runner) = batch.ports.runner_named(&launch.access, name).await? else {
         return Ok(false);
     };
     warn!(instance_id = %id, runner_id = %runner.id, "runner {} of {id} is registered, its configuration lost", runner.id);

@@ -15,10 +15,10 @@ use crate::ports::{Instance, Ledger};
 use crate::time::{Deadline, Timestamp};
 
 use super::admit::{Admission, admit, postpone};
-use super::fulfil::{fulfil, resume};
+use super::fulfil::{Attempt, fulfil, resume};
 use super::plan::{self, JOBS_PER_LAUNCH_MAX, NO_ROOM_LOOK, Next};
 use super::reserve::{Reserved, reserve};
-use super::{Batch, GITHUB_CALLS_AT_ONCE, JobMessage, LaunchPorts, Outcome, QueueMessage, out_of_time};
+use super::{Batch, GITHUB_CALLS_AT_ONCE, JobMessage, LaunchPorts, Outcome, QueueMessage, no_fleet, out_of_time};
 
 /// Launches in flight at once, so that one owner's slow GitHub does not hold up another's jobs.
 const LAUNCHES_AT_ONCE: usize = 4;
@@ -28,7 +28,8 @@ const LAUNCHES_AT_ONCE: usize = 4;
 /// # Guarantees
 /// Every message gets exactly one outcome, in the order given. Killed at any await and run again, with any other batch
 /// running at the same time: one launch token stands for one set of instances, a job ends launched, waiting or
-/// acknowledged as not needed, and no instance stays without a record.
+/// acknowledged as not needed. The record of an instance whose launch nobody goes on with is the orphan-sweeper's to
+/// rebuild.
 ///
 /// # Assumptions
 /// Messages come from our webhook alone (queue policy); a message whose outcome is `Failed` is delivered again.
@@ -151,7 +152,7 @@ async fn sort<P: LaunchPorts>(
             Next::Launch | Next::NotQueued | Next::InFlight => {}
         }
         let Some(fleet) = job.record.fleet.clone() else {
-            outcomes.push((job.record.job_id, Outcome::NoFleet));
+            outcomes.push((job.record.job_id, no_fleet()));
             continue;
         };
         match launches.iter_mut().find(|group| group.takes(&fleet, &job.record)) {
@@ -184,7 +185,7 @@ async fn check_served<P: LaunchPorts>(
         Stored::Absent | Stored::Foreign => None,
     });
     let Some(until) = until.max() else { return Ok(None) };
-    postpone(batch.ports, job.job_id, until).await?;
+    postpone(batch.ports, job.job_id, job.fleet.as_ref(), until).await?;
     Ok(Some(Outcome::AlreadyServed))
 }
 
@@ -197,7 +198,7 @@ async fn carry_out<P: LaunchPorts>(batch: &Batch<'_, P>, work: Work, listing: &[
         },
         Work::Launch(Group { fleet, access, jobs }) => match batch.policy.fleet(&fleet) {
             Some(fleet) => launch(batch, fleet, &access, jobs, listing).await,
-            None => jobs.into_iter().map(|job| (job.record.job_id, Outcome::NoFleet)).collect(),
+            None => jobs.into_iter().map(|job| (job.record.job_id, no_fleet())).collect(),
         },
     }
 }
@@ -227,7 +228,7 @@ async fn launch<P: LaunchPorts>(
         let count = launch.as_ref().map_or(0, |(_, taken)| taken.len());
         if let Some((launch, taken)) = launch {
             let ids: Vec<JobId> = taken.iter().map(|job| job.record.job_id).collect();
-            outcomes.extend(fulfil(batch, fleet, &launch.record, &ids, 0, listing).await);
+            outcomes.extend(fulfil(batch, fleet, &launch.record, &ids, Attempt::First, listing).await);
         }
         jobs = left;
         if count < JOBS_PER_LAUNCH_MAX {
@@ -249,7 +250,7 @@ fn failed(job: &JobRecord, error: &PortError) -> (JobId, Outcome) {
 }
 
 async fn wait(ledger: &impl Ledger, job: &JobRecord, until: Timestamp) -> (JobId, Outcome) {
-    match postpone(ledger, job.job_id, until).await {
+    match postpone(ledger, job.job_id, job.fleet.as_ref(), until).await {
         Ok(()) => (job.job_id, Outcome::Waiting),
         Err(error) => failed(job, &error),
     }

@@ -1,6 +1,8 @@
 //! A reserved launch to its end: the call, the instances' records, their configurations, the jobs' outcomes. The same
 //! road for a launch just reserved and for one that a crashed process left behind.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use futures_util::stream;
 use tracing::{error, info, warn};
@@ -14,25 +16,41 @@ use crate::time::Timestamp;
 
 use super::equip::{Equipped, equip};
 use super::plan::{self, Settlement, Tally};
-use super::reserve::{Held, hold, note_answer};
+use super::reserve::{Held, ensure_fleet, hold, note_answer};
 use super::{Batch, GITHUB_CALLS_AT_ONCE, LaunchPorts, Outcome};
 
+/// Describe by tag shows what a launch made at the latest this long after it was decided (design section 6). Shorter,
+/// and a launch that a listing does not show yet is made twice; longer, and its jobs wait in vain.
+const SHOWN_WITHIN: Duration = Duration::from_mins(5);
+
+/// How often a launch's call may have been made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    /// Never.
+    First,
+    /// Possibly before; so many of its instances belong to jobs that have them already.
+    Repetition { settled: usize },
+}
+
 /// Carries out a launch whose record, reservation and jobs are stored, with the lease held.
-/// `settled` of its instances belong to jobs that have them already.
 pub(super) async fn fulfil<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
     jobs: &[JobId],
-    settled: usize,
+    attempt: Attempt,
     listing: &[Instance],
 ) -> Vec<(JobId, Outcome)> {
-    let tally = match instances_of(batch, fleet, launch, listing).await {
+    let tally = match instances_of(batch, fleet, launch, attempt, listing).await {
         Ok(ids) => equip_all(batch, fleet, launch, &ids, listing).await,
         Err(error) => {
             warn!(launch_token = %launch.token, error = %error, class = ?error.class, "launch stands still: {error}");
             Tally { retry: vec![error.to_string(); jobs.len()], ..Tally::default() }
         }
+    };
+    let settled = match attempt {
+        Attempt::First => 0,
+        Attempt::Repetition { settled } => settled,
     };
     conclude_all(batch, &fleet.timers, &launch.token, jobs, plan::settle(jobs.len(), settled, tally)).await
 }
@@ -76,6 +94,11 @@ pub(super) async fn resume<P: LaunchPorts>(
             | JobPhase::Completed { .. } => {}
         }
     }
+    for job in &mine {
+        if let Some(fleet) = plan::select_fleet(batch.policy, &job.record.labels) {
+            ensure_fleet(batch.ports, fleet).await?;
+        }
+    }
     mine.sort_by_key(|job| (job.record.queued_at, job.record.job_id));
     let writes: Vec<_> = mine.iter().map(Versioned::write).collect();
     if writes.is_empty() {
@@ -92,7 +115,7 @@ pub(super) async fn resume<P: LaunchPorts>(
         let reason = Settlement::Retry("no room for its launch".to_owned());
         return Ok(conclude_all(batch, &fleet.timers, token, &jobs, vec![reason; jobs.len()]).await);
     }
-    Ok(fulfil(batch, fleet, &launch, &jobs, settled, listing).await)
+    Ok(fulfil(batch, fleet, &launch, &jobs, Attempt::Repetition { settled }, listing).await)
 }
 
 async fn requeue<P: LaunchPorts>(
@@ -110,11 +133,12 @@ async fn instances_of<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
+    attempt: Attempt,
     listing: &[Instance],
 ) -> Result<Vec<InstanceId>, PortError> {
     let ids = match &launch.instance_ids {
         Some(ids) => ids.clone(),
-        None => call(batch, fleet, launch).await?,
+        None => call(batch, fleet, launch, attempt).await?,
     };
     record_instances(batch, fleet, launch, &ids, listing).await?;
     Ok(ids)
@@ -124,6 +148,7 @@ async fn call<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
+    attempt: Attempt,
 ) -> Result<Vec<InstanceId>, PortError> {
     let token = &launch.token;
     let ids = match batch.ports.create_fleet(&plan::request(launch)).await {
@@ -142,7 +167,13 @@ async fn call<P: LaunchPorts>(
             // A refusal launches nothing, unless it refuses only this repetition of a call that did.
             Class::Rejected | Class::Conflict | Class::Absent | Class::Denied | Class::Misconfigured => {
                 error!(launch_token = %token, fleet = %launch.fleet, error = %failure, "launch refused: {failure}");
-                batch.ports.instances_of_launch(token).await?.into_iter().map(|instance| instance.id).collect()
+                let shown = batch.ports.instances_of_launch(token).await?;
+                let young = batch.ports.now().since(launch.at) < SHOWN_WITHIN;
+                if shown.is_empty() && young && attempt != Attempt::First {
+                    let call = format!("repeat launch {token}");
+                    return Err(PortError::new(call, Class::OutcomeUnknown, "refused, and a listing may lag"));
+                }
+                shown.into_iter().map(|instance| instance.id).collect()
             }
         },
     };
@@ -175,12 +206,22 @@ async fn record_instances<P: LaunchPorts>(
     if ids.is_empty() {
         return Ok(());
     }
+    let mut names = Vec::new();
     for attempt in 1.. {
         let stored = ledger::load_all::<InstanceRecord>(batch.ports, ids.iter().map(ToString::to_string)).await?;
-        let missing = ids.iter().zip(stored).filter(|(_, (_, stored))| matches!(stored, Stored::Absent));
-        let writes: Vec<_> = missing
-            .map(|(id, _)| Versioned::new(new_record(fleet, launch, id, launched_at(batch, id, listing))).write())
-            .collect();
+        let mut writes = Vec::new();
+        names.clear();
+        for (id, (_, stored)) in ids.iter().zip(stored) {
+            match stored {
+                Stored::Present(record) => names.push((id, record.record.runner_name)),
+                Stored::Absent => {
+                    let record = new_record(fleet, launch, id, launched_at(batch, id, listing));
+                    names.push((id, record.runner_name.clone()));
+                    writes.push(Versioned::new(record).write());
+                }
+                Stored::Foreign => {}
+            }
+        }
         if writes.is_empty() {
             break;
         }
@@ -190,9 +231,9 @@ async fn record_instances<P: LaunchPorts>(
             Err(error) => return Err(error),
         }
     }
-    let orphans = ids.iter().map(|id| OrphanEvent::id_of(&launch.access.scope, &fleet.runner_name(id)));
+    let orphans = names.iter().map(|(_, name)| OrphanEvent::id_of(&launch.access.scope, name));
     let orphans = ledger::load_all::<OrphanEvent>(batch.ports, orphans).await?;
-    for (id, (_, orphan)) in ids.iter().zip(orphans) {
+    for ((id, _), (_, orphan)) in names.into_iter().zip(orphans) {
         let Stored::Present(orphan) = orphan else { continue };
         ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
             Stored::Present(mut record) => orphan.record.apply(&mut record.record).then_some(record),
@@ -247,15 +288,13 @@ async fn conclude_all<P: LaunchPorts>(
     settlements: Vec<Settlement>,
 ) -> Vec<(JobId, Outcome)> {
     stream::iter(jobs.iter().zip(settlements))
-        .map(async |(job_id, settlement)| {
-            (*job_id, conclude(batch, timers, token, *job_id, settlement).await)
-        })
+        .map(async |(job_id, settlement)| (*job_id, conclude(batch, timers, token, *job_id, settlement).await))
         .buffer_unordered(GITHUB_CALLS_AT_ONCE)
         .collect()
         .await
 }
 
-/// Writes what became of one job, unless an event was faster.
+/// Writes what became of one job, and the fleet that is its own by now, unless an event was faster.
 async fn conclude<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     timers: &Timers,
@@ -268,6 +307,9 @@ async fn conclude<P: LaunchPorts>(
     let written = ledger::update::<JobRecord>(batch.ports, &job_id.to_string(), |stored| {
         let Stored::Present(mut job) = stored else { return None };
         over = !job.record.is_waiting();
+        if let Some(fleet) = plan::select_fleet(batch.policy, &job.record.labels) {
+            job.record.fleet = Some(fleet.name.clone());
+        }
         let held = matches!(&job.record.phase, JobPhase::Launching { token: own, .. } if own == token);
         let (phase, wait) = match &settlement {
             Settlement::Launched => (JobPhase::Launched { token: token.clone() }, boot_grace + timers.pick_up),

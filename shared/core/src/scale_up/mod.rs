@@ -81,6 +81,12 @@ impl<P: Clock> Batch<'_, P> {
     }
 }
 
+/// The outcome of a job that no fleet takes. The webhook sends only jobs that a fleet takes, so the processes read
+/// different configurations: acknowledged, the job would be lost.
+fn no_fleet() -> Outcome {
+    Outcome::Failed("no fleet of this configuration takes it".to_owned())
+}
+
 /// The outcome of what this invocation had no time for.
 fn out_of_time() -> Outcome {
     Outcome::Failed("the deadline is near".to_owned())

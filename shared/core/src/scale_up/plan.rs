@@ -324,6 +324,8 @@ mod tests {
             launch_count,
             queued_at: NOW,
             runner_id: None,
+            recorded_at: Some(NOW),
+            given_up_at: None,
         }
     }
 

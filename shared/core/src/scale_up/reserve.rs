@@ -97,13 +97,13 @@ pub(super) async fn hold<P: LaunchPorts>(
     listing: &[Instance],
 ) -> Result<Held, PortError> {
     let now = batch.ports.now();
-    let mut held = Held::Room;
+    let mut held = None;
     change_fleet(batch.ports, fleet, |record| {
         record.reservations.retain(|reservation| !plan::lapsed(reservation, now));
         let own = |reservation: &Reservation| reservation.token == launch.token;
         let wanted = Reservation { token: launch.token.clone(), count: launch.count, at: now, answered_at: None };
         let room_before = plan::room(fleet, listing, &record.reservations, now);
-        held = Held::Room;
+        held = Some(Held::Room);
         if record.reservations.iter().any(own) {
             return Change::Keep;
         }
@@ -111,13 +111,22 @@ pub(super) async fn hold<P: LaunchPorts>(
         let room_after = plan::room(fleet, listing, &record.reservations, now);
         let shown = listing.iter().filter(|i| i.tags.get("ghr:launch").is_some_and(|t| t == launch.token.as_str()));
         if room_before - room_after + shown.count() < launch.count as usize {
-            held = Held::NoRoom;
+            held = Some(Held::NoRoom);
             return Change::Keep;
         }
         Change::Write
     })
     .await?;
-    Ok(held)
+    held.ok_or_else(|| foreign(fleet))
+}
+
+/// Makes sure that the fleet has a record, by which its jobs are found if it leaves the configuration.
+pub(super) async fn ensure_fleet(ledger: &impl Ledger, fleet: &Fleet) -> Result<(), PortError> {
+    let made = ledger::update::<FleetRecord>(ledger, fleet.name.as_str(), |stored| match stored {
+        Stored::Absent => Some(Versioned::new(empty(fleet))),
+        Stored::Present(_) | Stored::Foreign => None,
+    });
+    made.await.map(drop)
 }
 
 /// Notes that EC2 answered: the reservation lapses from now on, and holds no more than what came.
@@ -169,11 +178,12 @@ async fn load_fleet(ledger: &impl Ledger, fleet: &Fleet) -> Result<Versioned<Fle
     match ledger::load::<FleetRecord>(ledger, fleet.name.as_str()).await? {
         Stored::Present(record) => Ok(record),
         Stored::Absent => Ok(Versioned::new(empty(fleet))),
-        Stored::Foreign => {
-            let call = format!("read fleet {}", fleet.name);
-            Err(PortError::new(call, Class::Transient, "the record is of another schema"))
-        }
+        Stored::Foreign => Err(foreign(fleet)),
     }
+}
+
+fn foreign(fleet: &Fleet) -> PortError {
+    PortError::new(format!("read fleet {}", fleet.name), Class::Transient, "the record is of another schema")
 }
 
 fn empty(fleet: &Fleet) -> FleetRecord {

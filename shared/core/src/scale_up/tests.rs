@@ -1,5 +1,7 @@
 //! A batch against the stateful fake: outcomes, and what holds whatever call it is killed or failed at.
 
+mod under_way;
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -134,8 +136,8 @@ fn every_message_has_its_own_outcome() {
     m5: Waiting
     m6: Failed("GitHub gives it a status that is not known")
     m7: Failed("GET job 7 of octo/hello failed (Absent): 404")
-    m8: NoFleet
-    m9: NoFleet
+    m8: Failed("no fleet of this configuration takes it")
+    m9: Failed("no fleet of this configuration takes it")
     rubbish: Failed("not a job message")
     m1 again: Launched
     "#);
@@ -146,12 +148,15 @@ fn every_message_has_its_own_outcome() {
 }
 
 #[test]
-fn a_repository_that_is_not_served_is_not_launched_for() {
+fn a_job_that_this_configuration_does_not_know_is_not_launched_for_and_comes_back() {
     let fake = world([1]);
-    let mut policy = policy();
+    let (mut policy, mut gpu_only) = (policy(), policy());
     policy.repositories.clear();
-    assert_eq!(batch(&fake, &policy, &[1]), [Outcome::NoFleet]);
-    assert_eq!(fake.calls(), 0);
+    gpu_only.fleets = vec![fleet("gpu")];
+    for (case, policy) in [("its repository is not served", policy), ("no fleet takes its labels", gpu_only)] {
+        assert!(matches!(batch(&fake, &policy, &[1])[0], Outcome::Failed(_)), "{case}: acknowledged, it would be lost");
+        assert_eq!(fake.calls(), 0, "{case}");
+    }
 }
 
 #[test]

@@ -199,6 +199,8 @@ fn new_job(event: &JobEvent, fact: &Fact) -> JobRecord {
         launch_count: 0,
         queued_at: event.created_at.unwrap_or(now),
         runner_id: None,
+        recorded_at: Some(now),
+        given_up_at: None,
     }
 }
 

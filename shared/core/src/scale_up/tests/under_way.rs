@@ -1,0 +1,231 @@
+//! What a job lives through while it waits: another configuration, a GitHub that does not answer, refusals, other schemas.
+
+use super::{batch, minutes, phase, world};
+use crate::config::Policy;
+use crate::demand::send_due_jobs;
+use crate::error::Class;
+use crate::fake::{Fake, policy, run};
+use crate::ids::{FleetName, JobId, Repository, RunnerId, RunnerName, Scope};
+use crate::ledger::{FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record};
+use crate::ports::{Item, JobState};
+use crate::scale_up::Outcome;
+use crate::time::{Clock, Deadline};
+use std::time::Duration;
+
+fn send_due(fake: &Fake, policy: &Policy) -> u32 {
+    let deadline = Deadline::of(fake.now(), fake.now().plus(minutes(1)));
+    run(send_due_jobs(fake, policy, deadline)).expect("not killed").sent_count
+}
+
+fn renamed() -> Policy {
+    let mut policy = policy();
+    policy.fleets[0].name = FleetName::new("renamed");
+    policy
+}
+
+fn job(fake: &Fake, id: u64) -> JobRecord {
+    fake.get(&id.to_string()).expect("stored")
+}
+
+fn is_failed(outcomes: &[Outcome]) -> bool {
+    outcomes.iter().all(|outcome| matches!(outcome, Outcome::Failed(_)))
+}
+
+fn make_foreign<R: Record>(fake: &Fake, id: &str) {
+    let item = fake.items().into_iter().find(|item| item.key == R::key(id)).expect("stored");
+    fake.put_item(Item { schema: 99, ..item });
+}
+
+#[test]
+fn a_job_that_waits_in_a_fleet_that_is_renamed_is_sent_again_and_launched_for() {
+    let fake = world([1, 2]);
+    let mut full = policy();
+    full.fleets[0].runner_count_max = 1;
+    assert_eq!(batch(&fake, &full, &[1, 2]), [Outcome::Launched, Outcome::Waiting]);
+    fake.pass(minutes(1));
+    assert_eq!(send_due(&fake, &renamed()), 1);
+    assert_eq!(batch(&fake, &renamed(), &[2]), [Outcome::Launched]);
+    assert_eq!(job(&fake, 2).fleet, Some(FleetName::new("renamed")));
+}
+
+#[test]
+fn a_job_that_never_got_further_than_its_record_is_found_although_its_fleet_is_renamed() {
+    for class in [Class::Transient, Class::Absent] {
+        let fake = world([1]);
+        fake.always_fail("Jobs::job", class);
+        assert!(is_failed(&batch(&fake, &policy(), &[1])));
+        fake.heal();
+        fake.pass(minutes(16));
+        assert_eq!(send_due(&fake, &renamed()), 1, "{class:?}");
+    }
+}
+
+#[test]
+fn a_launch_left_by_a_fleet_that_is_renamed_gives_its_jobs_to_the_fleet_chosen_now() {
+    let fake = world([1]);
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    batch(&fake, &policy(), &[1]);
+    fake.heal();
+    fake.pass(minutes(6));
+    assert_eq!(batch(&fake, &renamed(), &[1]), [Outcome::Waiting]);
+    assert_eq!(job(&fake, 1).fleet, Some(FleetName::new("renamed")));
+    fake.pass(minutes(1));
+    assert_eq!(send_due(&fake, &renamed()), 1);
+    assert_eq!(batch(&fake, &renamed(), &[1]), [Outcome::Launched]);
+}
+
+#[test]
+fn a_job_that_waits_is_moved_to_the_fleet_chosen_now_and_that_fleet_has_a_record_first() {
+    let fake = world([1]);
+    fake.put_job(JobId(1), JobState::NotYetQueued);
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
+    assert_eq!(batch(&fake, &renamed(), &[1]), [Outcome::Waiting]);
+    assert_eq!(job(&fake, 1).fleet, Some(FleetName::new("renamed")));
+    let fleets: Vec<FleetName> = fake.all::<FleetRecord>().into_iter().map(|record| record.fleet).collect();
+    assert_eq!(fleets, [FleetName::new("linux"), FleetName::new("renamed")]);
+}
+
+#[test]
+fn a_job_never_answered_for_is_given_up_although_demand_keeps_sending_it() {
+    let fake = world([1]);
+    fake.always_fail("Jobs::job", Class::Absent);
+    for _ in 0..80 {
+        batch(&fake, &policy(), &[1]);
+        fake.pass(Duration::from_hours(1));
+        send_due(&fake, &policy());
+    }
+    let given_up = job(&fake, 1);
+    assert!(given_up.given_up_at.is_some() && !given_up.may_be_anywhere());
+    assert!(given_up.expires_at().is_some() && given_up.open().is_none());
+    assert_eq!(given_up.phase, JobPhase::Queued);
+    assert!(is_failed(&batch(&fake, &policy(), &[1])), "a message on its way does not open it");
+    assert_eq!(job(&fake, 1), given_up);
+}
+
+#[test]
+fn a_job_that_was_given_up_is_served_again_once_a_message_comes_and_github_answers() {
+    for (state, outcome) in [(JobState::Queued, Outcome::Launched), (JobState::NotYetQueued, Outcome::Waiting)] {
+        let fake = world([1]);
+        fake.always_fail("Jobs::job", Class::Absent);
+        batch(&fake, &policy(), &[1]);
+        fake.pass(Duration::from_hours(72));
+        assert_eq!(send_due(&fake, &policy()), 0);
+        fake.heal();
+        fake.put_job(JobId(1), state);
+        assert_eq!(batch(&fake, &policy(), &[1]), [outcome], "{state:?}");
+        let record = job(&fake, 1);
+        assert_eq!((record.given_up_at, record.recorded_at), (None, Some(fake.now())), "{state:?}");
+        assert!(record.open().is_some() && record.expires_at().is_none(), "{state:?}");
+    }
+}
+
+#[test]
+fn a_runner_is_registered_under_the_name_on_record_although_the_prefix_changed() {
+    let mut other_prefix = policy();
+    other_prefix.fleets[0].runner_name_prefix = "ci-".to_owned();
+    let fake = world([1]);
+    fake.always_fail("Registry::generate_jit_config", Class::Transient);
+    assert!(is_failed(&batch(&fake, &policy(), &[1])));
+    fake.heal();
+    assert_eq!(batch(&fake, &other_prefix, &[1]), [Outcome::Launched]);
+    let record = fake.all::<InstanceRecord>().pop().expect("one");
+    assert_eq!(fake.state().runners[0].1.name, record.runner_name);
+}
+
+#[test]
+fn a_registration_whose_answer_was_lost_is_looked_up_under_the_name_on_record() {
+    let mut other_prefix = policy();
+    other_prefix.fleets[0].runner_name_prefix = "ci-".to_owned();
+    let fake = world([1]);
+    fake.always_fail("Registry::generate_jit_config", Class::OutcomeUnknown);
+    assert!(is_failed(&batch(&fake, &policy(), &[1])));
+    fake.heal();
+    let name = fake.all::<InstanceRecord>()[0].runner_name.clone();
+    let runner = crate::ports::Runner {
+        id: RunnerId(7),
+        name,
+        online: false,
+        busy: false,
+        version: Some(None),
+        ephemeral: None,
+    };
+    fake.put_runner(&Scope::Organization { owner: "octo".into() }, runner);
+    assert_eq!(batch(&fake, &other_prefix, &[1]), [Outcome::Waiting]);
+    assert_eq!(fake.all::<InstanceRecord>()[0].runner_id, Some(RunnerId(7)));
+    assert_eq!(fake.state().runners.len(), 1, "no second registration");
+}
+
+#[test]
+fn an_event_kept_under_the_name_on_record_is_found_although_the_prefix_changed() {
+    let mut other_prefix = policy();
+    other_prefix.fleets[0].runner_name_prefix = "ci-".to_owned();
+    let fake = world([1]);
+    fake.always_fail("Registry::generate_jit_config", Class::Transient);
+    batch(&fake, &policy(), &[1]);
+    fake.heal();
+    let (at, runner_name) = (fake.now(), RunnerName::new("runner-i-00000000000000001"));
+    let repository = Repository::try_from("octo/hello".to_owned()).expect("a name");
+    let started = Some(JobStarted { job_id: JobId(9), repository, at, runner_id: None });
+    let scope = Scope::Organization { owner: "octo".into() };
+    fake.put(&OrphanEvent { scope, runner_name, started, completed: None, at });
+    batch(&fake, &other_prefix, &[1]);
+    let record = fake.all::<InstanceRecord>().pop().expect("one");
+    assert_eq!(record.job_started.map(|started| started.job_id), Some(JobId(9)));
+}
+
+#[test]
+fn a_launch_that_was_never_answered_is_forgotten_a_day_later_than_an_answered_one() {
+    let fake = world([1]);
+    fake.always_fail("Compute::create_fleet", Class::Transient);
+    batch(&fake, &policy(), &[1]);
+    let (at, week) = (fake.now(), Duration::from_hours(7 * 24));
+    let expiry = |fake: &Fake| fake.all::<LaunchRecord>().pop().expect("one").expires_at();
+    assert_eq!(expiry(&fake), Some(at.plus(Duration::from_hours(24)).plus(week)));
+    fake.heal();
+    fake.pass(minutes(6));
+    batch(&fake, &policy(), &[1]);
+    assert_eq!(expiry(&fake), Some(fake.now().plus(week)));
+}
+
+#[test]
+fn a_repetition_that_is_refused_is_no_answer_until_a_listing_must_show_its_instances() {
+    let fake = world([1]);
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    assert!(is_failed(&batch(&fake, &policy(), &[1])));
+    fake.heal();
+    fake.always_fail("Compute::create_fleet", Class::Rejected);
+    fake.pass(Duration::from_secs(299));
+    assert!(is_failed(&batch(&fake, &policy(), &[1])), "the listing may lag");
+    assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }));
+    fake.pass(Duration::from_secs(1));
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
+    assert_eq!(phase(&fake, 1), JobPhase::Queued);
+}
+
+#[test]
+fn a_repetition_that_is_refused_takes_the_instances_that_the_listing_shows_at_once() {
+    let fake = world([1]);
+    // The launch took effect and its record says nothing of it, as if the process had ended in between.
+    batch(&fake, &policy(), &[1]);
+    let mut launch = fake.all::<LaunchRecord>().pop().expect("one");
+    (launch.instance_ids, launch.answered_at) = (None, None);
+    fake.put(&launch);
+    let mut job = job(&fake, 1);
+    job.phase = JobPhase::Launching { token: launch.token, lease_until: fake.now() };
+    fake.put(&job);
+    fake.always_fail("Compute::create_fleet", Class::Rejected);
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
+    assert_eq!(fake.living().len(), 1);
+}
+
+#[test]
+fn a_launch_is_not_repeated_while_the_fleets_record_cannot_be_read() {
+    let fake = world([1]);
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    batch(&fake, &policy(), &[1]);
+    fake.heal();
+    make_foreign::<FleetRecord>(&fake, "linux");
+    let calls = fake.calls_of("Compute::create_fleet");
+    assert!(is_failed(&batch(&fake, &policy(), &[1])));
+    assert_eq!(fake.calls_of("Compute::create_fleet"), calls);
+}
