@@ -9,37 +9,25 @@ use std::fmt;
 use runner_scaler_core::time::Clock;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock::{SystemClock, process_env};
 
-/// What no filter can switch on: at `debug` and below the SDK and its HTTP client log whole requests and answers, with
-/// the secrets that SSM hands out.
-const SILENCED: [&str; 8] = [
-    "aws_config=info",
-    "aws_runtime=info",
-    "aws_sdk_dynamodb=info",
-    "aws_sdk_ssm=info",
-    "aws_smithy_http_client=info",
-    "aws_smithy_runtime=info",
-    "aws_smithy_runtime_api=info",
-    "hyper_util=info",
-];
+/// Our own crates, by the targets of their events: the only ones that may speak below `info`. All others log whole
+/// requests and answers there, with the secrets that SSM hands out and the deliveries that Lambda hands over.
+const OURS: [&str; 6] =
+    ["runner_scaler_core", "runner_scaler_adapters", "webhook", "scale_up", "scale_down", "orphan_sweeper"];
 
 /// Starts the logs of that function; the filter is `LOG`, default `info`. A second call changes nothing.
 pub fn init(function: &'static str) {
     let asked = process_env("LOG").filter(|text| !text.is_empty());
-    let (filter, refused) = filter_of(asked.as_deref().unwrap_or("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false)
-        .fmt_fields(JsonFields::new())
-        .event_format(Lines { function })
-        .finish();
+    let (subscriber, refused) = subscriber(function, asked.as_deref().unwrap_or("info"), std::io::stdout);
     if tracing::subscriber::set_global_default(subscriber).is_ok()
         && let Some(refused) = refused
     {
@@ -47,13 +35,34 @@ pub fn init(function: &'static str) {
     }
 }
 
-fn filter_of(text: &str) -> (EnvFilter, Option<String>) {
-    let (filter, refused) = match EnvFilter::try_new(text) {
+/// What passes the filter asked for and also [`may_be_told`], and why that filter was refused, if it was.
+fn subscriber<W>(function: &'static str, filter: &str, writer: W) -> (impl Subscriber + use<W>, Option<String>)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let (filter, refused) = match EnvFilter::try_new(filter) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error.to_string())),
     };
-    let silenced = SILENCED.iter().filter_map(|directive| directive.parse().ok());
-    (silenced.fold(filter, EnvFilter::add_directive), refused)
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(writer)
+        .fmt_fields(JsonFields::new())
+        .event_format(Lines { function })
+        .finish();
+    (lines.with(filter_fn(may_be_told)), refused)
+}
+
+/// Whether an event or span may be written whatever `LOG` says. No directive takes part in this: among directives the
+/// finest one wins, so that one in `LOG` would always beat a cap of ours.
+fn may_be_told(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::INFO || is_ours(metadata.target())
+}
+
+fn is_ours(target: &str) -> bool {
+    let of_crate = |name| target.strip_prefix(name).is_some_and(|rest: &str| rest.is_empty() || rest.starts_with("::"));
+    OURS.into_iter().any(of_crate)
 }
 
 /// One line an event.
@@ -130,80 +139,4 @@ impl Visit for Fields {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    use tracing::{debug, error, info, info_span};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn lines_of(filter: &str, events: impl FnOnce()) -> Vec<Value> {
-        let sink = Sink::default();
-        let writer = sink.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter_of(filter).0)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .fmt_fields(JsonFields::new())
-            .event_format(Lines { function: "scale-down" })
-            .finish();
-        tracing::subscriber::with_default(subscriber, events);
-        let bytes = sink.0.lock().expect("no panic").clone();
-        let text = String::from_utf8(bytes).expect("UTF-8");
-        text.lines().map(|line| serde_json::from_str(line).expect("one JSON object a line")).collect()
-    }
-
-    #[test]
-    fn fields_of_event_and_spans_lie_side_by_side() {
-        let lines = lines_of("info", || {
-            let _pass = info_span!("pass", pass_id = "p1", instance_id = "outer").entered();
-            info!(instance_id = %"i-1", idle_ms = 5_u64, reason = ?Some("Busy"), "kept i-1: \"Busy\"\nfor now");
-            debug!("not at this level");
-        });
-        let [line] = lines.as_slice() else { panic!("one line: {lines:?}") };
-        for (name, expected) in [
-            ("function", Value::from("scale-down")),
-            ("level", "INFO".into()),
-            ("message", "kept i-1: \"Busy\"\nfor now".into()),
-            ("pass_id", "p1".into()),
-            ("instance_id", "i-1".into()),
-            ("idle_ms", 5.into()),
-            ("reason", "Some(\"Busy\")".into()),
-        ] {
-            assert_eq!(line.get(name), Some(&expected), "{name}");
-        }
-        assert!(line["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{line}");
-    }
-
-    #[test]
-    fn the_sdks_talk_of_requests_cannot_be_switched_on() {
-        let lines = lines_of("trace,aws_smithy_runtime=trace", || {
-            tracing::trace!(target: "aws_smithy_runtime::client", "request with a secret");
-            tracing::debug!(target: "aws_sdk_ssm::operation", "answer with a secret");
-            error!(target: "aws_smithy_runtime::client", "a fault");
-        });
-        let messages: Vec<_> = lines.iter().filter_map(|line| line["message"].as_str()).collect();
-        assert_eq!(messages, ["a fault"]);
-    }
-
-    #[test]
-    fn a_filter_that_is_none_is_told_and_info_taken() {
-        let (filter, refused) = filter_of("scale_down=loud");
-        assert!(refused.is_some());
-        assert!(filter.to_string().contains("info"), "{filter}");
-    }
-}
+mod tests;
