@@ -27,13 +27,14 @@ use std::sync::{Arc, OnceLock};
 use aws_config::SdkConfig;
 use runner_scaler_core::config::{Environment, Policy};
 use runner_scaler_core::ids::InstanceId;
+use runner_scaler_core::webhook::WebhookSecrets;
 use tokio::sync::Mutex;
 
 pub use clock::{SystemClock, process_env};
 pub use secret::Secret;
-pub use startup::PolicyError;
+pub use startup::{PolicyError, WebhookSecretsError};
 
-use cache::Cached;
+use cache::Kept;
 use github::GitHub;
 use http::Http;
 
@@ -48,8 +49,8 @@ pub struct Adapters {
     ssm: aws_sdk_ssm::Client,
     dynamodb: aws_sdk_dynamodb::Client,
     github: GitHub,
-    policy_cache: Mutex<Option<Cached<Arc<Policy>>>>,
-    secrets_cache: Mutex<Option<Cached<Secret>>>,
+    policy_cache: Mutex<Kept<Arc<Policy>>>,
+    secrets_cache: Mutex<Kept<WebhookSecrets>>,
 }
 
 /// Where this function runs.
@@ -87,8 +88,8 @@ impl Adapters {
             github: GitHub::new(&environment, function, http, ssm.clone()),
             ssm,
             environment,
-            policy_cache: Mutex::new(None),
-            secrets_cache: Mutex::new(None),
+            policy_cache: Mutex::new(Kept::new()),
+            secrets_cache: Mutex::new(Kept::new()),
         }
     }
 
@@ -116,11 +117,11 @@ impl Adapters {
         &self.github
     }
 
-    fn policy_cache(&self) -> &Mutex<Option<Cached<Arc<Policy>>>> {
+    fn policy_cache(&self) -> &Mutex<Kept<Arc<Policy>>> {
         &self.policy_cache
     }
 
-    fn secrets_cache(&self) -> &Mutex<Option<Cached<Secret>>> {
+    fn secrets_cache(&self) -> &Mutex<Kept<WebhookSecrets>> {
         &self.secrets_cache
     }
 

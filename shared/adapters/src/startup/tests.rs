@@ -1,9 +1,9 @@
 //! Policy and secrets on the wire.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use runner_scaler_core::error::{Class, Classify};
-use runner_scaler_core::time::Timestamp;
 use serde_json::json;
 
 use super::*;
@@ -13,14 +13,15 @@ const DOCUMENT: &str = r#"{"fleets": [{"name": "linux", "labels": ["self-hosted"
     "market": "spot", "launch_template": {"id": "lt-1", "version": "2"}, "instance_types": ["m7i.large"],
     "subnet_ids": ["subnet-1"]}]}"#;
 
+const SECRET: &str = "a secret of a good length";
+
 fn value(text: &str) -> Reply {
     Reply::new(200, json!({ "Parameter": { "Value": text } }))
 }
 
 /// As if the document had been read an hour ago.
 async fn age(adapters: &Adapters) {
-    let mut cache = adapters.policy_cache().lock().await;
-    *cache = cache.take().map(|cached| Cached::new(cached.value, Timestamp(1)));
+    adapters.policy_cache().lock().await.age_by(Duration::from_hours(1));
 }
 
 #[tokio::test]
@@ -57,7 +58,12 @@ async fn without_a_good_document_there_is_no_policy() {
         ("a mistake", value(&DOCUMENT.replace("\"market\"", "\"ephemeral\": false, \"market\""))),
     ] {
         let wire = Wire::start(move |_| Some(reply.clone())).await;
-        assert!(wire.adapters().policy().await.is_err(), "{case}");
+        let adapters = wire.adapters();
+        assert!(!matches!(adapters.policy().await, Ok(_) | Err(PolicyError::Waiting)), "{case}");
+        assert!(matches!(adapters.policy().await, Err(PolicyError::Waiting)), "{case}");
+        assert_eq!(wire.seen().len(), 1, "{case}: not read again at once");
+        age(&adapters).await;
+        assert!(!matches!(adapters.policy().await, Ok(_) | Err(PolicyError::Waiting)), "{case}: read again");
     }
 }
 
@@ -68,18 +74,90 @@ async fn webhook_secrets_are_read_once_in_five_minutes_and_not_printed() {
             (&seen.json()["Name"], &seen.json()["WithDecryption"]),
             (&json!("/app/webhook-secret"), &json!(true))
         );
-        Some(value("first\nsecond"))
+        Some(value("a first secret of a good length\na second secret of a good length"))
     })
     .await;
     let adapters = wire.adapters();
     for _ in 0..2 {
-        let secrets = adapters.webhook_secrets().await.expect("two secrets");
-        assert_eq!(secrets.expose(), "first\nsecond");
+        adapters.webhook_secrets().await.expect("two secrets");
     }
     assert_eq!(wire.seen().len(), 1);
-    assert!(!format!("{adapters:?}").contains("second"));
+    assert!(!format!("{adapters:?}").contains("good length"));
 
     let denied = Wire::start(|_| Some(Reply::json_error(400, "AccessDeniedException"))).await;
     let refused = denied.adapters().webhook_secrets().await.expect_err("denied");
-    assert_eq!(refused.class(), Class::Misconfigured);
+    assert!(
+        matches!(&refused, WebhookSecretsError::Unread(error) if error.class() == Class::Misconfigured),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_last_good_secrets_are_kept_for_an_hour_while_their_source_fails() {
+    for (case, failure) in [
+        ("a fault of SSM", Reply::json_error(500, "InternalServerError")),
+        ("throttled", Reply::json_error(400, "ThrottlingException")),
+        ("late", value("").late()),
+        ("deleted", Reply::json_error(400, "ParameterNotFound")),
+        ("emptied", value("\n")),
+        ("too short", value("short")),
+    ] {
+        let reads = AtomicUsize::new(0);
+        let wire = Wire::start(move |_| {
+            Some(match reads.fetch_add(1, Ordering::SeqCst) {
+                0 => value(SECRET),
+                _ => failure.clone(),
+            })
+        })
+        .await;
+        let adapters = wire.adapters();
+        let pass = async |minutes| {
+            adapters.secrets_cache().lock().await.age_by(Duration::from_mins(minutes));
+            let usable = adapters.webhook_secrets().await.is_ok_and(|secrets| is_the_secret(&secrets));
+            (usable, wire.seen().len())
+        };
+        assert_eq!(pass(0).await, (true, 1), "{case}: read");
+        assert_eq!(pass(4).await, (true, 1), "{case}: fresh");
+        assert_eq!(pass(2).await, (true, 2), "{case}: kept");
+        for _ in 0..50 {
+            assert_eq!(pass(0).await, (true, 2), "{case}: kept, and not read again at once");
+        }
+        assert_eq!(pass(53).await, (true, 3), "{case}: kept still");
+        assert_eq!(pass(1).await, (false, 4), "{case}: an hour has passed");
+        for _ in 0..50 {
+            assert_eq!(pass(0).await, (false, 4), "{case}: no flood of reads");
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_good_secrets_requests_are_no_flood_of_reads_and_a_mended_source_counts() {
+    let reads = AtomicUsize::new(0);
+    let wire = Wire::start(move |_| {
+        Some(match reads.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::json_error(400, "ThrottlingException"),
+            _ => value(SECRET),
+        })
+    })
+    .await;
+    let adapters = wire.adapters();
+    adapters.webhook_secrets().await.expect_err("throttled");
+    for _ in 0..50 {
+        let refused = adapters.webhook_secrets().await.expect_err("not read again yet");
+        assert!(matches!(refused, WebhookSecretsError::Waiting), "{refused:?}");
+    }
+    assert_eq!(wire.seen().len(), 1);
+    adapters.secrets_cache().lock().await.age_by(RETRY_AFTER);
+    adapters.webhook_secrets().await.expect("mended");
+    assert_eq!(wire.seen().len(), 2);
+}
+
+/// A delivery that `SECRET` signed is accepted.
+fn is_the_secret(secrets: &WebhookSecrets) -> bool {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+    let mut signature = "sha256=".to_owned();
+    for byte in ring::hmac::sign(&key, b"body").as_ref() {
+        write!(signature, "{byte:02x}").expect("a string");
+    }
+    secrets.verify([signature.as_str()].into_iter(), b"body").is_ok()
 }

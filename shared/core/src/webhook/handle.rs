@@ -65,6 +65,25 @@ pub async fn handle(
     HttpAnswer { status: answer(ports, policy, secrets, request, now).await }
 }
 
+/// The answer to a request that its method or size alone refuses. Asked before the secrets are read as well, so that
+/// what any stranger can send costs no call.
+#[must_use]
+pub fn refuse_at_sight(request: &HttpRequest) -> Option<HttpAnswer> {
+    if request.method != "POST" {
+        return Some(HttpAnswer { status: 405 });
+    }
+    // Base64 is four thirds of what it holds; judged before it is decoded.
+    let (length, limit) = match &request.body {
+        Body::Text(text) => (text.len(), BODY_BYTES_MAX),
+        Body::Base64(text) => (text.len(), BODY_BYTES_MAX.div_ceil(3) * 4),
+    };
+    if length > limit {
+        warn!(body_bytes = length, "refused a body of {length} bytes");
+        return Some(HttpAnswer { status: 413 });
+    }
+    None
+}
+
 async fn answer(
     ports: &(impl Ledger + Queue),
     policy: &Policy,
@@ -72,8 +91,8 @@ async fn answer(
     request: HttpRequest,
     now: Timestamp,
 ) -> u16 {
-    if request.method != "POST" {
-        return 405;
+    if let Some(refused) = refuse_at_sight(&request) {
+        return refused.status;
     }
     let body = match bytes(&request.body) {
         Ok(body) => body,
@@ -126,15 +145,6 @@ async fn carry_out(
 }
 
 fn bytes(body: &Body) -> Result<Vec<u8>, u16> {
-    // Base64 is four thirds of what it holds; judged before it is decoded.
-    let (length, limit) = match body {
-        Body::Text(text) => (text.len(), BODY_BYTES_MAX),
-        Body::Base64(text) => (text.len(), BODY_BYTES_MAX.div_ceil(3) * 4),
-    };
-    if length > limit {
-        warn!(body_bytes = length, "refused a body of {length} bytes");
-        return Err(413);
-    }
     let bytes = match body {
         Body::Text(text) => text.as_bytes().to_vec(),
         Body::Base64(text) => STANDARD.decode(text).map_err(|_| 400_u16)?,
