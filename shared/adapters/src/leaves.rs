@@ -1,5 +1,7 @@
 //! A proof and a warrant for the tests, made the only way there is: by evidence that establishes their ground.
 
+use std::time::Duration;
+
 use runner_scaler_core::config::{Environment, Policy, parse_policy};
 use runner_scaler_core::error::PortError;
 use runner_scaler_core::evidence::{
@@ -69,7 +71,8 @@ fn evidence(id: &str, access: Access, state: InstanceState, runner_id: Option<Ru
     let runner = |id| Runner { id, name, online: false, busy: false, version: None, ephemeral: Some(true) };
     if let Some(runner_id) = runner_id {
         record.note_runner_id(runner_id);
-        record.gone_at = Some(Timestamp(1));
+        // Not long ago: after two days what is left is not ours to remove.
+        record.gone_at = Some(NOW.minus(Duration::from_mins(1)));
     }
     Evidence {
         instance: Instance { id, state, launched_at: Timestamp(0), tags: Tags::new() },

@@ -316,6 +316,42 @@ async fn a_token_is_replaced_five_minutes_before_its_end() {
 }
 
 #[tokio::test]
+async fn an_owner_whose_github_hangs_holds_up_no_other() {
+    let wire = Wire::start(|seen| {
+        if seen.target == "/app/installations/7/access_tokens" {
+            return Some(Reply::new(201, "{}").late());
+        }
+        seen.target.starts_with("/orgs").then(|| Reply::new(200, runner(5)))
+    })
+    .await;
+    let mut adapters = wire.adapters();
+    // Longer than this test waits: only a call that stands behind nobody is answered in time.
+    adapters.github.call_timeout = std::time::Duration::from_mins(1);
+    let other =
+        Access { scope: Scope::Organization { owner: "other".into() }, installation_id: Some(InstallationId(8)) };
+    let hanging = organization();
+    let mut hung = std::pin::pin!(adapters.runner(&hanging, RunnerId(5)));
+    while wire.seen().iter().all(|seen| seen.target != "/app/installations/7/access_tokens") {
+        let moment = std::time::Duration::from_millis(5);
+        assert!(tokio::time::timeout(moment, &mut hung).await.is_err(), "it hangs");
+    }
+    let answered = adapters.runner(&other, RunnerId(5));
+    let answered = tokio::time::timeout(std::time::Duration::from_secs(3), answered).await.expect("not held up");
+    assert_eq!(answered.expect("a runner").map(|runner| runner.id), Some(RunnerId(5)));
+}
+
+#[tokio::test]
+async fn a_burst_of_one_owners_calls_makes_one_token() {
+    let wire = Wire::start(|seen| seen.target.starts_with("/orgs").then(|| Reply::new(200, runner(5)))).await;
+    let (adapters, access) = (wire.adapters(), organization());
+    let read = || adapters.runner(&access, RunnerId(5));
+    let (first, second, third) = tokio::join!(read(), read(), read());
+    assert!([first, second, third].iter().all(Result::is_ok));
+    let minted = wire.seen().iter().filter(|seen| seen.target.ends_with("/access_tokens")).count();
+    assert_eq!(minted, 1);
+}
+
+#[tokio::test]
 async fn a_token_that_could_not_be_made_leaves_nothing_unknown() {
     for (case, reply, expected) in [
         ("server fault", Reply::new(500, "{}"), Class::Transient),

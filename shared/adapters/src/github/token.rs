@@ -1,6 +1,7 @@
 //! Who we are to GitHub: the App's key, and installation tokens. All of it stays in this process's memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -26,12 +27,18 @@ const RENEWED_BEFORE: Duration = Duration::from_mins(5);
 pub(crate) struct Authority {
     app_path: String,
     ssm: aws_sdk_ssm::Client,
+    /// Held while the key is read, once in a process: whoever waits needs that same key, and nobody waits who holds a
+    /// token.
     app: Mutex<Option<AppKey>>,
-    /// Held while one is made, so that a burst of calls makes one.
-    tokens: Mutex<BTreeMap<InstallationId, InstallationToken>>,
+    /// Held for the look-up only, never across a call.
+    tokens: Mutex<BTreeMap<InstallationId, Slot>>,
     /// By owner in lower case; only what was looked up, for ids in payloads go stale (facts of GitHub, G21).
     installations: Mutex<BTreeMap<String, InstallationId>>,
 }
+
+/// One installation's token. Held while it is made, so that a burst of calls makes one; one of its own for each
+/// installation, so that an owner whose GitHub hangs holds up nobody else.
+type Slot = Arc<Mutex<Option<InstallationToken>>>;
 
 #[derive(Debug)]
 struct InstallationToken {
@@ -81,10 +88,12 @@ impl Authority {
 
     /// Drops a token that GitHub refused, unless another call has replaced it already.
     pub(super) async fn forget_token(&self, installation: InstallationId, refused: &Secret) {
-        let mut tokens = self.tokens.lock().await;
-        if tokens.get(&installation).is_some_and(|known| &known.token == refused) {
-            tokens.remove(&installation);
-        }
+        let slot = self.slot(installation).await;
+        slot.lock().await.take_if(|known| &known.token == refused);
+    }
+
+    async fn slot(&self, installation: InstallationId) -> Slot {
+        Arc::clone(self.tokens.lock().await.entry(installation).or_default())
     }
 
     async fn read_key(&self) -> Result<AppKey, PortError> {
@@ -137,9 +146,10 @@ impl GitHub {
     }
 
     async fn token_of(&self, installation: InstallationId) -> Result<Secret, PortError> {
-        let mut tokens = self.authority.tokens.lock().await;
+        let slot = self.authority.slot(installation).await;
+        let mut slot = slot.lock().await;
         let now = SystemClock.now();
-        if let Some(known) = tokens.get(&installation)
+        if let Some(known) = slot.as_ref()
             && now.plus(RENEWED_BEFORE) < known.expires_at
         {
             return Ok(known.token.clone());
@@ -161,7 +171,7 @@ impl GitHub {
         let token = Secret::new(token);
         // An end that we cannot read: the token serves this one call.
         let expires_at = Timestamp::parse(&expires_at).unwrap_or(now);
-        tokens.insert(installation, InstallationToken { token: token.clone(), expires_at });
+        *slot = Some(InstallationToken { token: token.clone(), expires_at });
         Ok(token)
     }
 }
