@@ -26,7 +26,7 @@ pub(crate) fn response(outcomes: Vec<(String, Outcome)>) -> SqsBatchResponse {
                 failure.item_identifier = message_id;
                 response.batch_item_failures.push(failure);
             }
-            Outcome::Launched | Outcome::AlreadyServed | Outcome::NotQueued | Outcome::Waiting | Outcome::NoFleet => {}
+            Outcome::Launched | Outcome::AlreadyServed | Outcome::NotQueued | Outcome::Waiting => {}
         }
     }
     response
@@ -43,13 +43,12 @@ mod tests {
             Outcome::AlreadyServed,
             Outcome::NotQueued,
             Outcome::Waiting,
-            Outcome::NoFleet,
             Outcome::Failed("why".into()),
             Outcome::Failed("too".into()),
         ];
         let named = outcomes.into_iter().zip(1..).map(|(outcome, number)| (format!("m{number}"), outcome)).collect();
         let text = serde_json::to_string(&response(named)).expect("plain data");
-        assert_eq!(text, r#"{"batchItemFailures":[{"itemIdentifier":"m6"},{"itemIdentifier":"m7"}]}"#);
+        assert_eq!(text, r#"{"batchItemFailures":[{"itemIdentifier":"m5"},{"itemIdentifier":"m6"}]}"#);
     }
 
     #[test]

@@ -78,6 +78,7 @@ fn key_of(pk: &str) -> Option<Key> {
 fn open_of(attributes: &Attributes) -> Option<(OpenPartition, Timestamp)> {
     let partition = match text_of(attributes, "open_pk")? {
         "instance" => OpenPartition::Instances,
+        "fleet" => OpenPartition::Fleets,
         other => OpenPartition::Jobs(FleetName::new(other.strip_prefix("job#")?)),
     };
     let (time, _) = text_of(attributes, "open_sk")?.split_once('#')?;

@@ -234,6 +234,8 @@ fn waiting_job(queued_at: Timestamp) -> JobRecord {
         launch_count: 1,
         queued_at,
         runner_id: None,
+        recorded_at: None,
+        given_up_at: None,
     }
 }
 

@@ -78,7 +78,8 @@ async fn try_admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -
             Outcome::Waiting
         }
         Demand::Started => {
-            note(batch.ports, &id, |job| job.note_started(now, reading.runner_id)).await?;
+            // Not its runner: only the runner's own instance may take the job out of the re-check's sight.
+            note(batch.ports, &id, |job| job.note_started(now, None)).await?;
             Outcome::NotQueued
         }
         Demand::Over => {

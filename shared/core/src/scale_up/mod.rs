@@ -47,8 +47,6 @@ pub enum Outcome {
     NotQueued,
     /// The job's record waits: no room, no capacity, not yet to be served, or nothing is launched at all.
     Waiting,
-    /// No fleet serves it.
-    NoFleet,
     /// It has to come back.
     Failed(String),
 }
