@@ -1,6 +1,6 @@
 //! Ground truth: what really happened, independent of what any API showed.
 //!
-//! The world's parts record facts here; [`promises`] and [`summary`] judge them and know nothing of the system's own
+//! The world's parts record facts here; [`promises()`] and [`summary()`] judge them and know nothing of the system's own
 //! ledger or logs.
 
 pub mod promises;
