@@ -70,6 +70,9 @@ impl Workspace {
     pub(crate) fn build(profile: Profile, rules: Rules) -> Result<(), Failure> {
         let mut command = Command::new(cargo());
         command.args(["build", "--workspace", "--bins"]);
+        for variable in OF_A_PACKAGE {
+            command.env_remove(variable);
+        }
         if profile == Profile::Release {
             command.arg("--release");
         }
@@ -100,6 +103,20 @@ impl Workspace {
         self.target.join("local")
     }
 }
+
+/// What `cargo run` tells the program it runs of its package. The build script of ring watches these, so that a build
+/// that inherited them would compile ring, and after it every client, once more.
+const OF_A_PACKAGE: [&str; 9] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "CARGO_PKG_VERSION_PATCH",
+    "CARGO_PKG_VERSION_PRE",
+];
 
 fn cargo() -> OsString {
     system::variable("CARGO").unwrap_or_else(|| "cargo".into())
