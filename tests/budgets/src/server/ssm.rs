@@ -1,0 +1,114 @@
+//! SSM's parameter store.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use serde_json::{Value, json};
+
+use super::reply::{Refusal, Reply};
+
+/// Parameters by name.
+#[derive(Debug, Default)]
+pub struct ParameterStore {
+    /// The values.
+    pub values: BTreeMap<String, String>,
+}
+
+impl ParameterStore {
+    /// `None`: an operation that is not spoken here.
+    pub(super) fn answer(&mut self, operation: &str, body: &Bytes) -> Option<Reply> {
+        let request: Value = serde_json::from_slice(body).unwrap_or_default();
+        let outcome = match operation {
+            "GetParameter" => self.get(&request),
+            "DeleteParameter" => self.delete(&request),
+            "DescribeParameters" => self.describe(&request),
+            "GetParametersByPath" => Ok(self.by_path(&request)),
+            _ => return None,
+        };
+        Some(Reply::of_json_service(outcome.map_err(|refusal| (refusal, json!({})))))
+    }
+
+    fn get(&self, request: &Value) -> Result<Value, Refusal> {
+        let name = name_of(request);
+        let value = self.values.get(name).ok_or_else(|| absent(name))?;
+        Ok(json!({ "Parameter": parameter(name, value) }))
+    }
+
+    fn delete(&mut self, request: &Value) -> Result<Value, Refusal> {
+        let name = name_of(request);
+        self.values.remove(name).map(|_| json!({})).ok_or_else(|| absent(name))
+    }
+
+    /// All on one page: the tests store no JIT configurations.
+    fn by_path(&self, request: &Value) -> Value {
+        let path = request["Path"].as_str().unwrap_or_default();
+        let below = self.below(path).map(|(name, value)| parameter(name, value)).collect::<Vec<_>>();
+        json!({ "Parameters": below })
+    }
+
+    /// Filters by `Name` or `Path`, and refuses any other.
+    fn describe(&self, request: &Value) -> Result<Value, Refusal> {
+        let filters = request["ParameterFilters"].as_array().cloned().unwrap_or_default();
+        let [filter] = filters.as_slice() else {
+            return Err(Refusal::new("ValidationException", "one filter is spoken here"));
+        };
+        let prefix = match (filter["Key"].as_str(), filter["Option"].as_str(), filter["Values"][0].as_str()) {
+            (Some("Name"), Some("BeginsWith"), Some(prefix)) => prefix.to_owned(),
+            (Some("Path"), _, Some(path)) => format!("{}/", path.trim_end_matches('/')),
+            (_, _, _) => return Err(Refusal::new("InvalidFilterKey", "the filter is not spoken here")),
+        };
+        let described: Vec<Value> = self
+            .values
+            .keys()
+            .filter(|name| name.starts_with(&prefix))
+            .map(|name| json!({ "Name": name, "Type": "SecureString", "LastModifiedDate": 0 }))
+            .collect();
+        Ok(json!({ "Parameters": described }))
+    }
+
+    fn below(&self, path: &str) -> impl Iterator<Item = (&String, &String)> {
+        let prefix = format!("{}/", path.trim_end_matches('/'));
+        self.values.iter().filter(move |(name, _)| name.starts_with(&prefix))
+    }
+}
+
+fn name_of(request: &Value) -> &str {
+    request["Name"].as_str().unwrap_or_default()
+}
+
+fn parameter(name: &str, value: &str) -> Value {
+    json!({ "Name": name, "Type": "SecureString", "Value": value, "LastModifiedDate": 0 })
+}
+
+fn absent(name: &str) -> Refusal {
+    Refusal::new("ParameterNotFound", name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_read_listed_below_a_path_and_deleted() {
+        let values = ["/rs/jit/i-1", "/rs/jitter", "/rs/switch"].map(|name| (name.to_owned(), "v".to_owned()));
+        let mut store = ParameterStore { values: values.into() };
+        let mut answer = |operation: &str, request: Value| {
+            let reply = store.answer(operation, &Bytes::from(request.to_string())).expect("spoken");
+            let (status, _, body) = reply.parts();
+            (status, serde_json::from_str::<Value>(body).expect("JSON"))
+        };
+        let (status, read) = answer("GetParameter", json!({ "Name": "/rs/switch" }));
+        assert_eq!((status, read["Parameter"]["Value"].as_str()), (200, Some("v")));
+        for (operation, request) in [
+            ("GetParametersByPath", json!({ "Path": "/rs/jit" })),
+            ("DescribeParameters", json!({ "ParameterFilters": [{ "Key": "Path", "Values": ["/rs/jit"] }] })),
+        ] {
+            let (status, listed) = answer(operation, request);
+            assert_eq!((status, listed["Parameters"].as_array().map(Vec::len)), (200, Some(1)), "{operation}");
+        }
+        assert_eq!(answer("DeleteParameter", json!({ "Name": "/rs/jit/i-1" })).0, 200);
+        let (status, refused) = answer("GetParameter", json!({ "Name": "/rs/jit/i-1" }));
+        assert_eq!((status, refused["__type"].as_str()), (400, Some("com.amazonaws#ParameterNotFound")));
+        assert_eq!(answer("DescribeParameters", json!({})).0, 400, "a filter is needed");
+    }
+}
