@@ -5,13 +5,16 @@
 
 mod document;
 mod environment;
+mod idle;
 
 use std::time::Duration;
 
 use crate::ids::{Deployment, FleetName, InstanceId, Repository, RunnerName};
+use crate::time::Timestamp;
 
 pub use document::parse_policy;
 pub use environment::Environment;
+pub use idle::{IdleSchedule, ScheduleMistake};
 
 /// Every mistake that was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +45,9 @@ pub struct Policy {
     pub fleets: Vec<Fleet>,
     /// Timers for instances of a fleet that the document does not name any more.
     pub orphan_timers: Timers,
+    /// When the ledger was restored from a backup, where it ever was: what it says of instances launched before may
+    /// lack what happened after the backup, so they count as rebuilt.
+    pub ledger_epoch: Option<Timestamp>,
     /// The rule that this build breaks on purpose; none outside of test builds.
     pub mutant: Mutant,
 }
@@ -168,6 +174,17 @@ pub enum Registration {
     Repository,
 }
 
+/// Which of a fleet's idle instances are drained first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Eviction {
+    /// The oldest go: their end at `idle_maximum` is the nearest.
+    #[default]
+    OldestFirst,
+    /// The newest go: what stays has been ready for the longest.
+    NewestFirst,
+}
+
 /// A launch template, version pinned: `$Latest` under a fixed client token is undefined (facts/github.md section 4).
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -203,6 +220,10 @@ pub struct Fleet {
     pub instance_types: Vec<String>,
     /// Overrides: subnets.
     pub subnet_ids: Vec<String>,
+    /// When idle runners are kept; where several schedules hold, the largest count wins.
+    pub idle: Vec<IdleSchedule>,
+    /// Which of its idle instances go first.
+    pub eviction: Eviction,
     /// Its timers.
     pub timers: Timers,
 }
@@ -223,6 +244,12 @@ impl Fleet {
             Matching::Exact => job_labels.iter().all(ours) && self.labels.iter().all(theirs),
             Matching::Subset => job_labels.iter().all(ours),
         }
+    }
+
+    /// How many idle runners its schedules keep in the minute of `now`; 0 where none holds.
+    #[must_use]
+    pub fn idle_count(&self, now: Timestamp) -> u32 {
+        self.idle.iter().filter(|schedule| schedule.holds(now)).map(IdleSchedule::count).max().unwrap_or(0)
     }
 }
 
@@ -257,6 +284,10 @@ pub struct Timers {
     /// Beyond the boot grace, how long an instance may stand idle before its job is launched for anew: GitHub re-queues
     /// a job that was not picked up within 60 s (facts/github.md 2.1).
     pub pick_up: Duration,
+    /// How long a stored intent to remove belongs to the pass that stored it. Longer than one GitHub call (10 s), one
+    /// AWS call and two writes to the ledger: a shorter one lets two passes carry out one intent side by side, a longer
+    /// one only lets what a dead pass left behind lie for longer.
+    pub removal_lease: Duration,
 }
 
 /// GitHub fails a self-hosted job after 5 days (docs.github.com, actions/reference/limits, read 2026-11-20); 2 hours of
@@ -266,6 +297,7 @@ pub const HARD_AGE: Duration = Duration::from_hours(5 * 24 + 2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::fleet;
 
     #[test]
     fn globs_match_whole_names_without_case() {
@@ -281,5 +313,22 @@ mod tests {
         ] {
             assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn the_largest_count_of_the_schedules_that_hold_wins() {
+        let schedule = |cron, count| IdleSchedule::try_new(cron, "UTC", count).expect("valid");
+        let pool = Fleet {
+            idle: vec![schedule("* * * * *", 1), schedule("* 9-17 * * 1-5", 4), schedule("* 12 * * *", 2)],
+            ..fleet("linux")
+        };
+        for (case, now, expected) in [
+            ("one holds", "2026-11-20T03:00:00Z", 1),
+            ("all hold, and the largest is not the last", "2026-11-20T12:00:00Z", 4),
+            ("two hold", "2026-11-21T12:00:00Z", 2),
+        ] {
+            assert_eq!(pool.idle_count(Timestamp::parse(now).expect("RFC 3339")), expected, "{case}: {now}");
+        }
+        assert_eq!(fleet("linux").idle_count(Timestamp(0)), 0, "no schedule keeps nothing");
     }
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    ConfigError, Environment, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Policy, Registration, Timers,
+    ConfigError, Environment, Eviction, Fleet, Glob, IdleSchedule, LaunchTemplate, Market, Matching, Mode, Policy,
+    Registration, Timers,
 };
 use crate::ids::FleetName;
+use crate::time::Timestamp;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +21,7 @@ struct Document {
     test_timers: bool,
     #[serde(default = "any")]
     repositories: Vec<String>,
+    ledger_epoch: Option<String>,
     fleets: Vec<FleetDocument>,
 }
 
@@ -49,6 +52,10 @@ struct FleetDocument {
     launch_template: LaunchTemplate,
     instance_types: Vec<String>,
     subnet_ids: Vec<String>,
+    #[serde(default)]
+    idle: Vec<IdleDocument>,
+    #[serde(default)]
+    eviction: Eviction,
     /// Accepted only to be refused with the reason.
     #[serde(default = "yes")]
     ephemeral: bool,
@@ -64,6 +71,16 @@ struct FleetDocument {
     queue_quiet_seconds: Option<u64>,
     launch_lease_seconds: Option<u64>,
     pick_up_seconds: Option<u64>,
+    removal_lease_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdleDocument {
+    cron: String,
+    #[serde(default = "utc")]
+    time_zone: String,
+    count: u32,
 }
 
 #[derive(Default, Deserialize)]
@@ -98,6 +115,10 @@ fn yes() -> bool {
     true
 }
 
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
 /// Name, default and minimum of a timer, in seconds (design section 5).
 struct Timer(&'static str, u64, u64);
 
@@ -113,6 +134,7 @@ const MINIMUM_RUNNING: Timer = Timer("minimum_running_seconds", 300, 0);
 const QUEUE_QUIET: Timer = Timer("queue_quiet_seconds", 600, 600);
 const LAUNCH_LEASE: Timer = Timer("launch_lease_seconds", 300, 300);
 const PICK_UP: Timer = Timer("pick_up_seconds", 60, 60);
+const REMOVAL_LEASE: Timer = Timer("removal_lease_seconds", 120, 120);
 
 /// Longest timer that is accepted: 5 days, GitHub's limit for a job. A longer one is a slip of the pen.
 const TIMER_SECONDS_MAX: u64 = 5 * 24 * 3_600;
@@ -141,6 +163,7 @@ pub fn parse_policy(json: &str, environment: &Environment) -> Result<Policy, Con
     }
     let fleets = document.fleets.into_iter().enumerate().map(|(index, fleet)| checks.fleet(index, fleet)).collect();
     let orphan_timers = checks.timers("", None);
+    let ledger_epoch = checks.time("ledger_epoch", document.ledger_epoch.as_deref());
     if !checks.mistakes.is_empty() {
         return Err(ConfigError(checks.mistakes));
     }
@@ -154,6 +177,7 @@ pub fn parse_policy(json: &str, environment: &Environment) -> Result<Policy, Con
         repositories: document.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
         fleets,
         orphan_timers,
+        ledger_epoch,
         mutant: environment.mutant,
     })
 }
@@ -166,6 +190,34 @@ struct Checks {
 impl Checks {
     fn refuse(&mut self, path: &str, why: &str) {
         self.mistakes.push(format!("{path}: {why}"));
+    }
+
+    fn time(&mut self, path: &str, text: Option<&str>) -> Option<Timestamp> {
+        let text = text?;
+        let time = Timestamp::parse(text);
+        if time.is_none() {
+            self.refuse(path, &format!("{text:?} is no RFC 3339 time; write for example \"2026-11-20T14:30:00Z\""));
+        }
+        time
+    }
+
+    fn idle(&mut self, path: &str, runner_count_max: u32, schedules: &[IdleDocument]) -> Vec<IdleSchedule> {
+        let mut checked = Vec::new();
+        for (index, IdleDocument { cron, time_zone, count }) in schedules.iter().enumerate() {
+            match IdleSchedule::try_new(cron, time_zone, *count) {
+                Ok(schedule) => checked.push(schedule),
+                Err(mistakes) => {
+                    for mistake in mistakes {
+                        self.refuse(&format!("{path}[{index}].{}", mistake.field), &mistake.why);
+                    }
+                }
+            }
+            if *count > runner_count_max {
+                let why = format!("{count} is above the fleet's runner_count_max {runner_count_max}");
+                self.refuse(&format!("{path}[{index}].count"), &why);
+            }
+        }
+        checked
     }
 
     fn fleet(&mut self, index: usize, fleet: FleetDocument) -> Fleet {
@@ -207,6 +259,7 @@ impl Checks {
         if fleet.subnet_ids.is_empty() {
             self.refuse(&at("subnet_ids"), "empty; name at least one subnet");
         }
+        let idle = self.idle(&at("idle"), fleet.runner_count_max, &fleet.idle);
         let timers = self.timers(&path, Some(&fleet));
         Fleet {
             name: FleetName::new(fleet.name),
@@ -226,6 +279,8 @@ impl Checks {
             launch_template: fleet.launch_template,
             instance_types: fleet.instance_types,
             subnet_ids: fleet.subnet_ids,
+            idle,
+            eviction: fleet.eviction,
             timers,
         }
     }
@@ -255,6 +310,7 @@ impl Checks {
             queue_quiet: of(QUEUE_QUIET, |fleet| fleet.queue_quiet_seconds),
             launch_lease: of(LAUNCH_LEASE, |fleet| fleet.launch_lease_seconds),
             pick_up: of(PICK_UP, |fleet| fleet.pick_up_seconds),
+            removal_lease: of(REMOVAL_LEASE, |fleet| fleet.removal_lease_seconds),
         }
     }
 }
@@ -291,7 +347,79 @@ mod tests {
         assert_eq!(policy.mode, Mode::Enforce);
         assert_eq!(fleet.timers.idle_window, Duration::from_secs(300));
         assert_eq!(fleet.timers.completed_grace, Duration::from_secs(900));
+        assert_eq!(fleet.timers.removal_lease, Duration::from_secs(120));
         assert_eq!(fleet.timers, policy.orphan_timers);
+        assert_eq!(fleet.idle, []);
+        assert_eq!(fleet.eviction, Eviction::OldestFirst);
+        assert_eq!(policy.ledger_epoch, None);
+    }
+
+    #[test]
+    fn the_pool_and_the_epoch_are_read_as_written() {
+        let text = document(
+            r#", "eviction": "newest_first", "removal_lease_seconds": 180,
+                "idle": [{"cron": "* 9-17 * * 1-5", "time_zone": "Europe/Berlin", "count": 5},
+                         {"cron": "* * * * *", "count": 1}]"#,
+        )
+        .replacen('{', r#"{"ledger_epoch": "2026-11-20T14:30:00+01:00", "#, 1);
+        let policy = parse_policy(&text, &environment(false)).expect("valid");
+        let fleet = policy.fleets.first().expect("one fleet");
+        assert_eq!(policy.ledger_epoch, Timestamp::parse("2026-11-20T13:30:00Z"));
+        assert_eq!(fleet.eviction, Eviction::NewestFirst);
+        assert_eq!(fleet.timers.removal_lease, Duration::from_secs(180));
+        let count = |now| fleet.idle_count(Timestamp::parse(now).expect("RFC 3339"));
+        assert_eq!(count("2026-11-20T08:30:00Z"), 5, "09:30 in Berlin");
+        assert_eq!(count("2026-11-20T17:30:00Z"), 1, "18:30 in Berlin, and a schedule in UTC that always holds");
+    }
+
+    #[test]
+    fn a_mistake_in_the_pool_or_the_epoch_names_itself() {
+        for (case, top, fleet, expected) in [
+            (
+                "an epoch that is only a day",
+                r#""ledger_epoch": "2026-11-20", "#,
+                "",
+                "ledger_epoch: \"2026-11-20\" is no RFC 3339 time; write for example \"2026-11-20T14:30:00Z\"",
+            ),
+            (
+                "seconds in the second schedule",
+                "",
+                r#", "idle": [{"cron": "* * * * *", "count": 1}, {"cron": "* * 9-17 * * 1-5", "count": 1}]"#,
+                "fleets[0].idle[1].cron: \"* * 9-17 * * 1-5\" has 6 fields; remove the first",
+            ),
+            (
+                "a zone that is none",
+                "",
+                r#", "idle": [{"cron": "* * * * *", "time_zone": "Berlin", "count": 1}]"#,
+                "fleets[0].idle[0].time_zone: \"Berlin\" is no time zone",
+            ),
+            (
+                "nothing to keep",
+                "",
+                r#", "idle": [{"cron": "* * * * *", "count": 0}]"#,
+                "fleets[0].idle[0].count: 0 keeps nothing",
+            ),
+            (
+                "more than the fleet may have",
+                "",
+                r#", "idle": [{"cron": "* * * * *", "count": 6}]"#,
+                "fleets[0].idle[0].count: 6 is above the fleet's runner_count_max 5",
+            ),
+            ("no count", "", r#", "idle": [{"cron": "* * * * *"}]"#, "missing field `count`"),
+            ("another's spelling", "", r#", "idle": [{"cron": "* * * * *", "idleCount": 1}]"#, "idleCount"),
+            ("an order that is none", "", r#", "eviction": "random""#, "unknown variant `random`"),
+            (
+                "a lease shorter than what it covers",
+                "",
+                r#", "removal_lease_seconds": 119"#,
+                "fleets[0].removal_lease_seconds: 119 is below the minimum 120",
+            ),
+        ] {
+            let text = document(fleet).replacen('{', &format!("{{{top}"), 1);
+            let error = parse_policy(&text, &environment(false)).expect_err(case);
+            assert_eq!(error.0.len(), 1, "{case}: {error}");
+            assert!(error.to_string().contains(expected), "{case}: {error}");
+        }
     }
 
     #[test]

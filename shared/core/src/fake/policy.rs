@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::{Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Timers};
+use crate::config::{
+    Eviction, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Timers,
+};
 use crate::ids::{Deployment, FleetName};
 
 /// One fleet, `linux`; every repository is served.
@@ -13,6 +15,7 @@ pub(crate) fn policy() -> Policy {
         repositories: vec![Glob::new("*")],
         fleets: vec![fleet("linux")],
         orphan_timers: timers(),
+        ledger_epoch: None,
         mutant: Mutant::None,
     }
 }
@@ -31,6 +34,8 @@ pub(crate) fn fleet(name: &str) -> Fleet {
         launch_template: LaunchTemplate { id: "lt-1".to_owned(), version: "1".to_owned() },
         instance_types: vec!["m7i.large".to_owned()],
         subnet_ids: vec!["subnet-1".to_owned()],
+        idle: Vec::new(),
+        eviction: Eviction::OldestFirst,
         timers: timers(),
     }
 }
@@ -50,5 +55,6 @@ fn timers() -> Timers {
         queue_quiet: seconds(600),
         launch_lease: seconds(300),
         pick_up: seconds(60),
+        removal_lease: seconds(120),
     }
 }
