@@ -336,6 +336,8 @@ fn subject(fact: &Fact) -> &'static str {
         Fact::InstanceLaunched { .. }
         | Fact::InstanceBooted { .. }
         | Fact::InstanceEnding { .. }
+        | Fact::Befell { .. }
+        | Fact::TerminationRefused { .. }
         | Fact::InstanceTerminated { .. }
         | Fact::ForeignTouched { .. } => "instance",
         Fact::RunnerRegistered { .. }

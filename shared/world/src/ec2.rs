@@ -142,15 +142,36 @@ impl Ec2 {
     }
 
     /// Somebody stopped the instance (console, host maintenance): its processes are gone, it is not. Nothing happens
-    /// unless it runs. The caller ends the processes; there is no event, as no fleet's instance stops by itself.
-    pub fn stop(&mut self, instance_id: &str) {
-        if let Some(instance) = self.instances.get_mut(instance_id)
-            && instance.state == State::Running
-        {
-            instance.state = State::Stopped;
-            instance.interruption_at = None;
-            instance.state_reason = Some(StateReason::USER);
+    /// unless it runs, nor to a spot instance of a one-time request, as a fleet's are ("You can't stop the Spot Instance",
+    /// quoted in cattle-ops/terraform-aws-gitlab-runner, discussion 1049, read 2026-11-21). The caller ends the processes; there is no event, as no fleet's instance stops by itself.
+    pub fn stop(&mut self, instance_id: &str) -> bool {
+        let found = self.instances.get_mut(instance_id);
+        let running = found.filter(|i| i.state == State::Running && i.market == Market::OnDemand);
+        let Some(instance) = running else { return false };
+        instance.state = State::Stopped;
+        instance.interruption_at = None;
+        instance.state_reason = Some(StateReason::USER);
+        true
+    }
+
+    /// Somebody switches `disableApiTermination`. Nothing happens to a spot instance, which cannot have it (EC2 user
+    /// guide, "Change instance termination protection", read 2026-11-20).
+    pub fn protect(&mut self, instance_id: &str, protected: bool) -> bool {
+        let found = self.instances.get_mut(instance_id);
+        let Some(instance) = found.filter(|i| i.market == Market::OnDemand && i.state.is_alive()) else {
+            return false;
+        };
+        instance.protected = protected;
+        true
+    }
+
+    /// EC2 takes a spot instance back now. Nothing happens to an on-demand instance.
+    pub fn take_back(&mut self, instance_id: &str, now: Millis, tape: &mut Tape) -> bool {
+        let spot = self.instance(instance_id).is_some_and(|i| i.market == Market::Spot && i.state.is_alive());
+        if spot {
+            self.begin_shutdown(instance_id, Ending::Spot, now, tape);
         }
+        spot
     }
 
     /// Throttling, drawn once a call before anything else.

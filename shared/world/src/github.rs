@@ -16,7 +16,7 @@ mod view;
 
 pub use account::{Installation, OwnerKind, RateLimit, Repository, Token, TokenError};
 pub use broker::{AcquireAnswer, JobMessage, PollAnswer, SessionAnswer};
-pub use delivery::{Delivery, Forgery, OutgoingDelivery, Progress};
+pub use delivery::{Delivery, Fate, Forgery, OutgoingDelivery, Progress};
 pub use jit::{JitError, JitRequest};
 pub use job::{Job, JobSpec, JobState, PayloadError};
 pub use runner::{DeleteAnswer, Runner, Scope};
@@ -60,6 +60,8 @@ pub struct GitHub {
     runners: BTreeMap<u64, Runner>,
     jobs: BTreeMap<u64, Job>,
     deliveries: BTreeMap<u64, Delivery>,
+    /// What is decided about deliveries that are still to be made, by job and action.
+    fates: BTreeMap<(u64, String), Fate>,
     next_id: u64,
 }
 
@@ -74,6 +76,7 @@ impl GitHub {
             runners: BTreeMap::new(),
             jobs: BTreeMap::new(),
             deliveries: BTreeMap::new(),
+            fates: BTreeMap::new(),
             // Far from the ids in real payloads, and above 32 bits as some of GitHub's are.
             next_id: 70_000_000_000,
         }

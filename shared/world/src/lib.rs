@@ -10,6 +10,7 @@ pub mod ec2;
 pub mod github;
 pub mod http;
 pub mod instance;
+pub mod misfortune;
 pub mod settings;
 pub mod tape;
 pub mod trap;

@@ -8,6 +8,7 @@ pub mod summary;
 
 use crate::Millis;
 use crate::call::Api;
+use crate::misfortune::Misfortune;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -58,6 +59,10 @@ pub enum Fact {
     InstanceBooted { instance_id: String },
     /// An instance began to end; `active_job` ran or was being acquired on it.
     InstanceEnding { instance_id: String, ending: Ending, active_job: Option<u64> },
+    /// Something befell an instance from outside; it is not the system's doing.
+    Befell { instance_id: String, misfortune: Misfortune },
+    /// A call would have ended an instance that somebody protects.
+    TerminationRefused { instance_id: String, caller: String },
     /// An instance is terminated.
     InstanceTerminated { instance_id: String },
     /// A call would have changed, or did change, an instance of somebody else.
@@ -160,6 +165,10 @@ impl Fact {
             Self::InstanceBooted { instance_id } => format!("{instance_id} running"),
             Self::InstanceEnding { instance_id, ending, active_job } => {
                 format!("{instance_id} {ending}, with {}", job(active_job))
+            }
+            Self::Befell { instance_id, misfortune } => format!("{instance_id} {misfortune}"),
+            Self::TerminationRefused { instance_id, caller } => {
+                format!("{instance_id} kept: TerminateInstances by {caller} refused, it is protected")
             }
             Self::InstanceTerminated { instance_id } => format!("{instance_id} terminated"),
             Self::ForeignTouched { instance_id, operation } => {

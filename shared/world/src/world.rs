@@ -5,8 +5,9 @@
 //! then one operation, and carry out what [`World::take_host_effects`] hands them.
 
 use crate::call::{Api, Call};
-use crate::ec2::{Ec2, Ec2Event, Origin, Tags};
+use crate::ec2::{Ec2, Ec2Event, Origin, State, Tags};
 use crate::github::{Cx, GitHub};
+use crate::misfortune::Misfortune;
 use crate::trap::{Interference, Phase, Trap, TrapAction, Traps};
 use crate::truth::{Ending, Fact, Truth};
 use crate::{Millis, Settings, Tape};
@@ -23,7 +24,7 @@ pub enum HostEffect {
         /// What is wrong with it.
         flaw: Flaw,
     },
-    /// EC2 ended an instance: kill its process, if it still runs.
+    /// An instance ended, or nothing works on it any more: kill its process, if it still runs.
     KillInstance {
         /// The instance.
         instance_id: String,
@@ -207,6 +208,35 @@ impl World {
             .collect();
         self.reported = facts.len();
         events
+    }
+
+    /// Something befalls an instance from outside; false when it cannot.
+    pub fn befall(&mut self, instance_id: &str, misfortune: Misfortune) -> bool {
+        let now = self.now;
+        let fact = Fact::Befell { instance_id: instance_id.to_owned(), misfortune };
+        let befell = match misfortune {
+            Misfortune::Stopped => self.ec2.stop(instance_id),
+            Misfortune::ListenerDead => self.ec2.instance(instance_id).is_some_and(|i| i.state == State::Running),
+            Misfortune::TakenBack => self.ec2.take_back(instance_id, now, &mut self.tape),
+            Misfortune::Protected => self.ec2.protect(instance_id, true),
+            Misfortune::Unprotected => self.ec2.protect(instance_id, false),
+            Misfortune::Unlisted => self.github.unlist(instance_id),
+            Misfortune::RegistrationRemoved => {
+                let (github, mut cx) = self.github();
+                github.remove_by_hand(&mut cx, instance_id)
+            }
+        };
+        if befell {
+            // Before a job's end that follows from it: whoever reads the facts must know whose doing that was.
+            self.truth.record(now, fact);
+        }
+        if befell && matches!(misfortune, Misfortune::Stopped | Misfortune::ListenerDead) {
+            self.host_effects.push(HostEffect::KillInstance { instance_id: instance_id.to_owned() });
+            let (github, mut cx) = self.github();
+            github.instance_died(&mut cx, instance_id);
+        }
+        self.step();
+        befell
     }
 
     fn step(&mut self) {

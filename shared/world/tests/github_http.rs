@@ -84,6 +84,59 @@ async fn a_list_is_followed_by_its_links_and_filtered_by_name() {
 }
 
 #[tokio::test]
+async fn an_installation_lists_the_repositories_it_reaches_and_no_others() {
+    let double = Double::start().await;
+    let acme = {
+        let mut world = double.server.world();
+        world.github.install("ada", OwnerKind::User, &["engine"]);
+        world.github.install("acme", OwnerKind::Organization, &["shop", "site", "api"])
+    };
+    let token = double.token(acme).await;
+    let mut names = Vec::new();
+    for page in 1..=2 {
+        let path = format!("/installation/repositories?per_page=2&page={page}");
+        let (status, body) = double.get(&path, &token).await;
+        assert_eq!((status, &body["total_count"]), (200, &json!(3)));
+        names.extend(body["repositories"].as_array().unwrap().iter().map(|r| r["full_name"].clone()));
+    }
+    assert_eq!(names, ["acme/shop", "acme/site", "acme/api"]);
+    assert_eq!(double.get("/installation/repositories", &app_jwt()).await.0, 401, "the App itself has none");
+}
+
+#[tokio::test]
+async fn a_failed_delivery_is_found_page_by_page() {
+    let double = Double::start().await;
+    {
+        let mut world = double.server.world();
+        world.github.install("acme", OwnerKind::Organization, &["shop"]);
+        let spec = || {
+            serde_json::from_value(
+                json!({ "repository": "acme/shop", "name": "build", "labels": ["x"], "duration_ms": 5 }),
+            )
+        };
+        for number in 0..5 {
+            let (github, mut cx) = world.github();
+            let job = github.add_job(&mut cx, spec().unwrap()).unwrap();
+            let now = cx.now;
+            let due = github.take_due_deliveries(now).remove(0);
+            github.delivery_answered(&mut cx, due.delivery_id, Some(if number % 2 == 0 { 500 } else { 202 }), 3);
+            assert!(github.job(job).is_some());
+        }
+    }
+    let mut url = Some(format!("{}/app/hook/deliveries?status=failure&per_page=2", double.server.base_url()));
+    let mut pages = Vec::new();
+    while let Some(next) = url.take() {
+        let request = double.client.get(next).header("user-agent", "t").bearer_auth(app_jwt());
+        let answer = request.send().await.unwrap();
+        let link = answer.headers().get("link").map(|l| l.to_str().unwrap().to_owned()).unwrap_or_default();
+        url = link.split(", ").find(|l| l.contains("rel=\"next\"")).map(|l| l[1..l.find('>').unwrap()].to_owned());
+        let (_, page) = support::answer(answer).await;
+        pages.push(page.as_array().unwrap().iter().filter(|d| d["status_code"] == 500).count());
+    }
+    assert_eq!(pages, [2, 1], "three of five failed, newest first");
+}
+
+#[tokio::test]
 async fn a_lost_reply_is_no_answer_and_its_effect_depends_on_the_phase() {
     let double = Double::start().await;
     let acme = double.server.world().github.install("acme", OwnerKind::Organization, &["shop"]);
@@ -171,4 +224,6 @@ async fn people_can_queue_look_and_set_traps_with_curl() {
     let unknown =
         serde_json::to_value(json!({ "repository": "no/body", "name": "b", "labels": [], "duration_ms": 5 })).unwrap();
     assert_eq!(double.post("/control/jobs", "", &unknown).await.0, 422);
+    let path = "/control/instances/i-00000000000000000/misfortune";
+    assert_eq!(double.post(path, "", &json!("stopped")).await.0, 422, "no such instance");
 }

@@ -214,6 +214,8 @@ async fn check_jobs(validator: &Validator, double: &Double, installation: u64) {
             double.get(&format!("/repos/acme/shop/actions/jobs/{}", jobs["jobs"][0]["id"]), &token).await;
         validator.check(&format!("GET {repo}/jobs/{{job_id}} {status}"), &job);
     }
+    let (status, reached) = double.get("/installation/repositories?per_page=1", &token).await;
+    validator.check(&format!("GET /installation/repositories {status}"), &reached);
     let (status, limit) = double.get("/rate_limit", &token).await;
     validator.check(&format!("GET /rate_limit {status}"), &limit);
 }
@@ -231,6 +233,13 @@ async fn check_deliveries(validator: &Validator, double: &Double, app: &str) {
     }
     let (status, list) = double.get("/app/hook/deliveries?per_page=2", app).await;
     validator.check(&format!("GET /app/hook/deliveries {status}"), &list);
+    let (_, all) = double.get("/app/hook/deliveries?per_page=100", app).await;
+    let failed: Vec<Value> =
+        all.as_array().unwrap().iter().filter(|item| item["status_code"] != 200).cloned().collect();
+    assert!(!failed.is_empty() && failed.len() < all.as_array().unwrap().len(), "{all:#}");
+    let (status, filtered) = double.get("/app/hook/deliveries?status=failure&per_page=100", app).await;
+    validator.check(&format!("GET /app/hook/deliveries {status}"), &filtered);
+    assert_eq!(filtered, Value::from(failed), "what was not answered 2xx, and nothing else");
     let id = &list[0]["id"];
     let (status, whole) = double.get(&format!("/app/hook/deliveries/{id}"), app).await;
     validator.check(&format!("GET /app/hook/deliveries/{{delivery_id}} {status}"), &whole);

@@ -3,6 +3,7 @@
 use super::{Ec2, Ec2Error, Instance, State, Tags};
 use crate::truth::Ending;
 use crate::{Millis, Tape};
+use std::collections::BTreeSet;
 
 /// Ids or resources in one call, as documented for both operations.
 const PER_CALL_MAX: usize = 1_000;
@@ -27,7 +28,8 @@ impl Ec2 {
     ///
     /// # Errors
     /// One unknown id, or one that is not visible *yet*, fails the whole call with `InvalidInstanceID.NotFound`: none
-    /// is terminated (API reference, `TerminateInstances`, read 2026-11-20).
+    /// is terminated (API reference, `TerminateInstances`, read 2026-11-20). A protected one keeps every instance of
+    /// its zone and fails the call with `OperationNotPermitted`, while those of other zones are terminated (the same).
     pub fn terminate_instances(
         &mut self,
         ids: &[String],
@@ -36,14 +38,22 @@ impl Ec2 {
         tape: &mut Tape,
     ) -> Result<Vec<StateChange>, Ec2Error> {
         self.check_known(ids, now)?;
+        let named = || ids.iter().filter_map(|id| self.instances.get(id));
+        let protected = named().find(|i| i.protected && i.state.is_alive()).map(|i| i.id.clone());
+        let kept_zones: BTreeSet<String> =
+            named().filter(|i| i.protected && i.state.is_alive()).map(|i| i.availability_zone.clone()).collect();
         let mut changes = Vec::with_capacity(ids.len());
         for id in ids {
-            let Some(previous) = self.instance(id).map(|instance| instance.state) else { continue };
+            let found = self.instance(id).filter(|i| !kept_zones.contains(&i.availability_zone));
+            let Some(previous) = found.map(|instance| instance.state) else { continue };
             self.begin_shutdown(id, Ending::Api { caller: caller.to_owned() }, now, tape);
             let current = self.instance(id).map_or(previous, |instance| instance.state);
             changes.push(StateChange { instance_id: id.clone(), current, previous });
         }
-        Ok(changes)
+        match protected {
+            Some(id) => Err(Ec2Error::protected(&id)),
+            None => Ok(changes),
+        }
     }
 
     /// `CreateTags`: overwrites values, the last writer wins; there is no compare-and-swap.

@@ -15,6 +15,9 @@ pub struct Ec2Error {
 }
 
 impl Ec2Error {
+    /// The code of a call that `disableApiTermination` refuses.
+    pub const PROTECTED: &'static str = "OperationNotPermitted";
+
     /// A mistake of the caller's.
     #[must_use]
     pub fn refused(code: &'static str, message: impl Into<String>) -> Self {
@@ -35,6 +38,15 @@ impl Ec2Error {
             message: "Request would have succeeded, but DryRun flag is set.".to_owned(),
             status: 412,
         }
+    }
+
+    /// Somebody protects the instance from calls to end it.
+    #[must_use]
+    pub fn protected(id: &str) -> Self {
+        let message = format!(
+            "The instance '{id}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again."
+        );
+        Self::refused(Self::PROTECTED, message)
     }
 
     /// Ids that EC2 does not know, or does not know *yet*.

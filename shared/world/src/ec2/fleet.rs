@@ -225,6 +225,7 @@ impl Ec2 {
             market,
             client_token: format!("{fleet_id}-{}", self.launched),
             tags,
+            protected: false,
             state_reason: None,
             next: None,
             interruption_at: None,

@@ -151,6 +151,8 @@ pub struct Instance {
     pub client_token: String,
     /// Its tags, EC2's own `aws:` ones included.
     pub tags: Tags,
+    /// `disableApiTermination`: calls to end it are refused.
+    pub protected: bool,
     /// Why it ended.
     pub state_reason: Option<StateReason>,
     /// What happens to it by itself next.

@@ -116,6 +116,31 @@ fn a_fresh_instance_is_unknown_to_other_calls() {
 }
 
 #[test]
+fn a_protected_instance_keeps_its_zone_and_nothing_else() {
+    let (mut ec2, mut tape) = ec2(|_| {});
+    let on_demand = |token: &str, subnet: &str| {
+        let mut request = FleetRequest { market: Market::OnDemand, ..request(token, 1) };
+        request.configs[0].overrides[0].subnet_id = Some(subnet.into());
+        request.configs[0].overrides.truncate(1);
+        request
+    };
+    let mut launch = |request: &FleetRequest| ids(&ec2.create_fleet(request, 0, &mut tape).unwrap()).remove(0);
+    let protected = launch(&on_demand("t", "subnet-1"));
+    let neighbour = launch(&on_demand("u", "subnet-1"));
+    let elsewhere = launch(&on_demand("v", "subnet-2"));
+    let spot = launch(&request("w", 1));
+    assert!(ec2.protect(&protected, true));
+    assert!(!ec2.protect(&spot, true), "spot cannot be protected");
+    let all = [protected.clone(), neighbour.clone(), elsewhere];
+    let refused = ec2.terminate_instances(&all, "test", 1, &mut tape).unwrap_err();
+    assert_eq!((refused.code, refused.status), (Ec2Error::PROTECTED, 400));
+    assert_eq!(ec2.alive(), [protected.clone(), neighbour, spot], "the other zone went through");
+    ec2.advance_to(2_000, &mut tape);
+    ec2.power_off(&protected, 2_000, &mut tape);
+    assert_eq!(ec2.instance(&protected).unwrap().state, State::ShuttingDown, "its own shutdown is not refused");
+}
+
+#[test]
 fn terminate_is_all_or_nothing_and_repeatable() {
     let (mut ec2, mut tape) = ec2(|_| {});
     let mut two = ids(&ec2.create_fleet(&request("t", 2), 0, &mut tape).unwrap());

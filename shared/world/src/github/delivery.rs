@@ -62,6 +62,17 @@ pub enum Progress {
     Vanished,
 }
 
+/// What becomes of a delivery that is still to be made, where a scenario decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is sent this much later than what it tells of, in milliseconds.
+    Late(Millis),
+    /// It is not sent, and GitHub's log says that it failed.
+    Failed,
+    /// It is not sent and in no log (ubicloud#1042).
+    Vanished,
+}
+
 /// A delivery for the front end to send now.
 #[derive(Debug, Clone)]
 pub struct OutgoingDelivery {
@@ -93,6 +104,7 @@ impl GitHub {
         let guid = fresh_guid(cx);
         let copies = if cx.tape.chance(self.settings.duplicate_webhooks) { 2 } else { 1 };
         let lost = cx.tape.chance(self.settings.lose_webhooks);
+        let fate = self.fates.remove(&(job_id, action.to_owned())).or_else(|| lost.then(|| drawn_loss(cx)));
         for _ in 0..copies {
             let id = self.fresh_id();
             let delivery = Delivery {
@@ -104,21 +116,29 @@ impl GitHub {
                 repository_id: Some(repository_id),
                 body: body.clone(),
                 redelivery: false,
-                progress: if lost { self.lose(cx, action, job_id) } else { self.schedule(cx) },
+                progress: self.meet(cx, fate, action, job_id),
                 forgery: Forgery::None,
             };
             self.deliveries.insert(id, delivery);
         }
     }
 
-    /// Half of the lost deliveries are in the log as failed, the others nowhere.
-    fn lose(&self, cx: &mut Cx<'_>, action: &str, job_id: u64) -> Progress {
+    /// Decides what becomes of the next delivery of an action of a job, in place of chance.
+    pub fn plan_delivery(&mut self, job_id: u64, action: &str, fate: Fate) {
+        self.fates.insert((job_id, action.to_owned()), fate);
+    }
+
+    fn meet(&self, cx: &mut Cx<'_>, fate: Option<Fate>, action: &str, job_id: u64) -> Progress {
+        let progress = match fate {
+            None => return self.schedule(cx),
+            Some(Fate::Late(ms)) => return Progress::Due(cx.now + ms),
+            Some(Fate::Failed) => {
+                Progress::Answered { at: cx.now, status: None, took_ms: self.settings.delivery_timeout_ms }
+            }
+            Some(Fate::Vanished) => Progress::Vanished,
+        };
         cx.truth.record(cx.now, Fact::DeliveryLost { action: action.to_owned(), job_id: Some(job_id) });
-        if cx.tape.chance(0.5) {
-            Progress::Vanished
-        } else {
-            Progress::Answered { at: cx.now, status: None, took_ms: self.settings.delivery_timeout_ms }
-        }
+        progress
     }
 
     fn schedule(&self, cx: &mut Cx<'_>) -> Progress {
@@ -249,6 +269,11 @@ impl Delivery {
     pub fn succeeded(&self) -> bool {
         matches!(self.progress, Progress::Answered { status: Some(200..=299), .. })
     }
+}
+
+/// Half of the lost deliveries are in the log as failed, the others nowhere.
+fn drawn_loss(cx: &mut Cx<'_>) -> Fate {
+    if cx.tape.chance(0.5) { Fate::Vanished } else { Fate::Failed }
 }
 
 fn fresh_guid(cx: &mut Cx<'_>) -> String {

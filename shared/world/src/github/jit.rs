@@ -80,6 +80,7 @@ impl GitHub {
             job_id: None,
             busy_shown_from: 0,
             ready_at: cx.now,
+            unlisted: false,
         };
         cx.truth.record(cx.now, Fact::RunnerRegistered { runner: runner.name.clone(), runner_id: id });
         self.runners.insert(id, runner.clone());

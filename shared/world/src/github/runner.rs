@@ -43,6 +43,8 @@ pub struct Runner {
     pub(super) busy_shown_from: Millis,
     /// From when on a queued job may be matched with it.
     pub(super) ready_at: Millis,
+    /// No call finds it, although it is registered, listens and works (actions/runner#936).
+    pub(super) unlisted: bool,
 }
 
 /// A listener's session.
@@ -101,6 +103,11 @@ impl Runner {
         self.registration == Registration::Registered
     }
 
+    /// Whether calls find the registration.
+    fn is_shown(&self) -> bool {
+        self.is_registered() && !self.unlisted
+    }
+
     /// Whether it is shown online.
     #[must_use]
     pub fn is_shown_online(&self, now: Millis, offline_after_ms: Millis) -> bool {
@@ -134,7 +141,7 @@ impl GitHub {
         let mut listed: Vec<Runner> = self
             .runners
             .values()
-            .filter(|r| r.is_registered() && r.scope.is(scope) && name.is_none_or(|n| n == r.name))
+            .filter(|r| r.is_shown() && r.scope.is(scope) && name.is_none_or(|n| n == r.name))
             .cloned()
             .collect();
         if !listed.is_empty() && cx.tape.chance(self.settings.list_omission) {
@@ -148,7 +155,7 @@ impl GitHub {
     /// One registration; nothing when it is gone or another scope's (GitHub answers 404 to both).
     #[must_use]
     pub fn runner(&self, scope: &Scope, id: u64) -> Option<&Runner> {
-        self.runners.get(&id).filter(|r| r.is_registered() && r.scope.is(scope))
+        self.runners.get(&id).filter(|r| r.is_shown() && r.scope.is(scope))
     }
 
     /// All registrations that exist, whatever a listing shows.
@@ -173,6 +180,32 @@ impl GitHub {
         cx.truth.record(cx.now, Fact::RunnerDeregistered { runner: name, caller: caller.to_owned(), active_job });
         self.unregister(cx, id);
         DeleteAnswer::Deleted
+    }
+
+    /// A person removes the registration of the runner on an instance, whatever it does (the settings page's "force
+    /// remove"). False when there is none.
+    pub(crate) fn remove_by_hand(&mut self, cx: &mut Cx<'_>, instance_id: &str) -> bool {
+        let Some((id, name)) = self.registration_of_instance(instance_id).map(|r| (r.id, r.name.clone())) else {
+            return false;
+        };
+        cx.truth.record(cx.now, Fact::RunnerRemoved { runner: name, why: "removed by hand".to_owned() });
+        self.unregister(cx, id);
+        true
+    }
+
+    /// From now on no call finds the runner on an instance; it listens and works on (actions/runner#936). False when
+    /// there is none.
+    pub(crate) fn unlist(&mut self, instance_id: &str) -> bool {
+        let id = self.registration_of_instance(instance_id).map(|r| r.id);
+        let Some(runner) = id.and_then(|id| self.runners.get_mut(&id)) else {
+            return false;
+        };
+        runner.unlisted = true;
+        true
+    }
+
+    fn registration_of_instance(&self, instance_id: &str) -> Option<&Runner> {
+        self.registrations().find(|r| r.instance_id().as_deref() == Some(instance_id))
     }
 
     /// The registration vanishes; the listener learns of it later.

@@ -319,6 +319,29 @@ fn deliveries_are_lost_doubled_and_redelivered_under_one_guid() {
 }
 
 #[test]
+fn a_scenario_decides_what_becomes_of_one_delivery() {
+    for (case, fate, sent_at_once, sent_later, logged) in [
+        ("late", Fate::Late(5 * SECOND), false, true, false),
+        ("failed", Fate::Failed, false, false, true),
+        ("vanished", Fate::Vanished, false, false, false),
+    ] {
+        let mut story = Story::new(|_| {});
+        let job = story.queue();
+        story.actions();
+        story.world.github.plan_delivery(job, "in_progress", fate);
+        let runner = story.connect("ghr-i-1");
+        story.start(job, runner);
+        assert_eq!(!story.actions().is_empty(), sent_at_once, "{case}");
+        story.wait(5 * SECOND);
+        assert_eq!(!story.actions().is_empty(), sent_later, "{case}");
+        assert_eq!(story.world.github.delivery_log().len(), usize::from(logged), "{case}");
+        assert_eq!(story.happened(|f| matches!(f, Fact::DeliveryLost { .. })), !sent_later, "{case}");
+        assert!(story.complete(job, runner));
+        assert_eq!(story.actions(), ["completed"], "{case}: the others come as ever");
+    }
+}
+
+#[test]
 fn a_real_payload_becomes_a_job_whose_delivery_has_its_very_bytes() {
     let mut story = Story::new(|_| {});
     let bytes = include_bytes!("template.json");

@@ -130,6 +130,13 @@ impl GitHub {
         })
     }
 
+    /// The repositories that an installation reaches.
+    #[must_use]
+    pub fn view_repositories(&self, installation_id: u64) -> Vec<Value> {
+        let reached = self.installations.get(&installation_id).into_iter().flat_map(|i| &i.repositories);
+        reached.map(|repository| repository.object.clone()).collect()
+    }
+
     /// A delivery, as an item of the list.
     #[must_use]
     pub fn view_delivery(&self, delivery: &Delivery) -> Value {

@@ -3,6 +3,7 @@
 use super::reply;
 use super::server::AppState;
 use crate::github::{Job, JobSpec};
+use crate::misfortune::Misfortune;
 use crate::trap::Trap;
 use crate::truth::summary;
 use crate::world::FlawPlan;
@@ -22,6 +23,7 @@ pub(super) fn routes() -> axum::Router<AppState> {
         .route("/control/jobs/from-payload", post(queue_payload))
         .route("/control/jobs/{job_id}/cancel", post(cancel_job))
         .route("/control/instances/{instance_id}/power-off", post(power_off))
+        .route("/control/instances/{instance_id}/misfortune", post(befall))
         .route("/control/traps", post(set_trap))
         .route("/control/flaws", post(plan_flaw))
 }
@@ -110,6 +112,19 @@ async fn cancel_job(State(state): State<AppState>, Path(job_id): Path<u64>) -> R
 async fn power_off(State(state): State<AppState>, Path(instance_id): Path<String>) -> Response {
     state.enter().power_off(&instance_id);
     reply::json(StatusCode::OK, &json!({}))
+}
+
+/// The body is the misfortune's name as a JSON string, `"stopped"` for example.
+async fn befall(
+    State(state): State<AppState>,
+    Path(instance_id): Path<String>,
+    Json(misfortune): Json<Misfortune>,
+) -> Response {
+    if state.enter().befall(&instance_id, misfortune) {
+        reply::json(StatusCode::OK, &json!({}))
+    } else {
+        refused(&"this cannot befall that instance")
+    }
 }
 
 async fn set_trap(State(state): State<AppState>, Json(trap): Json<Trap>) -> Response {

@@ -12,6 +12,7 @@ use crate::World;
 use crate::call::{Api, Call};
 use crate::ec2::{Ec2Error, FleetAnswer, InstancePage, StateChange};
 use crate::trap::Interference;
+use crate::truth::Fact;
 use params::Params;
 use requests::Request;
 
@@ -92,7 +93,7 @@ enum DryRun {
 
 fn carry_out(world: &mut World, caller: &str, request: &Request, dry_run: DryRun) -> Result<Outcome, Ec2Error> {
     let now = world.now();
-    let World { ec2, tape, .. } = world;
+    let World { ec2, tape, truth, .. } = world;
     ec2.admit(tape)?;
     if dry_run == DryRun::Yes {
         return Err(Ec2Error::dry_run());
@@ -102,7 +103,14 @@ fn carry_out(world: &mut World, caller: &str, request: &Request, dry_run: DryRun
         Request::DescribeInstances(describe) => ec2.describe_instances(describe, now).map(Outcome::Page),
         Request::CreateTags { ids, tags } => ec2.create_tags(ids, tags, now).map(|()| Outcome::Tagged),
         Request::TerminateInstances { ids } => {
-            ec2.terminate_instances(ids, caller, now, tape).map(Outcome::Terminating)
+            let result = ec2.terminate_instances(ids, caller, now, tape);
+            if result.as_ref().is_err_and(|error| error.code == Ec2Error::PROTECTED) {
+                let kept = ids.iter().filter(|id| ec2.instance(id).is_some_and(|i| i.protected));
+                for instance_id in kept.cloned() {
+                    truth.record(now, Fact::TerminationRefused { instance_id, caller: caller.to_owned() });
+                }
+            }
+            result.map(Outcome::Terminating)
         }
     }
 }

@@ -30,6 +30,7 @@ pub(super) fn routes() -> Router<AppState> {
         .route("/app/hook/deliveries", get(app::deliveries))
         .route("/app/hook/deliveries/{id}", get(app::delivery))
         .route("/app/hook/deliveries/{id}/attempts", post(app::redeliver))
+        .route("/installation/repositories", get(app::repositories_of_installation))
         .route("/rate_limit", get(rate_limit))
         .route("/orgs/{org}/actions/runners", get(runners::list_of_organization))
         .route("/orgs/{org}/actions/runners/generate-jitconfig", post(runners::jit_of_organization))

@@ -74,7 +74,8 @@ fn left_over(world: &World, outside: &Outside) -> Vec<String> {
     instances.chain(registrations).chain(parameters).collect()
 }
 
-/// P3: every queued job ended by itself. Jobs that died with a spot instance were started and are not ours to answer for.
+/// P3: every queued job ended by itself. Jobs that died with an instance that EC2 took back or a person stopped were
+/// started and are not ours to answer for.
 fn lost_jobs(facts: &[(Millis, Fact)]) -> Vec<String> {
     let mut open: BTreeMap<u64, &str> = BTreeMap::new();
     let mut taken_back: BTreeSet<&str> = BTreeSet::new();
@@ -92,6 +93,11 @@ fn lost_jobs(facts: &[(Millis, Fact)]) -> Vec<String> {
             }
             Fact::InstanceEnding { instance_id, ending, .. } => {
                 if *ending == Ending::Spot {
+                    taken_back.insert(instance_id);
+                }
+            }
+            Fact::Befell { instance_id, misfortune } => {
+                if misfortune.ends_jobs() {
                     taken_back.insert(instance_id);
                 }
             }
@@ -114,6 +120,7 @@ fn lost_jobs(facts: &[(Millis, Fact)]) -> Vec<String> {
             | Fact::InstanceLaunched { .. }
             | Fact::InstanceBooted { .. }
             | Fact::InstanceTerminated { .. }
+            | Fact::TerminationRefused { .. }
             | Fact::ForeignTouched { .. }
             | Fact::RunnerRegistered { .. }
             | Fact::RunnerConnected { .. }
@@ -243,6 +250,7 @@ fn intrusions(world: &World) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::misfortune::Misfortune;
     use crate::{Settings, Tape};
 
     fn launched(id: &str) -> Fact {
@@ -309,6 +317,24 @@ mod tests {
                 "a job that EC2 took back with its spot instance",
                 vec![queued(1), ending("i-1", Ending::Spot, Some(1)), killed("i-1")],
                 vec![],
+            ),
+            (
+                "a job that died with the instance that somebody stopped",
+                vec![
+                    queued(1),
+                    Fact::Befell { instance_id: "i-1".into(), misfortune: Misfortune::Stopped },
+                    killed("i-1"),
+                ],
+                vec![],
+            ),
+            (
+                "a job killed on an instance that somebody merely protected",
+                vec![
+                    queued(1),
+                    Fact::Befell { instance_id: "i-1".into(), misfortune: Misfortune::Protected },
+                    killed("i-1"),
+                ],
+                vec!["P3"],
             ),
             (
                 "a job cancelled by its listener",

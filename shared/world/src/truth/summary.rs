@@ -102,6 +102,8 @@ fn count(sum: &mut Summary, completed: &mut BTreeSet<u64>, lost: &mut BTreeSet<u
         | Fact::JobRequeued { .. }
         | Fact::JobStarted { .. }
         | Fact::InstanceBooted { .. }
+        | Fact::Befell { .. }
+        | Fact::TerminationRefused { .. }
         | Fact::InstanceTerminated { .. }
         | Fact::ForeignTouched { .. }
         | Fact::RunnerRegistered { .. }

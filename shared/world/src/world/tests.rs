@@ -147,6 +147,59 @@ fn a_killed_caller_gets_no_answer_and_its_call_no_effect_before_the_effect() {
 }
 
 #[test]
+fn what_befalls_an_instance_leaves_what_it_leaves_in_reality() {
+    // (what befalls it, EC2's state, found at GitHub, its job goes on, its process is killed)
+    for (misfortune, state, found, goes_on, killed) in [
+        (Misfortune::Stopped, State::Stopped, true, false, true),
+        (Misfortune::ListenerDead, State::Running, true, false, true),
+        (Misfortune::Unlisted, State::Running, false, true, false),
+        (Misfortune::RegistrationRemoved, State::Running, false, true, false),
+        (Misfortune::Protected, State::Running, true, true, false),
+        (Misfortune::Unprotected, State::Running, true, true, false),
+    ] {
+        let mut world = world();
+        let id = launch(&mut world, "small");
+        let job = run_job(&mut world, &id);
+        world.take_host_effects();
+        assert!(world.befall(&id, misfortune), "{misfortune:?}");
+        let kills = world.take_host_effects() == [HostEffect::KillInstance { instance_id: id.clone() }];
+        assert_eq!((kills, kills), (killed, misfortune.ends_jobs()), "{misfortune:?}");
+        assert_eq!(world.ec2.instance(&id).unwrap().state, state, "{misfortune:?}");
+        let (scope, runner) = (Scope::Organization("acme".into()), world.github.job(job).unwrap().runner.clone());
+        let (runner_id, name, _) = runner.unwrap();
+        assert_eq!(world.github.runner(&scope, runner_id).is_some(), found, "{misfortune:?} by id");
+        let (github, mut cx) = world.github();
+        assert_eq!(
+            github.list_runners(&mut cx, &scope, Some(&name)).len(),
+            usize::from(found),
+            "{misfortune:?} listed"
+        );
+        let polled = matches!(github.poll(&mut cx, runner_id), PollAnswer::Nothing);
+        assert!(polled, "{misfortune:?}: a listener that is left learns nothing yet");
+        assert_eq!(github.complete(&mut cx, job, runner_id, "success"), goes_on, "{misfortune:?}: its job goes on");
+        let ours = broken(&world);
+        assert!(!ours.contains(&"P1") && !ours.contains(&"P3"), "{misfortune:?} is nobody's fault: {ours:?}");
+    }
+}
+
+#[test]
+fn a_misfortune_that_cannot_be_is_refused() {
+    let mut world = world();
+    let id = launch(&mut world, "small");
+    for (case, misfortune) in [
+        ("an on-demand instance is not taken back", Misfortune::TakenBack),
+        ("nobody unlists a runner that is not there", Misfortune::Unlisted),
+        ("nor removes it", Misfortune::RegistrationRemoved),
+    ] {
+        assert!(!world.befall(&id, misfortune), "{case}");
+    }
+    terminate(&mut world, &id);
+    assert!(!world.befall(&id, Misfortune::Stopped), "it is on its way out");
+    assert!(!world.befall(&id, Misfortune::Protected), "too late");
+    assert!(world.truth.facts().iter().all(|(_, fact)| !matches!(fact, Fact::Befell { .. })));
+}
+
+#[test]
 fn time_never_goes_back() {
     let mut world = world();
     world.advance_to(5_000);

@@ -68,6 +68,25 @@ pub(super) async fn installation_of_repository(
     })
 }
 
+/// What the calling installation reaches.
+pub(super) async fn repositories_of_installation(
+    State(state): State<AppState>,
+    uri: Uri,
+    headers: HeaderMap,
+    Query(parameters): Query<Parameters>,
+) -> Response {
+    Exchange::new(&state, &headers, "ListRepositories").run(&Access::AnyToken, |world, installation_id| {
+        let shown = world.github.view_repositories(installation_id);
+        let page = page::cut(shown, &uri, &headers, &parameters);
+        Rest::ok(json!({
+            "total_count": page.total_count,
+            "repository_selection": "selected",
+            "repositories": page.items,
+        }))
+        .linked(page.link)
+    })
+}
+
 /// Pages by cursor: the id of the last delivery seen.
 pub(super) async fn deliveries(
     State(state): State<AppState>,
