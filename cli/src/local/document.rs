@@ -27,14 +27,19 @@ pub(crate) const DEAD_LETTERS: &str = "scale-up-dead-letters";
 /// The launch template of every fleet; the world's EC2 sets it as the instances' template.
 pub(crate) const LAUNCH_TEMPLATE: &str = "lt-0a1b2c3d4e5f60718";
 
+/// Between a DELETE and the re-check.
+pub(crate) const QUARANTINE_SECONDS: u32 = 6;
+/// How long a runner's registration must be gone before its instance counts as an orphan.
+pub(crate) const GONE_GRACE_SECONDS: u32 = 8;
+
 /// Times of the local stack, in seconds: the shape of the defaults at about a hundredth of their length. Their order
 /// is kept (a boot is shorter than its grace, a listener notices a lost registration only after the quarantine).
-const TIMERS: [(&str, u64); 12] = [
+const TIMERS: [(&str, u32); 13] = [
     ("idle_window_seconds", 2),
-    ("quarantine_seconds", 6),
+    ("quarantine_seconds", QUARANTINE_SECONDS),
     ("completed_grace_seconds", 4),
     ("boot_grace_seconds", 12),
-    ("gone_grace_seconds", 8),
+    ("gone_grace_seconds", GONE_GRACE_SECONDS),
     ("idle_maximum_seconds", 60),
     ("drain_answer_seconds", 4),
     ("vital_sign_silence_seconds", 6),
@@ -42,6 +47,7 @@ const TIMERS: [(&str, u64); 12] = [
     ("queue_quiet_seconds", 4),
     ("launch_lease_seconds", 15),
     ("pick_up_seconds", 6),
+    ("removal_lease_seconds", 2),
 ];
 
 /// A fleet of the local stack.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::functions::Function;
 
 /// Calls that the world answers.
-const WORLD_CALLS: [&str; 14] = [
+const WORLD_CALLS: [&str; 16] = [
     "CreateAccessToken",
     "CreateFleet",
     "CreateTags",
@@ -22,7 +22,9 @@ const WORLD_CALLS: [&str; 14] = [
     "GetRunner",
     "ListDeliveries",
     "ListJobsOfRun",
+    "ListRepositories",
     "ListRunners",
+    "ListRuns",
     "TerminateInstances",
 ];
 

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::functions::Function;
 use crate::local::proxy::CallKind;
+use crate::local::scenario::SceneVerdict;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) struct Report {
     pub(crate) functions_killed: usize,
     /// What the adversary waited for in vain: a run without it has not shown what it should.
     pub(crate) unplayed: Vec<String>,
+    /// Whether what each scene announced happened.
+    pub(crate) scenes: Vec<SceneVerdict>,
 }
 
 /// What the report needs besides the world.
@@ -60,6 +63,8 @@ pub(crate) struct Observed {
     pub(crate) functions_killed: usize,
     /// Kills whose call did not come.
     pub(crate) kills_waiting: Vec<String>,
+    /// Whether what each scene announced happened.
+    pub(crate) scenes: Vec<SceneVerdict>,
 }
 
 impl Report {
@@ -93,21 +98,21 @@ impl Report {
             dead_letters: observed.dead_letters,
             functions_killed: observed.functions_killed,
             unplayed: world.traps.waiting().iter().map(waited_for).chain(observed.kills_waiting).collect(),
+            scenes: observed.scenes,
         }
     }
 
-    /// Good when the whole play was played and every promise held.
+    /// Good when the whole play was played, what every scene announced happened, and every promise held.
     pub(crate) fn outcome(&self) -> Outcome {
-        if self.unplayed.is_empty() && self.promises.iter().all(|promise| promise.held) {
-            Outcome::Good
-        } else {
-            Outcome::Bad
-        }
+        let as_announced = self.unplayed.is_empty() && self.scenes.iter().all(|scene| scene.held);
+        if as_announced && self.promises.iter().all(|promise| promise.held) { Outcome::Good } else { Outcome::Bad }
     }
 
     /// Tables for people.
     pub(crate) fn tables(&self) -> String {
-        let mut text = format!("\n{}\n\n{}\n\n{}\n\n", self.figures(), self.call_table(), self.promise_table());
+        let (figures, calls) = (self.figures(), self.call_table());
+        let (scenes, promises) = (self.scene_table(), self.promise_table());
+        let mut text = format!("\n{figures}\n\n{calls}\n\n{scenes}\n\n{promises}\n\n");
         for promise in &self.promises {
             text.extend(promise.evidence.iter().map(|line| format!("{} BROKEN: {line}\n", promise.name)));
         }
@@ -148,6 +153,7 @@ impl Report {
             "functions_killed": self.functions_killed,
             "calls": calls,
             "not_played": self.unplayed,
+            "scenes": self.scenes.iter().map(scene_json).collect::<Vec<Value>>(),
             "promises": self.promises,
         })
     }
@@ -223,6 +229,17 @@ impl Report {
         table
     }
 
+    fn scene_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(ASCII_MARKDOWN);
+        table.set_header(["scene", "verdict", "what happened"]);
+        for scene in &self.scenes {
+            let verdict = if scene.held { "held" } else { "NOT HELD" };
+            table.add_row([scene.name, verdict, &scene.detail]);
+        }
+        table
+    }
+
     fn promise_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN);
@@ -233,6 +250,10 @@ impl Report {
         }
         table
     }
+}
+
+fn scene_json(scene: &SceneVerdict) -> Value {
+    json!({ "name": scene.name, "held": scene.held, "detail": scene.detail })
 }
 
 fn waited_for(trap: &Trap) -> String {
@@ -264,6 +285,10 @@ mod tests {
     use runner_scaler_world::{Settings, Tape};
 
     fn report(facts: Vec<Fact>, late: Vec<String>) -> Report {
+        report_of(facts, late, Vec::new())
+    }
+
+    fn report_of(facts: Vec<Fact>, late: Vec<String>, scenes: Vec<SceneVerdict>) -> Report {
         let mut world = World::new(Settings::local(), Tape::from_seed(1), 0);
         for (at, fact) in (0..).step_by(1_500).zip(facts) {
             world.truth.record(at, fact);
@@ -279,6 +304,7 @@ mod tests {
             late,
             functions_killed: 1,
             kills_waiting: Vec::new(),
+            scenes,
         };
         Report::new(&world, observed)
     }
@@ -318,6 +344,19 @@ mod tests {
         let report = report(facts, vec![]);
         assert_eq!(report.outcome(), Outcome::Bad);
         assert!(report.tables().contains("P1 BROKEN: scale-down terminated i-2 while job 7"));
+    }
+
+    #[test]
+    fn a_scene_that_did_not_come_to_what_it_announced_makes_the_run_a_bad_one() {
+        let scene = |held| SceneVerdict { name: "silent", held, detail: "i-1 did not end".into() };
+        for (held, outcome, word) in [(true, Outcome::Good, "| held"), (false, Outcome::Bad, "| NOT HELD")] {
+            let report = report_of(life(), vec![], vec![scene(held)]);
+            assert_eq!(report.outcome(), outcome);
+            let line = report.tables().lines().find(|line| line.contains("silent")).unwrap().to_owned();
+            assert!(line.contains(word) && line.contains("i-1 did not end"), "{line}");
+            let shown = json!([{ "name": "silent", "held": held, "detail": "i-1 did not end" }]);
+            assert_eq!(report.json()["scenes"], shown);
+        }
     }
 
     #[test]

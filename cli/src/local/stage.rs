@@ -229,7 +229,7 @@ impl<'a> Stage<'a> {
 
     fn happened(&mut self, event: &WorldEvent) {
         self.console.event(subject(&event.fact), &event.text);
-        if let Some(line) = self.director.react(&mut self.server.world(), &event.fact) {
+        for line in self.director.react(&mut self.server.world(), &event.fact) {
             self.console.event("scene", line);
         }
     }
@@ -273,6 +273,7 @@ impl<'a> Stage<'a> {
             late,
             functions_killed: self.hosts.killed,
             kills_waiting: self.aws.proxy.kills().waiting(),
+            scenes: self.director.verdicts(&self.server.world()),
         };
         Ok(Report::new(&self.server.world(), observed))
     }

@@ -47,6 +47,14 @@ fn held(summary: &Value, promise: &str) -> bool {
     found["held"] == true
 }
 
+/// Whether what a scene announced happened, and what did.
+fn scene<'a>(summary: &'a Value, name: &str) -> (bool, &'a str) {
+    let scenes = summary["scenes"].as_array().expect("a list of scenes");
+    let found = scenes.iter().find(|entry| entry["name"] == name);
+    let found = found.unwrap_or_else(|| panic!("the scene {name} is not in the summary: {scenes:#?}"));
+    (found["held"] == true, found["detail"].as_str().expect("a text"))
+}
+
 fn assert_every_promise_held(output: &Output, summary: &Value) {
     let printed = lossy(&output.stdout);
     for promise in ["P1", "P2", "P3", "P4", "P5"] {
@@ -55,9 +63,30 @@ fn assert_every_promise_held(output: &Output, summary: &Value) {
     assert_eq!(output.status.code(), Some(0), "{printed}{}", lossy(&output.stderr));
 }
 
+/// What must be seen to happen, by the name of its scene.
+const SCENES: [(&str, &str); 13] = [
+    ("an idle runner is drained and gone", "drained"),
+    ("a runner that will not answer is deregistered, re-checked and terminated", "silent"),
+    ("a runner whose every process died goes offline, and is removed the same way", "offline"),
+    ("a job that GitHub knows of when the DELETE comes keeps its runner", "raced-known"),
+    ("a job that GitHub does not know of when it obeys the DELETE runs to its end", "raced-unknown"),
+    ("a job of which nothing is heard before the end of the quarantine runs to its end", "raced-late"),
+    ("an orphan is reaped", "orphan"),
+    ("a live orphan is kept", "live-orphan"),
+    ("a stopped instance is reaped", "stopped"),
+    ("what an instance left that EC2 took back is taken away", "taken-back"),
+    ("a protected instance is kept, and ended when it no longer is", "protected"),
+    ("an instance that never registers is ended, and its job served", "unregistered"),
+    ("somebody else's instance is left alone", "look-alike"),
+];
+
 #[test]
-fn the_scenario_ends_with_every_promise_held() {
+fn the_scenario_ends_with_every_promise_held_and_every_scene_as_announced() {
     let (output, summary) = local(&[]);
+    for (case, name) in SCENES {
+        let (held, detail) = scene(&summary, name);
+        assert!(held, "{case}: {detail}\n{}", lossy(&output.stdout));
+    }
     assert_every_promise_held(&output, &summary);
     let jobs = summary["jobs"]["completed"].as_u64().expect("a count");
     assert!(jobs >= 24, "only {jobs} jobs completed:\n{}", lossy(&output.stdout));
@@ -74,5 +103,8 @@ fn a_function_killed_in_the_middle_loses_no_job_and_leaks_nothing() {
 fn without_the_recheck_a_running_job_is_ended_and_the_command_says_so() {
     let (output, summary) = local(&["--mutant", "no-recheck"]);
     assert!(!held(&summary, "P1"), "the mutant was not caught:\n{}", lossy(&output.stdout));
+    for name in ["raced-unknown", "raced-late"] {
+        assert!(!scene(&summary, name).0, "{name}: its job cannot have survived:\n{}", lossy(&output.stdout));
+    }
     assert_eq!(output.status.code(), Some(1), "{}", lossy(&output.stdout));
 }
