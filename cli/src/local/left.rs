@@ -6,7 +6,8 @@ use runner_scaler_world::github::JobState;
 /// What is not over.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// Jobs, instances, registrations, parameters: the promises name each of them.
+    /// Jobs, instances, registrations, parameters, a play that is not over: the promises, or what was not played, name
+    /// each of them.
     pub(crate) judged: usize,
     /// Everything else.
     pub(crate) others: Vec<String>,

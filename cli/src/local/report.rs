@@ -36,7 +36,7 @@ pub(crate) struct Report {
     pub(crate) dead_letters: u64,
     /// Processes of functions that were killed on purpose.
     pub(crate) functions_killed: usize,
-    /// What the adversary waited for in vain: a run without it has not shown what it should.
+    /// What the play or the adversary waited for in vain: a run without it has not shown what it should.
     pub(crate) unplayed: Vec<String>,
     /// Whether what each scene announced happened.
     pub(crate) scenes: Vec<SceneVerdict>,
@@ -61,8 +61,8 @@ pub(crate) struct Observed {
     pub(crate) late: Vec<String>,
     /// Processes of functions that were killed on purpose.
     pub(crate) functions_killed: usize,
-    /// Kills whose call did not come.
-    pub(crate) kills_waiting: Vec<String>,
+    /// What the play waited for in vain, and kills whose call did not come.
+    pub(crate) waiting: Vec<String>,
     /// Whether what each scene announced happened.
     pub(crate) scenes: Vec<SceneVerdict>,
 }
@@ -97,7 +97,7 @@ impl Report {
             failures: observed.failures,
             dead_letters: observed.dead_letters,
             functions_killed: observed.functions_killed,
-            unplayed: world.traps.waiting().iter().map(waited_for).chain(observed.kills_waiting).collect(),
+            unplayed: world.traps.waiting().iter().map(waited_for).chain(observed.waiting).collect(),
             scenes: observed.scenes,
         }
     }
@@ -303,7 +303,7 @@ mod tests {
             outside: Outside::default(),
             late,
             functions_killed: 1,
-            kills_waiting: Vec::new(),
+            waiting: Vec::new(),
             scenes,
         };
         Report::new(&world, observed)

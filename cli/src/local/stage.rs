@@ -243,7 +243,7 @@ impl<'a> Stage<'a> {
     async fn left(&self) -> Result<Left, Failure> {
         let mut left = Left::in_world(&self.server.world());
         if !self.director.is_over() {
-            left.others.push("the play was not over".to_owned());
+            left.judged += 1;
         }
         // AWS is asked only when the world is at rest: the answer matters only then.
         if left.nothing() {
@@ -272,7 +272,7 @@ impl<'a> Stage<'a> {
             outside,
             late,
             functions_killed: self.hosts.killed,
-            kills_waiting: self.aws.proxy.kills().waiting(),
+            waiting: self.director.waiting().into_iter().chain(self.aws.proxy.kills().waiting()).collect(),
             scenes: self.director.verdicts(&self.server.world()),
         };
         Ok(Report::new(&self.server.world(), observed))

@@ -60,6 +60,17 @@ enum Deed {
     Befall(Misfortune),
 }
 
+impl std::fmt::Display for Cue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Launched => "its instance to be launched",
+            Self::Connected => "its listener to connect",
+            Self::Started => "its job to start",
+            Self::Refused => "EC2 to refuse to end its instance",
+        })
+    }
+}
+
 impl Director {
     /// A director for a burst of `jobs` on these fleets.
     pub(crate) fn new(fleets: Vec<FleetSpec>, jobs: u32) -> Self {
@@ -69,6 +80,13 @@ impl Director {
     /// Whether every scene has begun and every twist has come.
     pub(crate) fn is_over(&self) -> bool {
         self.next_scene >= SCENES.len() && self.twists.is_empty()
+    }
+
+    /// What the play waited for in vain, one line each.
+    pub(crate) fn waiting(&self) -> Vec<String> {
+        let later = SCENES.iter().skip(self.next_scene).map(|scene| format!("{}: it did not begin", scene.name));
+        let twists = self.twists.iter().map(|twist| format!("{}: waits for {}", twist.scene, twist.cue));
+        later.chain(twists).collect()
     }
 
     /// Whether what each scene announced has happened, by the world's truth; nothing where nothing was played.
@@ -332,6 +350,8 @@ mod tests {
         // Real ones; a live orphan's and an unlucky one; a cancelled one for each surplus; a raced one each; the burst.
         assert_eq!((github.jobs().count(), held), (2 + 2 + 10 + 3 + 20, 3));
         assert!(!director.is_over(), "no instance was launched yet");
+        let waiting = director.waiting();
+        assert!(waiting.contains(&"drained: waits for its instance to be launched".to_owned()), "{waiting:?}");
     }
 
     #[test]
