@@ -154,8 +154,8 @@ impl Ec2 {
         true
     }
 
-    /// Somebody switches `disableApiTermination`. Nothing happens to a spot instance, which cannot have it (EC2 user
-    /// guide, "Change instance termination protection", read 2026-11-20).
+    /// Somebody switches `disableApiTermination`. Nothing happens to a spot instance, which cannot have it ("not supported
+    /// for spot instances", cloud-custodian#2083).
     pub fn protect(&mut self, instance_id: &str, protected: bool) -> bool {
         let found = self.instances.get_mut(instance_id);
         let Some(instance) = found.filter(|i| i.market == Market::OnDemand && i.state.is_alive()) else {

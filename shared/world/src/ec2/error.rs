@@ -40,7 +40,7 @@ impl Ec2Error {
         }
     }
 
-    /// Somebody protects the instance from calls to end it.
+    /// Somebody protects the instance from calls to end it; words and status as in rebuy-de/aws-nuke#279.
     #[must_use]
     pub fn protected(id: &str) -> Self {
         let message = format!(

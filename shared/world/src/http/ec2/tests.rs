@@ -1,6 +1,7 @@
 //! Calls as aws-sdk-ec2 serialises them, answers as it parses them, and the adversary in between.
 
 use super::*;
+use crate::misfortune::Misfortune;
 use crate::trap::{CallPattern, Phase, Trap, TrapAction};
 use crate::{Settings, Tape};
 
@@ -92,6 +93,30 @@ fn wrong_calls_are_refused_in_ec2s_words() {
         assert!((400..500).contains(&status), "{case}: {status}");
         assert!(body.contains(&format!("<Response><Errors><Error><Code>{code}</Code>")), "{case}: {body}");
     }
+    assert_eq!(world.ec2.alive(), Vec::<String>::new());
+}
+
+#[test]
+fn a_protected_instance_is_not_terminated_until_somebody_lifts_the_protection() {
+    let mut world = world();
+    let on_demand = FLEET.map(|(name, value)| match name {
+        "TargetCapacitySpecification.DefaultTargetCapacityType" => (name, "on-demand"),
+        "TargetCapacitySpecification.SpotTargetCapacity" => {
+            ("TargetCapacitySpecification.OnDemandTargetCapacity", value)
+        }
+        _as_it_is => (name, value),
+    });
+    assert_eq!(reply(&mut world, "CreateFleet", &on_demand).0, 200);
+    let id = world.ec2.alive().remove(0);
+    assert!(world.befall(&id, Misfortune::Protected));
+    let (status, body) = reply(&mut world, "TerminateInstances", &[("InstanceId.1", &id)]);
+    assert_eq!(status, 400);
+    assert!(body.contains("<Code>OperationNotPermitted</Code>"), "{body}");
+    let refused = Fact::TerminationRefused { instance_id: id.clone(), caller: "scale-up".into() };
+    assert!(world.truth.facts().iter().any(|(_, fact)| *fact == refused));
+    assert_eq!(world.ec2.alive(), [id.as_str()]);
+    assert!(world.befall(&id, Misfortune::Unprotected));
+    assert_eq!(reply(&mut world, "TerminateInstances", &[("InstanceId.1", &id)]).0, 200);
     assert_eq!(world.ec2.alive(), Vec::<String>::new());
 }
 
