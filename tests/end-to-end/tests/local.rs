@@ -75,7 +75,7 @@ const SCENES: [(&str, &str); 13] = [
     ("a live orphan is kept", "live-orphan"),
     ("a stopped instance is reaped", "stopped"),
     ("what an instance left that EC2 took back is taken away", "taken-back"),
-    ("a protected instance is kept, and ended when it no longer is", "protected"),
+    ("a protected instance is kept, and EC2 not asked again and again", "protected"),
     ("an instance that never registers is ended, and its job served", "unregistered"),
     ("somebody else's instance is left alone", "look-alike"),
 ];

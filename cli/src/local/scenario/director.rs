@@ -9,7 +9,7 @@ use runner_scaler_world::truth::Fact;
 use runner_scaler_world::world::{Flaw, FlawPlan};
 use runner_scaler_world::{Millis, World};
 
-use super::scenes::{Act, LATE_MS, LIVE_ORPHAN_JOB_MS, RACED_JOB_MS, Race, SCENES, Scene, Share};
+use super::scenes::{Act, LATE_MS, LIVE_ORPHAN_JOB_MS, PROTECTED_MS, RACED_JOB_MS, Race, SCENES, Scene, Share};
 use super::verdict::{self, Played, SceneVerdict};
 use super::{OWNER, REPOSITORY, payload_with_job_id};
 use crate::local::document::{DEPLOYMENT, FleetSpec};
@@ -25,8 +25,12 @@ pub(crate) struct Director {
     next_scene: usize,
     /// What was played so far, by the scene's name.
     played: BTreeMap<&'static str, Played>,
-    /// What is still to come, in the order of each fleet.
+    /// What waits for its cue, in the order of each scene.
     twists: Vec<Twist>,
+    /// What has had its cue and waits for its time: when, in milliseconds after the play began, what, and to whom.
+    later: Vec<(Millis, Twist, String)>,
+    /// How long the play lasts so far, in milliseconds.
+    elapsed_ms: Millis,
 }
 
 /// Something that a scene has in store for the first instance of its fleet.
@@ -35,6 +39,8 @@ struct Twist {
     scene: &'static str,
     cue: Cue,
     deed: Deed,
+    /// How long it waits after its cue, in milliseconds.
+    pause_ms: Millis,
 }
 
 /// What a twist waits for.
@@ -58,6 +64,8 @@ enum Deed {
     Assign { job: u64, github_knows: bool },
     /// Something befalls it.
     Befall(Misfortune),
+    /// Whoever protected it shuts it down from inside, which no protection prevents.
+    PowerOff,
 }
 
 impl std::fmt::Display for Cue {
@@ -74,12 +82,20 @@ impl std::fmt::Display for Cue {
 impl Director {
     /// A director for a burst of `jobs` on these fleets.
     pub(crate) fn new(fleets: Vec<FleetSpec>, jobs: u32) -> Self {
-        Self { fleets, jobs, next_scene: 0, played: BTreeMap::new(), twists: Vec::new() }
+        Self {
+            fleets,
+            jobs,
+            next_scene: 0,
+            played: BTreeMap::new(),
+            twists: Vec::new(),
+            later: Vec::new(),
+            elapsed_ms: 0,
+        }
     }
 
     /// Whether every scene has begun and every twist has come.
     pub(crate) fn is_over(&self) -> bool {
-        self.next_scene >= SCENES.len() && self.twists.is_empty()
+        self.next_scene >= SCENES.len() && self.twists.is_empty() && self.later.is_empty()
     }
 
     /// What the play waited for in vain, one line each.
@@ -95,13 +111,17 @@ impl Director {
         began.map(|scene| verdict::judge(world, scene, self.played.get(scene.name))).collect()
     }
 
-    /// Begins the scenes that are due; a line for each.
+    /// Begins the scenes that are due and does what had to wait; a line for each.
     pub(crate) fn play(&mut self, world: &mut World, elapsed_ms: Millis) -> Result<Vec<String>, PayloadError> {
         let mut lines = Vec::new();
         while let Some(scene) = SCENES.get(self.next_scene).filter(|scene| scene.at_ms <= elapsed_ms) {
             self.next_scene += 1;
             lines.push(format!("{}: {}", scene.name, scene.story));
             self.begin(world, scene)?;
+        }
+        self.elapsed_ms = elapsed_ms;
+        for (_, twist, instance_id) in self.later.extract_if(.., |(at, ..)| *at <= elapsed_ms) {
+            lines.push(format!("{}: {}", twist.scene, do_it(world, twist.deed, &instance_id)));
         }
         Ok(lines)
     }
@@ -118,6 +138,10 @@ impl Director {
             twist.cue == cue && star == Some(instance_id)
         }) {
             let twist = self.twists.remove(position);
+            if twist.pause_ms > 0 {
+                self.later.push((self.elapsed_ms + twist.pause_ms, twist, instance_id.to_owned()));
+                continue;
+            }
             lines.push(format!("{}: {}", twist.scene, do_it(world, twist.deed, instance_id)));
         }
         lines
@@ -148,7 +172,12 @@ impl Director {
             Act::Protected => {
                 self.surplus(world, scene, Flaw::SupervisorDead)?;
                 self.twist(scene, Cue::Connected, Deed::Befall(Misfortune::Protected));
-                self.twist(scene, Cue::Refused, Deed::Befall(Misfortune::Unprotected));
+                self.twists.push(Twist {
+                    scene: scene.name,
+                    cue: Cue::Refused,
+                    deed: Deed::PowerOff,
+                    pause_ms: PROTECTED_MS,
+                });
             }
             Act::LiveOrphan => {
                 plan_flaw(world, scene.fleet, Flaw::SupervisorDead);
@@ -244,7 +273,7 @@ impl Director {
     }
 
     fn twist(&mut self, scene: &Scene, cue: Cue, deed: Deed) {
-        self.twists.push(Twist { scene: scene.name, cue, deed });
+        self.twists.push(Twist { scene: scene.name, cue, deed, pause_ms: 0 });
     }
 
     fn job(&self, fleet: &str, name: &str, duration_ms: Millis) -> JobSpec {
@@ -305,6 +334,10 @@ fn do_it(world: &mut World, deed: Deed, instance_id: &str) -> String {
             } else {
                 format!("it could not be that {instance_id} {misfortune}")
             }
+        }
+        Deed::PowerOff => {
+            world.power_off(instance_id);
+            format!("{instance_id} is shut down from inside by whoever protected it")
         }
     }
 }

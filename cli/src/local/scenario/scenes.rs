@@ -19,6 +19,9 @@ pub(super) const LATE_MS: Millis = 4_000;
 /// Longer than the time after which an instance without a registration counts as an orphan, by several sweeps.
 pub(super) const LIVE_ORPHAN_JOB_MS: Millis = 20_000;
 
+/// How long an instance stays protected after EC2 has refused to end it: several passes of both functions.
+pub(super) const PROTECTED_MS: Millis = 5_000;
+
 /// One scene of the play.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scene {
@@ -52,7 +55,8 @@ pub(super) enum Act {
         /// What is wrong with it from the start.
         flaw: Flaw,
     },
-    /// The same with a dead supervisor and termination protection, which is taken away after EC2 has refused to end it.
+    /// The same with a dead supervisor and termination protection; whoever protects it ends it by hand some passes after
+    /// EC2 has refused to.
     Protected,
     /// A job runs on an instance with a dead supervisor; GitHub neither finds its runner nor delivers `in_progress`.
     LiveOrphan,
@@ -144,7 +148,7 @@ pub(super) const SCENES: [Scene; 20] = [
         "protected",
         "protected",
         Act::Protected,
-        "somebody protects an idle instance from termination, and later no longer",
+        "somebody protects an idle instance from termination, and ends it by hand later",
     ),
     scene(
         1_000,

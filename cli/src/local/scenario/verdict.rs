@@ -150,16 +150,18 @@ impl Story<'_> {
         Ok(format!("{id} {misfortune}; it {what}"))
     }
 
+    /// EC2's refusal was taken for an answer, and the instance left to whoever protects it.
     fn protected(&self) -> Outcome {
         let id = self.instance()?;
         self.befell(Misfortune::Protected)?;
         let refused = |fact: &Fact| matches!(fact, Fact::TerminationRefused { instance_id, .. } if instance_id == id);
+        let refused_at = self.first(refused).ok_or_else(|| format!("EC2 was not asked to end {id}"))?;
         let refusals = self.facts().filter(|(_, fact)| refused(fact)).count();
-        let unprotected_at = self.befell(Misfortune::Unprotected)?;
-        let ended_at = self.terminated_idle()?;
-        let times = if refusals == 1 { "once".to_owned() } else { format!("{refusals} times") };
-        let later = seconds(ended_at - unprotected_at);
-        Ok(format!("EC2 refused to end {id} {times}; terminated {later} after it was no longer protected"))
+        require(refusals == 1, || format!("EC2 was asked to end {id} {refusals} times"))?;
+        let (ended_at, ending) = self.ended()?;
+        require(*ending == Ending::PowerOff, || format!("{id} {ending} although it was protected"))?;
+        let kept = seconds(ended_at - refused_at);
+        Ok(format!("EC2 refused to end {id}; it was not asked again and kept for {kept}, until its owner ended it"))
     }
 
     /// The job ran to its end, long after an orphan would have been ended, and the instance was ended after it.
@@ -448,17 +450,17 @@ mod tests {
                 true,
             ),
             (
-                "refused, then ended",
+                "refused, then left to its owner",
                 "protected",
-                vec![
-                    (0, befell(Misfortune::Protected)),
-                    (9, refused()),
-                    (9, befell(Misfortune::Unprotected)),
-                    (11, ending(by_us())),
-                ],
+                vec![(0, befell(Misfortune::Protected)), (9, refused()), (14, ending(Ending::PowerOff))],
                 true,
             ),
-            ("never refused", "protected", vec![(0, befell(Misfortune::Protected)), (11, ending(by_us()))], false),
+            (
+                "never refused",
+                "protected",
+                vec![(0, befell(Misfortune::Protected)), (11, ending(Ending::PowerOff))],
+                false,
+            ),
         ];
         for (case, name, facts, expected) in cases {
             let scene = SCENES.iter().find(|scene| scene.name == name).unwrap();
