@@ -7,7 +7,7 @@ use lambda_runtime::{Context, Error, LambdaEvent, run, service_fn};
 use runner_scaler_adapters::{Adapters, SystemClock, process_env, telemetry};
 use runner_scaler_core::config::Environment;
 use runner_scaler_core::orphan;
-use runner_scaler_core::removal::Report;
+use runner_scaler_core::removal::{self, Report};
 use runner_scaler_core::time::{Clock, Deadline, Timestamp};
 use serde_json::Value;
 
@@ -26,5 +26,7 @@ async fn main() -> Result<(), Error> {
 async fn pass(adapters: &Adapters, context: Context) -> Result<Report, Error> {
     let policy = adapters.policy().await?;
     let deadline = Deadline::of(SystemClock.now(), Timestamp(i64::try_from(context.deadline)?));
-    Ok(orphan::run_pass(adapters, &policy, deadline).await?)
+    let outcome = orphan::run_pass(adapters, &policy, deadline).await;
+    telemetry::emit(FUNCTION, &removal::metrics_of(&outcome));
+    Ok(outcome?)
 }

@@ -24,5 +24,7 @@ async fn main() -> Result<(), Error> {
 async fn pass(adapters: &Adapters, context: Context) -> Result<Report, Error> {
     let policy = adapters.policy().await?;
     let deadline = Deadline::of(SystemClock.now(), Timestamp(i64::try_from(context.deadline)?));
-    Ok(removal::run_pass(adapters, &policy, deadline).await?)
+    let outcome = removal::run_pass(adapters, &policy, deadline).await;
+    telemetry::emit(FUNCTION, &removal::metrics_of(&outcome));
+    Ok(outcome?)
 }

@@ -1,4 +1,7 @@
 //! What all AWS adapters share: the SDK's configuration, and the one table from error codes to classes.
+//!
+//! The future of every call of the SDK is boxed where it is awaited: nested in the handlers' it is too deep a type for
+//! the compiler, whose limit the functions would each have to raise.
 
 use std::error::Error;
 use std::time::Duration;
@@ -89,6 +92,7 @@ fn meaning_of(code: &str) -> Option<Meaning> {
         | "TooManyRequestsException"
         | "RequestThrottled"
         | "RequestThrottledException"
+        | "EC2ThrottledException"
         | "ProvisionedThroughputExceeded"
         | "ProvisionedThroughputExceededException"
         | "TooManyUpdates"
@@ -247,6 +251,9 @@ mod tests {
             ("SpotMaxPriceTooLow", 400, Class::NoCapacity, Class::NoCapacity),
             ("Unsupported", 400, Class::NoCapacity, Class::NoCapacity),
             ("RequestLimitExceeded", 503, throttled, throttled),
+            ("Throttling", 503, throttled, throttled),
+            ("RequestThrottled", 503, throttled, throttled),
+            ("EC2ThrottledException", 503, throttled, throttled),
             ("ThrottlingException", 400, throttled, throttled),
             ("TooManyUpdates", 400, throttled, throttled),
             ("UnauthorizedOperation", 403, Class::Misconfigured, Class::Misconfigured),
@@ -255,6 +262,7 @@ mod tests {
             ("QueueDoesNotExist", 400, Class::Misconfigured, Class::Misconfigured),
             ("IdempotentParameterMismatch", 400, Class::Rejected, Class::Rejected),
             ("InvalidInstanceID.NotFound", 400, Class::Absent, Class::Absent),
+            ("InvalidInstanceID.Malformed", 400, Class::Rejected, Class::Rejected),
             ("ParameterNotFound", 400, Class::Absent, Class::Absent),
             ("IncorrectInstanceState", 400, Class::Transient, Class::Transient),
             ("OperationNotPermitted", 400, Class::Rejected, Class::Rejected),
@@ -262,6 +270,7 @@ mod tests {
             ("TransactionConflictException", 400, Class::Conflict, Class::Conflict),
             ("InternalError", 500, Class::Transient, Class::OutcomeUnknown),
             ("Unavailable", 503, Class::Transient, Class::OutcomeUnknown),
+            ("RequestTimeout", 408, Class::Transient, Class::OutcomeUnknown),
             ("SomethingNew", 400, Class::Rejected, Class::Rejected),
             ("SomethingNew", 403, Class::Misconfigured, Class::Misconfigured),
             ("SomethingNew", 429, throttled, throttled),

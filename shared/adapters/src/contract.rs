@@ -13,7 +13,7 @@ use runner_scaler_core::ids::{
 };
 use runner_scaler_core::ports::{
     Compute, ComputeRead, DeliveryLog, Deregistration, InstanceState, JitRequest, JobState, Jobs, LaunchRequest,
-    Registered, Registry, RegistryRead,
+    Registered, Registry, RegistryRead, Termination,
 };
 use runner_scaler_core::time::Timestamp;
 use runner_scaler_world::call::Api;
@@ -120,10 +120,11 @@ async fn an_instance_is_listed_drained_and_ended() {
     let at = Timestamp::parse("2026-11-20T10:00:00Z").expect("RFC 3339");
     let unknown = InstanceId::new("i-00000000000000000");
     let asked: Vec<InstanceId> = ids.iter().cloned().chain([unknown.clone()]).collect();
-    adapters.request_drain(&asked, at).await.expect("the unknown one is left out");
+    let tagged = adapters.request_drain(&asked, at).await.expect("the unknown one is left out");
+    assert_eq!(tagged, ids);
     let id = ids.first().expect("three");
     let proof = termination_proof(id.as_str(), organization(1)).await;
-    adapters.terminate(proof).await.expect("taken");
+    assert_eq!(adapters.terminate(proof).await.expect("taken"), Termination::Accepted);
     let refused = adapters.terminate(termination_proof(unknown.as_str(), organization(1)).await).await;
     assert_eq!(refused.expect_err("unknown").class(), Class::Absent);
     for instance in adapters.instances_of_launch(&LaunchToken::new("token-1")).await.expect("three") {
@@ -211,7 +212,11 @@ async fn jobs_and_deliveries_are_read() {
     assert_eq!((job.state, job.runner_id, job.completed_at), (JobState::Queued, None::<RunnerId>, None));
     let refused = stage.adapters.job(&hello, None, JobId(1)).await.expect_err("no such job");
     assert_eq!(refused.class(), Class::Absent);
-    stage.adapters.deliveries_since(Timestamp(0)).await.expect("the log");
+    assert_eq!(stage.adapters.jobs_in_progress(&hello, None).await.expect("the runs and their jobs"), []);
+    let access = Access { installation_id: None, ..organization(0) };
+    let reached = stage.adapters.repositories(&access).await.expect("a list");
+    assert_eq!(reached, std::slice::from_ref(&hello));
+    stage.adapters.failed_deliveries_since(Timestamp(0)).await.expect("the log");
     let refused = stage.adapters.delivery_payload(1).await.expect_err("no such delivery");
     assert_eq!(refused.class(), Class::Absent);
 }

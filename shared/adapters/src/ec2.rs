@@ -7,62 +7,68 @@ use aws_sdk_ec2::types::{
     FleetType, Instance as Ec2Instance, OnDemandOptionsRequest, Reservation, ResourceType, SpotAllocationStrategy,
     SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
 };
+use futures_util::FutureExt;
 use runner_scaler_core::config::Market;
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ids::{Deployment, InstanceId, LaunchToken};
-use runner_scaler_core::ports::{Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest};
+use runner_scaler_core::ports::{
+    Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest, TAGGED_MAX, Termination,
+};
 use runner_scaler_core::removal::TerminationProof;
 use runner_scaler_core::time::Timestamp;
+use tracing::info;
 
 use crate::Adapters;
-use crate::aws::{Effect, misshapen, port_error};
+use crate::aws::{Effect, code_of, misshapen, port_error};
 
 /// Instances a page, the most that `DescribeInstances` takes: fewer calls against EC2's request limit.
 const PAGE_SIZE: i32 = 1_000;
 
-/// Resources a call, the most that `CreateTags` takes (EC2 API reference, read 2026-11-20).
-const TAGGED_MAX: usize = 1_000;
+/// Code of a termination that `disableApiTermination` forbids (EC2 API reference, error codes, read 2026-11-20).
+const PROTECTED: &str = "OperationNotPermitted";
 
 impl ComputeRead for Adapters {
     async fn instances(&self, deployment: &Deployment) -> Result<Vec<Instance>, PortError> {
-        describe(self.ec2(), "tag:ghr:environment", deployment.as_str()).await
+        describe(self.ec2(), "tag:ghr:environment", deployment.as_str()).boxed().await
     }
 
     async fn instances_of_launch(&self, token: &LaunchToken) -> Result<Vec<Instance>, PortError> {
-        describe(self.ec2(), "tag:ghr:launch", token.as_str()).await
+        describe(self.ec2(), "tag:ghr:launch", token.as_str()).boxed().await
     }
 }
 
 impl Compute for Adapters {
     async fn create_fleet(&self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
-        create_fleet(self.ec2(), request).await
+        create_fleet(self.ec2(), request).boxed().await
     }
 
-    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<(), PortError> {
-        let mut batches: Vec<&[InstanceId]> = instance_ids.chunks(TAGGED_MAX).collect();
+    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<Vec<InstanceId>, PortError> {
+        let mut batches: Vec<&[InstanceId]> = instance_ids.chunks(TAGGED_MAX).rev().collect();
+        let mut tagged = Vec::with_capacity(instance_ids.len());
         while let Some(batch) = batches.pop() {
-            match tag_drain(self.ec2(), batch, at).await {
+            match tag_drain(self.ec2(), batch, at).boxed().await {
+                Ok(()) => tagged.extend_from_slice(batch),
                 // One instance that EC2 no longer knows refuses the whole call; the others shall still hear of it.
                 Err(error) if error.class == Class::Absent && batch.len() > 1 => {
                     let (first, second) = batch.split_at(batch.len() / 2);
-                    batches.extend([first, second]);
+                    batches.extend([second, first]);
                 }
-                Err(error) if error.class != Class::Absent => return Err(error),
-                Ok(()) | Err(_) => {}
+                Err(error) if error.class == Class::Absent => {
+                    info!(error = %error, "an instance that EC2 does not know was not asked to drain");
+                }
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(tagged)
     }
 
-    async fn terminate(&self, proof: TerminationProof) -> Result<(), PortError> {
+    async fn terminate(&self, proof: TerminationProof) -> Result<Termination, PortError> {
         let id = proof.instance_id();
-        self.ec2()
-            .terminate_instances()
-            .instance_ids(id.as_str())
-            .send()
-            .await
-            .map(|_| ())
-            .map_err(|error| port_error(format!("TerminateInstances {id}"), Effect::Change, &error))
+        match self.ec2().terminate_instances().instance_ids(id.as_str()).send().boxed().await {
+            Ok(_) => Ok(Termination::Accepted),
+            Err(error) if code_of(&error) == Some(PROTECTED) => Ok(Termination::Protected),
+            Err(error) => Err(port_error(format!("TerminateInstances {id}"), Effect::Change, &error)),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub use secret::Secret;
 pub use startup::{PolicyError, WebhookSecretsError};
 
 use cache::Kept;
+use dynamodb::LedgerTable;
 use github::GitHub;
 use http::Http;
 
@@ -48,6 +49,7 @@ pub struct Adapters {
     sqs: aws_sdk_sqs::Client,
     ssm: aws_sdk_ssm::Client,
     dynamodb: aws_sdk_dynamodb::Client,
+    ledger: LedgerTable,
     github: GitHub,
     policy_cache: Mutex<Kept<Arc<Policy>>>,
     secrets_cache: Mutex<Kept<WebhookSecrets>>,
@@ -79,14 +81,17 @@ impl Adapters {
 
     fn over(environment: Environment, function: &'static str, http: Http, config: &SdkConfig) -> Self {
         let ssm = aws_sdk_ssm::Client::new(config);
+        let dynamodb = dynamodb::client(config);
+        let ledger = LedgerTable::new(dynamodb.clone(), &environment.ledger_table);
         Self {
             region: config.region().map(ToString::to_string),
             account: OnceLock::new(),
             ec2: aws_sdk_ec2::Client::new(config),
             sqs: aws_sdk_sqs::Client::new(config),
-            dynamodb: dynamodb::client(config),
-            github: GitHub::new(&environment, function, http, ssm.clone()),
+            github: GitHub::new(&environment, function, http, ssm.clone(), ledger.clone()),
             ssm,
+            dynamodb,
+            ledger,
             environment,
             policy_cache: Mutex::new(Kept::new()),
             secrets_cache: Mutex::new(Kept::new()),
@@ -111,6 +116,10 @@ impl Adapters {
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {
         &self.dynamodb
+    }
+
+    fn ledger(&self) -> &LedgerTable {
+        &self.ledger
     }
 
     fn github(&self) -> &GitHub {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use runner_scaler_core::error::PortError;
 use runner_scaler_core::ports::Queue;
 use runner_scaler_core::scale_up::JobMessage;
@@ -23,6 +24,7 @@ impl Queue for Adapters {
             .message_body(body)
             .delay_seconds(delay_seconds)
             .send()
+            .boxed()
             .await
             .map(|_| ())
             .map_err(|error| port_error(call, Effect::Change, &error))

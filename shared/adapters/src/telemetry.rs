@@ -4,6 +4,8 @@
 //! everywhere: `timestamp`, `level`, `function`, `message`, `pass_id`, `delivery_id`, `job_id`, `runner_id`,
 //! `runner_name`, `instance_id`, `owner`, `verdict`, `reason`, `class`, `error`, `…_ms`, `…_count`.
 
+mod emf;
+
 use std::fmt;
 
 use runner_scaler_core::time::Clock;
@@ -18,6 +20,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock::{SystemClock, process_env};
+
+pub use emf::emit;
 
 /// Our own crates, by the targets of their events: the only ones that may speak below `info`. All others log whole
 /// requests and answers there, with the secrets that SSM hands out and the deliveries that Lambda hands over.

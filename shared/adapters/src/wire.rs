@@ -89,7 +89,8 @@ impl Reply {
     }
 }
 
-/// The server. What the script does not answer, it answers itself where it is the App's key or a token, else with 418.
+/// The server. What the script does not answer, it answers itself where it is the App's key, a token or the ledger, else
+/// with 418.
 pub(crate) struct Wire {
     pub(crate) url: String,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -202,6 +203,12 @@ fn usual(request: &Seen) -> Reply {
             _ => return Reply::json_error(400, "ParameterNotFound"),
         };
         return Reply::new(200, json!({ "Parameter": { "Value": value } }));
+    }
+    // An empty ledger that takes every write, for the calls to GitHub that ask it for back-pressure.
+    match request.operation() {
+        "BatchGetItem" => return Reply::new(200, json!({ "Responses": {}, "UnprocessedKeys": {} })),
+        "PutItem" => return Reply::new(200, "{}"),
+        _ => {}
     }
     if request.target.ends_with("/access_tokens") {
         let token = json!({ "token": format!("ghs_of{}", request.target), "expires_at": "2999-01-01T00:00:00Z" });

@@ -10,7 +10,7 @@ mod ledger;
 mod policy;
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::error::{Class, PortError};
-use crate::ids::{InstanceId, JobId, LaunchToken};
+use crate::ids::{InstanceId, JobId, LaunchToken, Repository};
 use crate::ports::{
     Delivery, Instance, Item, JitConfig, JobReading, Key, KillSwitch, LaunchRequest, Runner, VitalSign,
 };
@@ -39,6 +39,12 @@ pub(crate) enum Fault {
     FailBefore,
     /// The call takes effect and its answer is lost.
     FailAfter,
+    /// The call is made twice, as a client does that got no answer to the first; the second answer is seen.
+    Repeat,
+}
+
+impl Fault {
+    const ALL: [Self; 5] = [Self::KillBefore, Self::KillAfter, Self::FailBefore, Self::FailAfter, Self::Repeat];
 }
 
 /// All that exists outside the process.
@@ -59,6 +65,14 @@ pub(crate) struct State {
     pub(crate) deliveries: Vec<(Delivery, String)>,
     pub(crate) queue: Vec<JobMessage>,
     pub(crate) parameters: BTreeMap<InstanceId, JitConfig>,
+    /// When a parameter was put; one that a test put in by hand was there from the beginning.
+    pub(crate) parameters_put: BTreeMap<InstanceId, Timestamp>,
+    /// Instances with `disableApiTermination`.
+    pub(crate) protected: BTreeSet<InstanceId>,
+    /// Repositories that the installation reaches; those of the jobs besides.
+    pub(crate) repositories: BTreeSet<Repository>,
+    /// Repository of a job where it is not `octo/hello`.
+    pub(crate) repository_of_job: BTreeMap<JobId, Repository>,
     pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) vital_signs: BTreeMap<InstanceId, VitalSign>,
     now_ms: i64,
@@ -139,7 +153,7 @@ impl Fake {
     async fn call<T>(
         &self,
         name: &'static str,
-        effect: impl FnOnce(&mut State) -> Result<T, PortError>,
+        effect: impl Fn(&mut State) -> Result<T, PortError>,
     ) -> Result<T, PortError> {
         if self.killed.get() {
             std::future::pending::<()>().await;
@@ -151,12 +165,15 @@ impl Fake {
         match fault {
             Some(Fault::KillBefore) => self.kill().await,
             Some(Fault::FailBefore) => return Err(PortError::new(name, Class::Transient, "failed by the test")),
-            Some(Fault::KillAfter | Fault::FailAfter) | None => {}
+            Some(Fault::KillAfter | Fault::FailAfter | Fault::Repeat) | None => {}
         }
         if let Some(class) = self.always.borrow().get(name) {
             return Err(PortError::new(name, *class, "failed by the test"));
         }
-        let result = effect(&mut self.state.borrow_mut());
+        let mut result = effect(&mut self.state.borrow_mut());
+        if fault == Some(Fault::Repeat) {
+            result = effect(&mut self.state.borrow_mut());
+        }
         let act = self.meanwhile.borrow_mut().remove(&number);
         if let Some(act) = act {
             act(self);
@@ -166,7 +183,7 @@ impl Fake {
             Some(Fault::FailAfter) => {
                 return Err(PortError::new(name, Class::OutcomeUnknown, "answer lost by the test"));
             }
-            Some(Fault::KillBefore | Fault::FailBefore) | None => {}
+            Some(Fault::KillBefore | Fault::FailBefore | Fault::Repeat) | None => {}
         }
         result
     }
@@ -216,7 +233,7 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> Option<T> {
 pub(crate) fn at_every_call(mut scenario: impl FnMut(&Fake, (usize, Fault))) -> usize {
     let mut played = 0;
     for number in 1..10_000 {
-        for fault in [Fault::KillBefore, Fault::KillAfter, Fault::FailBefore, Fault::FailAfter] {
+        for fault in Fault::ALL {
             let fake = Fake::new();
             fake.fault.set(Some((number, fault)));
             scenario(&fake, (number, fault));

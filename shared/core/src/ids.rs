@@ -91,6 +91,31 @@ text_id!(
     DeliveryGuid
 );
 
+impl RunnerName {
+    /// The instance that the name ends in, `<prefix><instance id>`, whatever the prefix: a fleet's prefix may have
+    /// changed since.
+    #[must_use]
+    pub fn instance_id(&self) -> Option<InstanceId> {
+        let (_, digits) = self.0.rsplit_once("i-")?;
+        (!digits.is_empty() && digits.bytes().all(is_id_digit)).then(|| InstanceId::new(format!("i-{digits}")))
+    }
+}
+
+impl InstanceId {
+    /// Every text in a longer one that has the shape of an instance id.
+    pub fn all_in(text: &str) -> impl Iterator<Item = Self> + '_ {
+        text.match_indices("i-").filter_map(|(at, _)| {
+            let digits = text.get(at + 2..)?;
+            let end = digits.bytes().position(|byte| !is_id_digit(byte)).unwrap_or(digits.len());
+            (1..=17).contains(&end).then(|| Self::new(format!("i-{}", &digits[..end])))
+        })
+    }
+}
+
+fn is_id_digit(byte: u8) -> bool {
+    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
+}
+
 /// Where a runner is registered, and so which jobs it may take.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +145,14 @@ impl Scope {
                 Some(Self::Repository { owner: owner.to_owned(), name: name.to_owned() })
             }
             (_, _, _) => None,
+        }
+    }
+
+    /// Login of the owner.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        match self {
+            Self::Organization { owner } | Self::Repository { owner, .. } => owner,
         }
     }
 
@@ -208,6 +241,26 @@ impl fmt::Display for Repository {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instance_ids_are_found_in_names_and_texts() {
+        for (name, id) in [
+            ("runner-i-0123456789abcdef0", Some("i-0123456789abcdef0")),
+            ("i-0a", Some("i-0a")),
+            ("ci-i-0a", Some("i-0a")),
+            ("runner-i-", None),
+            ("runner-i-0A", None),
+            ("runner-i-0a ", None),
+            ("GitHub Actions 5", None),
+            ("", None),
+        ] {
+            assert_eq!(RunnerName::new(name).instance_id(), id.map(InstanceId::new), "{name}");
+        }
+        let ids: Vec<String> = InstanceId::all_in(r#"{"runner_name": "ci-i-0a1", "x": "i-2", "y": "i-"}"#)
+            .map(|id| id.to_string())
+            .collect();
+        assert_eq!(ids, ["i-0a1", "i-2"]);
+    }
 
     #[test]
     fn a_scope_is_read_back_from_its_tag() {

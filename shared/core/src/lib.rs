@@ -11,6 +11,7 @@
 //! - [`evidence`]: what was read, when and from whom; what each reading may prove.
 //! - [`verdict`]: `decide`, the one pure function from evidence to verdict.
 //! - [`removal`]: drain, deregister, re-check, terminate.
+//! - [`metrics`]: the numbers of a pass.
 //! - [`orphan`]: settles instances, registrations and records that lost each other.
 //!
 //! Dependencies point one way: handlers (`webhook`, `scale_up`, `removal`, `orphan`, `demand`) call `ports`; `verdict`
@@ -24,6 +25,7 @@ pub mod evidence;
 mod fake;
 pub mod ids;
 pub mod ledger;
+pub mod metrics;
 pub mod orphan;
 pub mod ports;
 pub mod removal;

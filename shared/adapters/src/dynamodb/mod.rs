@@ -16,9 +16,12 @@ use aws_config::SdkConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use futures_util::FutureExt;
 use runner_scaler_core::error::{Class, PortError};
 
 use crate::aws::{Effect, backoff, port_error, unbuilt};
+
+pub(crate) use ledger::LedgerTable;
 
 /// An item, or a key, as the SDK has it.
 type Attributes = HashMap<String, AttributeValue>;
@@ -60,6 +63,7 @@ async fn batch_get(client: &Client, table: &str, keys: Vec<Attributes>) -> Resul
                 .batch_get_item()
                 .request_items(table, request)
                 .send()
+                .boxed()
                 .await
                 .map_err(|error| port_error(call(), Effect::Read, &error))?;
             found.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));

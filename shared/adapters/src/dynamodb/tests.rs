@@ -120,6 +120,91 @@ async fn one_write_is_conditional_on_what_was_read() {
     assert_eq!(puts[1]["Put"]["ConditionExpression"], json!("attribute_not_exists(pk)"));
 }
 
+#[tokio::test]
+async fn a_put_that_conflicts_with_what_an_earlier_try_wrote_is_a_success() {
+    let refusal = |item: Option<Value>| {
+        let mut body = json!({ "__type": "com.amazonaws#ConditionalCheckFailedException", "message": "no" });
+        if let Some(item) = item {
+            body["Item"] = item;
+        }
+        Reply::new(400, body)
+    };
+    let fault = || Reply::json_error(500, "InternalServerError");
+    for (case, writes, expected) in [
+        ("ours: the answer of the first try was lost", vec![fault(), refusal(Some(stored("1", 8, "us")))], None),
+        ("theirs", vec![fault(), refusal(Some(stored("1", 8, "them")))], Some(Class::Conflict)),
+        ("ours, and another version of it", vec![fault(), refusal(Some(stored("1", 9, "us")))], Some(Class::Conflict)),
+        (
+            "the very same, but no try of ours went before",
+            vec![refusal(Some(stored("1", 8, "us")))],
+            Some(Class::Conflict),
+        ),
+    ] {
+        let (puts, reads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let wire = Wire::start(move |seen| {
+            Some(if seen.operation() == "PutItem" {
+                writes.get(puts.fetch_add(1, Ordering::SeqCst)).cloned().expect("not a try too many")
+            } else {
+                // The first try is still on its way when the table is read.
+                assert_eq!(reads.fetch_add(1, Ordering::SeqCst), 0, "the refusal says what is held: no second reading");
+                batch("ledger_table", &[stored("1", 7, "us")], &json!({}))
+            })
+        })
+        .await;
+        let result = wire.adapters().write(&[write("1", Expect::Version(7))]).await;
+        assert_eq!(result.as_ref().err().map(Classify::class), expected, "{case}: {result:?}");
+        let put = wire.seen().into_iter().next().expect("a request");
+        assert_eq!(put.json()["ReturnValuesOnConditionCheckFailure"], json!("ALL_OLD"), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn every_try_of_a_transaction_bears_the_same_token_and_no_other_one_does() {
+    let count = AtomicUsize::new(0);
+    let wire = Wire::start(move |seen| {
+        let nth = || count.fetch_add(1, Ordering::SeqCst);
+        Some(match seen.operation() {
+            "TransactWriteItems" if nth() == 0 => Reply::json_error(500, "InternalServerError"),
+            "TransactWriteItems" => Reply::new(200, "{}"),
+            _ => batch("ledger_table", &[], &json!({})),
+        })
+    })
+    .await;
+    let adapters = wire.adapters();
+    let writes = [write("1", Expect::Version(7)), write("2", Expect::Absent)];
+    adapters.write(&writes).await.expect("the second try");
+    adapters.write(&writes).await.expect("at once");
+    let token = |seen: &Seen| seen.json()["ClientRequestToken"].as_str().unwrap_or_default().to_owned();
+    let seen = wire.seen();
+    let tokens: Vec<String> = seen.iter().filter(|seen| seen.operation() == "TransactWriteItems").map(token).collect();
+    let [first, again, other] = tokens.as_slice() else { panic!("three tries: {tokens:?}") };
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+    assert!((1..=36).contains(&first.len()), "{first:?}");
+}
+
+/// A whole table is never read: it costs what the table holds, and a limit would cut it anywhere.
+#[test]
+fn no_table_is_ever_scanned() {
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).expect("text");
+                files += 1;
+                for word in [concat!(".sc", "an()"), concat!("operation::", "scan"), concat!("execute_", "statement")] {
+                    assert!(!text.contains(word), "{word} in {}", path.display());
+                }
+            }
+        }
+    }
+    assert!(files > 20, "{files} files were looked through");
+}
+
 /// What a test does with the n-th write, and what the table holds when it is read back.
 struct Script {
     case: &'static str,

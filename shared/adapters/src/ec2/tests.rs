@@ -173,7 +173,9 @@ async fn one_instance_that_is_gone_does_not_keep_the_others_from_hearing_of_the_
     .await;
     let ids: Vec<InstanceId> = (1..=9).map(|n| InstanceId::new(format!("i-{n}"))).collect();
     let at = Timestamp::parse("2026-11-20T10:00:00Z").expect("RFC 3339");
-    wire.adapters().request_drain(&ids, at).await.expect("eight of nine");
+    let tagged = wire.adapters().request_drain(&ids, at).await.expect("eight of nine");
+    let others: Vec<InstanceId> = ids.iter().filter(|id| id.as_str() != "i-7").cloned().collect();
+    assert_eq!(tagged, others, "the one that is gone is left out");
     let seen = wire.seen();
     let told: String = seen.iter().filter(|seen| !seen.body.contains("i-7")).map(|seen| seen.body.as_str()).collect();
     for n in [1, 2, 3, 4, 5, 6, 8, 9] {
@@ -191,11 +193,27 @@ async fn a_drain_goes_out_a_thousand_at_a_time_and_to_nobody_with_no_call() {
     })
     .await;
     let adapters = wire.adapters();
-    adapters.request_drain(&[], Timestamp(0)).await.expect("nothing to do");
+    assert_eq!(adapters.request_drain(&[], Timestamp(0)).await.expect("nothing to do"), []);
     assert_eq!(wire.seen().len(), 0, "no request was sent");
     let ids: Vec<InstanceId> = (0..1_001).map(|n| InstanceId::new(format!("i-{n}"))).collect();
-    adapters.request_drain(&ids, Timestamp(0)).await.expect("two calls");
+    assert_eq!(adapters.request_drain(&ids, Timestamp(0)).await.expect("two calls"), ids);
     assert_eq!(wire.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_drain_that_ec2_refuses_for_another_reason_is_an_error() {
+    for (case, reply, expected) in [
+        ("throttled", Reply::ec2_error(503, "RequestLimitExceeded"), Class::Throttled { retry_after: None }),
+        ("denied", Reply::ec2_error(403, "UnauthorizedOperation"), Class::Misconfigured),
+        ("no id of an instance", Reply::ec2_error(400, "InvalidInstanceID.Malformed"), Class::Rejected),
+        ("late", Reply::new(200, "").late(), Class::OutcomeUnknown),
+    ] {
+        let wire = Wire::start(move |_| Some(reply.clone())).await;
+        let ids = [InstanceId::new("i-1"), InstanceId::new("i-2")];
+        let refused = wire.adapters().request_drain(&ids, Timestamp(0)).await.expect_err(case);
+        assert_eq!(refused.class(), expected, "{case}: {refused}");
+        assert_eq!(wire.seen().len(), 1, "{case}: the batch is not halved");
+    }
 }
 
 #[tokio::test]
@@ -204,19 +222,27 @@ async fn a_termination_names_one_instance_and_a_refusal_is_never_a_success() {
         "<TerminateInstancesResponse {NAMESPACE}><instancesSet><item><instanceId>i-1</instanceId></item></instancesSet>\
          </TerminateInstancesResponse>"
     );
+    let throttled = Err(Class::Throttled { retry_after: None });
     for (case, reply, expected) in [
-        ("taken", Reply::new(200, done), None),
-        ("not visible, or gone", Reply::ec2_error(400, "InvalidInstanceID.NotFound"), Some(Class::Absent)),
-        ("protected", Reply::ec2_error(400, "OperationNotPermitted"), Some(Class::Rejected)),
-        ("throttled", Reply::ec2_error(503, "RequestLimitExceeded"), Some(Class::Throttled { retry_after: None })),
-        ("late", Reply::new(200, "").late(), Some(Class::OutcomeUnknown)),
+        ("taken", Reply::new(200, done), Ok(Termination::Accepted)),
+        ("protected: a veto", Reply::ec2_error(400, "OperationNotPermitted"), Ok(Termination::Protected)),
+        ("not visible, or gone", Reply::ec2_error(400, "InvalidInstanceID.NotFound"), Err(Class::Absent)),
+        ("no id of an instance", Reply::ec2_error(400, "InvalidInstanceID.Malformed"), Err(Class::Rejected)),
+        ("denied", Reply::ec2_error(403, "UnauthorizedOperation"), Err(Class::Misconfigured)),
+        ("throttled", Reply::ec2_error(503, "RequestLimitExceeded"), throttled),
+        ("throttled in older words", Reply::ec2_error(503, "Throttling"), throttled),
+        ("throttled in other words", Reply::ec2_error(503, "RequestThrottled"), throttled),
+        ("throttled in EC2's own words", Reply::ec2_error(503, "EC2ThrottledException"), throttled),
+        ("server fault", Reply::ec2_error(500, "InternalError"), Err(Class::OutcomeUnknown)),
+        ("unavailable", Reply::ec2_error(503, "Unavailable"), Err(Class::OutcomeUnknown)),
+        ("late", Reply::new(200, "").late(), Err(Class::OutcomeUnknown)),
     ] {
         let wire = Wire::start(move |seen| (seen.operation() == "TerminateInstances").then(|| reply.clone())).await;
         let adapters = wire.adapters();
         let access = Access { scope: Scope::Organization { owner: "octo".into() }, installation_id: None };
         let proof = termination_proof("i-1", access).await;
         let result = adapters.terminate(proof).await;
-        assert_eq!(result.as_ref().err().map(Classify::class), expected, "{case}: {result:?}");
+        assert_eq!(result.as_ref().copied().map_err(Classify::class), expected, "{case}: {result:?}");
         let seen = wire.seen();
         let [call] = seen.as_slice() else { panic!("one request: {seen:?}") };
         assert_eq!((field(call, "InstanceId.1"), field(call, "InstanceId.2")), (Some("i-1"), None));

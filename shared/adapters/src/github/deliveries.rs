@@ -18,7 +18,8 @@ struct DeliveryBody {
     id: u64,
     guid: DeliveryGuid,
     delivered_at: String,
-    status_code: u16,
+    /// 0 where our webhook did not answer at all.
+    status_code: i64,
     event: String,
     action: Option<String>,
 }
@@ -34,25 +35,30 @@ struct RequestBody {
 }
 
 impl DeliveryLog for Adapters {
-    async fn deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError> {
-        let mut pages = Pages::from("/app/hook/deliveries?per_page=100".to_owned());
-        let mut deliveries: Vec<Delivery> = Vec::new();
+    async fn failed_deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError> {
+        let mut pages = Pages::from("/app/hook/deliveries?status=failure&per_page=100".to_owned());
+        let mut failed: Vec<Delivery> = Vec::new();
         while let Some(call) = pages.next() {
             let answer = self.github().as_app(&call).await?;
             let page: Vec<DeliveryBody> = answer.expect(&call, StatusCode::OK)?;
+            let mut oldest = None;
             for body in page {
+                // GitHub Enterprise Server releases that do not know the filter show all.
+                let succeeded = (200..300).contains(&body.status_code);
                 let delivery =
                     delivery_of(body).ok_or_else(|| misshapen(call.name(), Effect::Read, "readable delivered_at"))?;
-                deliveries.push(delivery);
+                oldest = Some(delivery.delivered_at);
+                if !succeeded && delivery.delivered_at >= since {
+                    failed.push(delivery);
+                }
             }
             // Newest first: once a page ends before `since`, so do all that follow.
-            if deliveries.last().is_some_and(|oldest| oldest.delivered_at < since) {
+            if oldest.is_some_and(|oldest| oldest < since) {
                 break;
             }
             pages.answered(&call, &answer)?;
         }
-        deliveries.retain(|delivery| delivery.delivered_at >= since);
-        Ok(deliveries)
+        Ok(failed)
     }
 
     async fn delivery_payload(&self, id: u64) -> Result<String, PortError> {
@@ -68,7 +74,6 @@ fn delivery_of(body: DeliveryBody) -> Option<Delivery> {
         id: body.id,
         guid: body.guid,
         delivered_at: Timestamp::parse(&body.delivered_at)?,
-        succeeded: (200..300).contains(&body.status_code),
         event: body.event,
         action: body.action,
     })

@@ -1,15 +1,16 @@
 //! The jobs API: [`Jobs`].
 
 use http::StatusCode;
-use runner_scaler_core::error::PortError;
-use runner_scaler_core::ids::{InstallationId, JobId, Repository, RunnerId, Scope};
+use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::ids::{Access, InstallationId, JobId, Repository, RunId, RunnerId, Scope};
 use runner_scaler_core::ports::{JobReading, JobState, Jobs};
 use runner_scaler_core::time::Timestamp;
 use serde::Deserialize;
 
-use super::client::Call;
+use super::client::{Call, Page};
 use super::pages::scope_path;
 use crate::Adapters;
+use crate::aws::{Effect, misshapen};
 
 #[derive(Deserialize)]
 struct JobBody {
@@ -19,6 +20,58 @@ struct JobBody {
     completed_at: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct RunsPage {
+    total_count: usize,
+    workflow_runs: Vec<RunBody>,
+}
+
+#[derive(Deserialize)]
+struct RunBody {
+    id: RunId,
+}
+
+#[derive(Deserialize)]
+struct JobsPage {
+    total_count: usize,
+    jobs: Vec<JobBody>,
+}
+
+#[derive(Deserialize)]
+struct RepositoriesPage {
+    total_count: usize,
+    repositories: Vec<RepositoryBody>,
+}
+
+#[derive(Deserialize)]
+struct RepositoryBody {
+    full_name: String,
+}
+
+impl Page for RunsPage {
+    type Entry = RunBody;
+
+    fn into_parts(self) -> (usize, Vec<RunBody>) {
+        (self.total_count, self.workflow_runs)
+    }
+}
+
+impl Page for JobsPage {
+    type Entry = JobBody;
+
+    fn into_parts(self) -> (usize, Vec<JobBody>) {
+        (self.total_count, self.jobs)
+    }
+}
+
+impl Page for RepositoriesPage {
+    type Entry = RepositoryBody;
+
+    fn into_parts(self) -> (usize, Vec<RepositoryBody>) {
+        (self.total_count, self.repositories)
+    }
+}
+
 impl Jobs for Adapters {
     async fn job(
         &self,
@@ -26,11 +79,47 @@ impl Jobs for Adapters {
         installation_id: Option<InstallationId>,
         id: JobId,
     ) -> Result<JobReading, PortError> {
-        let scope = Scope::Repository { owner: repository.owner().to_owned(), name: repository.name().to_owned() };
+        let scope = scope_of(repository);
         let call = Call::get(format!("{}/actions/jobs/{id}", scope_path(&scope)));
         let answer = self.github().as_installation(&scope, installation_id, &call).await?;
         answer.expect::<JobBody>(&call, StatusCode::OK).map(JobReading::from)
     }
+
+    /// GitHub shows at most 1,000 runs of a filter (documentation, "List workflow runs for a repository", read
+    /// 2026-11-20) and counts them all, so that more are an error.
+    async fn jobs_in_progress(
+        &self,
+        repository: &Repository,
+        installation_id: Option<InstallationId>,
+    ) -> Result<Vec<JobReading>, PortError> {
+        let scope = scope_of(repository);
+        let runs_path = format!("{}/actions/runs", scope_path(&scope));
+        let first = format!("{runs_path}?status=in_progress&per_page=100");
+        let runs = self.github().list::<RunsPage>(&scope, installation_id, &first).await?;
+        if runs.shrank {
+            let detail = "a run ended while the list was read, so that another may be missing";
+            return Err(PortError::new(format!("GET {first}"), Class::Transient, detail));
+        }
+        let mut jobs = Vec::new();
+        for RunBody { id } in runs.entries {
+            let first = format!("{runs_path}/{id}/jobs?filter=latest&per_page=100");
+            let of_run = self.github().list::<JobsPage>(&scope, installation_id, &first).await?;
+            jobs.extend(of_run.entries.into_iter().map(JobReading::from));
+        }
+        Ok(jobs)
+    }
+
+    async fn repositories(&self, access: &Access) -> Result<Vec<Repository>, PortError> {
+        let first = "/installation/repositories?per_page=100";
+        let listed = self.github().list::<RepositoriesPage>(&access.scope, access.installation_id, first).await?;
+        let named = |body: RepositoryBody| Repository::try_from(body.full_name).ok();
+        let named: Option<Vec<Repository>> = listed.entries.into_iter().map(named).collect();
+        named.ok_or_else(|| misshapen(format!("GET {first}"), Effect::Read, "full name of a repository"))
+    }
+}
+
+fn scope_of(repository: &Repository) -> Scope {
+    Scope::Repository { owner: repository.owner().to_owned(), name: repository.name().to_owned() }
 }
 
 impl From<JobBody> for JobReading {

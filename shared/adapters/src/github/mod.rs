@@ -4,12 +4,16 @@
 //! here is what octocrab's own layers hide: a 404 of the token is not a 404 of the runner, `version: null` is not a
 //! missing `version`, a lost answer to DELETE is neither success nor failure, and nothing may be cached or repeated
 //! behind our back.
+//!
+//! Every request waits for its turn: none is sent while GitHub asks its owner for patience, and changes are spaced.
 
 mod client;
 mod deliveries;
 mod jobs;
 mod jwt;
+mod pace;
 mod pages;
+mod pressure;
 mod runners;
 mod status;
 mod token;

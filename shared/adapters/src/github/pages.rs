@@ -43,6 +43,13 @@ impl Pages {
     }
 }
 
+/// Login of a scope's owner: whose installation reaches it.
+pub(super) fn owner_of(scope: &Scope) -> &str {
+    match scope {
+        Scope::Organization { owner } | Scope::Repository { owner, .. } => owner,
+    }
+}
+
 /// Path of a scope: `/orgs/{org}` or `/repos/{owner}/{name}`.
 pub(super) fn scope_path(scope: &Scope) -> String {
     match scope {
@@ -66,8 +73,18 @@ pub(super) fn encoded(text: &str) -> String {
     })
 }
 
+/// The whole address of a path and query below the base URL, or of a whole URL; `None` when it leads away from GitHub,
+/// where our token must not go.
+pub(super) fn address(base_url: &str, target: &str) -> Option<Uri> {
+    if target.starts_with('/') {
+        return format!("{base_url}{target}").parse().ok();
+    }
+    let uri: Uri = target.parse().ok()?;
+    same_origin(&uri, &base_url.parse().ok()?).then_some(uri)
+}
+
 /// Whether two addresses have the same scheme, host and port.
-pub(super) fn same_origin(one: &Uri, other: &Uri) -> bool {
+fn same_origin(one: &Uri, other: &Uri) -> bool {
     let scheme = |uri: &Uri| uri.scheme_str().unwrap_or_default().to_ascii_lowercase();
     let host = |uri: &Uri| uri.host().unwrap_or_default().to_ascii_lowercase();
     let port = |uri: &Uri| uri.port_u16().or_else(|| if scheme(uri) == "https" { Some(443) } else { Some(80) });
@@ -106,6 +123,19 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(LINK, HeaderValue::from_static(link));
             assert_eq!(next_link(&headers).as_deref(), expected, "{link}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_below_the_base_url_and_a_page_is_where_its_link_says() {
+        let page = |base: &str| format!("{base}/orgs/octo/actions/runners?page=2");
+        for base in ["https://api.github.com", "https://github.example.org/api/v3", "https://api.octo.ghe.com"] {
+            let below = address(base, "/orgs/octo/actions/runners?page=2").map(|uri| uri.to_string());
+            assert_eq!(below, Some(page(base)));
+            for other in ["https://api.github.com", "https://github.example.org/api/v3", "https://api.octo.ghe.com"] {
+                let whole = address(base, &page(other)).map(|uri| uri.to_string());
+                assert_eq!(whole, (base == other).then(|| page(base)), "{base} to {other}");
+            }
         }
     }
 

@@ -1,21 +1,29 @@
 //! Registrations: [`RegistryRead`] and [`Registry`]. The only module that deletes one.
 
 use http::StatusCode;
-use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::error::PortError;
 use runner_scaler_core::ids::{Access, RunnerId, RunnerName};
 use runner_scaler_core::ports::{Deregistration, JitConfig, JitRequest, Registered, Registry, RegistryRead, Runner};
 use runner_scaler_core::removal::DeregistrationWarrant;
 use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
-use super::client::{Answer, Call};
-use super::pages::{Pages, encoded, scope_path};
+use super::client::{Answer, Call, Page};
+use super::pages::{encoded, scope_path};
 use crate::Adapters;
 
 #[derive(Deserialize)]
 struct RunnersPage {
     total_count: usize,
     runners: Vec<RunnerBody>,
+}
+
+impl Page for RunnersPage {
+    type Entry = RunnerBody;
+
+    fn into_parts(self) -> (usize, Vec<RunnerBody>) {
+        (self.total_count, self.runners)
+    }
 }
 
 #[derive(Deserialize)]
@@ -115,25 +123,12 @@ impl Adapters {
         self.github().as_installation(&access.scope, access.installation_id, call).await
     }
 
-    /// Every page, or an error. A list shorter than GitHub's own count has lost something on the way, and what is
-    /// missing from it would look as if it were gone.
+    /// Every page, or an error. Runners come and go at every moment, so a list that shrank while it was read is taken:
+    /// a runner missing from it is asked for by its id before anything follows.
     async fn list(&self, access: &Access, filter: &str) -> Result<Vec<Runner>, PortError> {
         let first = format!("{}/actions/runners?{filter}per_page=100", scope_path(&access.scope));
-        let mut pages = Pages::from(first.clone());
-        let mut runners: Vec<Runner> = Vec::new();
-        let mut total_count = 0;
-        while let Some(call) = pages.next() {
-            let answer = self.registry(access, &call).await?;
-            let page: RunnersPage = answer.expect(&call, StatusCode::OK)?;
-            runners.extend(page.runners.into_iter().map(Runner::from));
-            total_count = page.total_count;
-            pages.answered(&call, &answer)?;
-        }
-        if runners.len() < total_count {
-            let detail = format!("listed {} of {total_count} runners", runners.len());
-            return Err(PortError::new(format!("GET {first}"), Class::Transient, detail));
-        }
-        Ok(runners)
+        let listed = self.github().list::<RunnersPage>(&access.scope, access.installation_id, &first).await?;
+        Ok(listed.entries.into_iter().map(Runner::from).collect())
     }
 }
 

@@ -11,10 +11,6 @@ use super::client::Call;
 use crate::aws::{Effect, shortened};
 use crate::clock::SystemClock;
 
-/// Wait where GitHub refuses for too many requests and does not say how long: "at least one minute" (GitHub's REST
-/// documentation, rate limits, read 2026-11-20).
-const PATIENCE: Duration = Duration::from_mins(1);
-
 #[derive(Deserialize)]
 struct Body {
     message: Option<String>,
@@ -22,38 +18,47 @@ struct Body {
 
 /// The error that an answer's status stands for.
 pub(super) fn port_error(call: &Call, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> PortError {
-    let class = class_of(status, headers, call.effect(), SystemClock.now());
     let message = serde_json::from_slice::<Body>(body).ok().and_then(|body| body.message).unwrap_or_default();
+    let class = class_of(status, headers, &message, call.effect(), SystemClock.now());
     PortError::new(call.name(), class, shortened(&format!("{} {message}", status.as_u16())))
 }
 
 /// 404 has three meanings (gone, never there, permission lost) and 403 too (rate limit, permission, suspended App), so
-/// neither is ever "gone". A rate limit is told by its headers, never by its text.
-fn class_of(status: StatusCode, headers: &HeaderMap, effect: Effect, now: Timestamp) -> Class {
+/// neither is ever "gone".
+fn class_of(status: StatusCode, headers: &HeaderMap, message: &str, effect: Effect, now: Timestamp) -> Class {
     match status.as_u16() {
-        403 | 429 if let Some(wait) = patience(status, headers, now) => Class::Throttled { retry_after: Some(wait) },
+        403 | 429 if let Some(patience) = patience(status, headers, message, now) => patience,
+        // Only a read follows a redirect, and only to GitHub; a change that was redirected was not made.
+        300..=399 if effect == Effect::Change => Class::Rejected,
         401 | 403 | 451 => Class::Denied,
         404 | 410 => Class::Absent,
         409 => Class::Conflict,
         408 | 500.. => effect.unanswered(),
         400..=499 => Class::Rejected,
-        // Any other success or redirect is an answer that we cannot read.
+        // Any other success, or a read's redirect that is not followed, is an answer that we cannot read.
         _ => effect.unanswered(),
     }
 }
 
-/// How long GitHub asks to be left alone; `None` when the refusal is no rate limit.
-fn patience(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+/// Class `Throttled`, with the wait where GitHub says one; `None` when the refusal is no rate limit.
+///
+/// A rate limit is told by its status and headers. Only a 403 without any of those is told by its text, for GitHub
+/// gives a secondary limit nothing else at times: "you will receive a 403 or 429 response and an error message that
+/// indicates that you exceeded a secondary rate limit" (documentation, "Rate limits for the REST API", read
+/// 2026-11-20). Taken for a missing permission it would be asked again at once.
+fn patience(status: StatusCode, headers: &HeaderMap, message: &str, now: Timestamp) -> Option<Class> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let throttled = |retry_after| Some(Class::Throttled { retry_after });
     if let Some(seconds) = number("retry-after") {
-        return Some(Duration::from_secs(seconds));
+        return throttled(Some(Duration::from_secs(seconds.max(1))));
     }
     if number("x-ratelimit-remaining") == Some(0) {
         let reset = number("x-ratelimit-reset").and_then(|seconds| i64::try_from(seconds).ok());
         let wait = reset.map(|seconds| Timestamp(seconds.saturating_mul(1_000)).since(now));
-        return Some(wait.unwrap_or(PATIENCE).max(Duration::from_secs(1)));
+        return throttled(wait.map(|wait| wait.max(Duration::from_secs(1))));
     }
-    (status == StatusCode::TOO_MANY_REQUESTS).then_some(PATIENCE)
+    let told = status == StatusCode::TOO_MANY_REQUESTS || message.to_ascii_lowercase().contains("rate limit");
+    if told { throttled(None) } else { None }
 }
 
 #[cfg(test)]
@@ -69,14 +74,17 @@ mod tests {
     #[test]
     fn each_status_has_its_class() {
         let throttled = |seconds| Class::Throttled { retry_after: Some(Duration::from_secs(seconds)) };
+        let unsaid = Class::Throttled { retry_after: None };
         let spent = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1030")];
         for (case, status, pairs, read, change) in [
             ("no token", 401, &[][..], Class::Denied, Class::Denied),
             ("no permission", 403, &[("x-ratelimit-remaining", "4999")], Class::Denied, Class::Denied),
             ("secondary limit", 403, &[("retry-after", "17")], throttled(17), throttled(17)),
             ("primary limit", 403, &spent, throttled(30), throttled(30)),
-            ("primary limit, reset unsaid", 403, &[("x-ratelimit-remaining", "0")], throttled(60), throttled(60)),
-            ("too many, how long unsaid", 429, &[], throttled(60), throttled(60)),
+            ("primary limit, reset unsaid", 403, &[("x-ratelimit-remaining", "0")], unsaid, unsaid),
+            ("too many, how long unsaid", 429, &[], unsaid, unsaid),
+            ("too many, how long is no number", 429, &[("retry-after", "soon")], unsaid, unsaid),
+            ("at once", 429, &[("retry-after", "0")], throttled(1), throttled(1)),
             (
                 "reset in the past",
                 429,
@@ -94,12 +102,34 @@ mod tests {
             ("server error", 500, &[], Class::Transient, Class::OutcomeUnknown),
             ("bad gateway", 502, &[], Class::Transient, Class::OutcomeUnknown),
             ("GitHub's own time limit", 504, &[], Class::Transient, Class::OutcomeUnknown),
-            ("redirected again", 302, &[], Class::Transient, Class::OutcomeUnknown),
+            ("moved for good", 301, &[], Class::Transient, Class::Rejected),
+            ("moved", 302, &[], Class::Transient, Class::Rejected),
+            ("moved for now, same method", 307, &[], Class::Transient, Class::Rejected),
+            ("moved for good, same method", 308, &[], Class::Transient, Class::Rejected),
+            ("another success", 206, &[], Class::Transient, Class::OutcomeUnknown),
         ] {
             let status = StatusCode::from_u16(status).expect("a status");
             let now = Timestamp(1_000_000);
-            assert_eq!(class_of(status, &headers(pairs), Effect::Read, now), read, "reading: {case}");
-            assert_eq!(class_of(status, &headers(pairs), Effect::Change, now), change, "changing: {case}");
+            let class = |effect| class_of(status, &headers(pairs), "text", effect, now);
+            assert_eq!(class(Effect::Read), read, "reading: {case}");
+            assert_eq!(class(Effect::Change), change, "changing: {case}");
+        }
+    }
+
+    #[test]
+    fn a_secondary_limit_without_a_header_is_told_by_its_text_and_nothing_else_is() {
+        let unsaid = Class::Throttled { retry_after: None };
+        for (message, status, expected) in [
+            ("You have exceeded a secondary rate limit. Please wait a few minutes", 403, unsaid),
+            ("API rate limit exceeded for installation ID 7.", 403, unsaid),
+            ("Resource not accessible by integration", 403, Class::Denied),
+            ("This installation has been suspended", 403, Class::Denied),
+            ("You have exceeded a secondary rate limit", 404, Class::Absent),
+            ("You have exceeded a secondary rate limit", 401, Class::Denied),
+        ] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            let class = class_of(status, &HeaderMap::new(), message, Effect::Read, Timestamp(0));
+            assert_eq!(class, expected, "{message}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use runner_scaler_core::error::{Class, Classify};
+use runner_scaler_core::error::{Class, Classify, PortError};
 use runner_scaler_core::ids::{Access, InstallationId, JobId, Repository, RunnerId, RunnerName, Scope};
 use runner_scaler_core::ports::{
     DeliveryLog, Deregistration, JitRequest, JobState, Jobs, Registered, Registry, RegistryRead,
@@ -416,31 +416,155 @@ async fn a_job_is_read_and_a_renamed_repository_followed() {
 }
 
 #[tokio::test]
-async fn a_change_is_never_sent_to_where_a_redirect_points() {
-    let elsewhere = |seen: &Seen| Reply::new(307, "").header("location", format!("{}/moved", origin(seen)));
-    let wire = Wire::start(move |seen| seen.target.starts_with("/orgs").then(|| elsewhere(seen))).await;
-    let refused = wire.adapters().deregister(warrant(RunnerId(5), organization()).await).await.expect_err("moved");
-    assert_eq!(refused.class(), Class::OutcomeUnknown);
-    assert_eq!(wire.calls(), ["DELETE /orgs/octo/actions/runners/5"]);
+async fn a_read_is_redirected_once_and_within_github_only() {
+    let elsewhere = Wire::start(|_| Some(Reply::new(200, runner(5)))).await;
+    let host = elsewhere.url.trim_start_matches("http:").to_owned();
+    for (case, status, location, expected) in [
+        ("its own address", 301, "{origin}/moved", Ok(Some(RunnerId(5)))),
+        ("a path", 307, "/moved", Ok(Some(RunnerId(5)))),
+        ("another host", 301, elsewhere.url.as_str(), Err(Class::Transient)),
+        ("another host without a scheme", 302, host.as_str(), Err(Class::Transient)),
+        ("our token in front of another host", 302, "{origin}@example.org/moved", Err(Class::Transient)),
+        ("another scheme", 302, "https://127.0.0.1/moved", Err(Class::Transient)),
+        ("nowhere", 302, "", Err(Class::Transient)),
+        ("twice", 302, "/again", Err(Class::Transient)),
+    ] {
+        let location = location.to_owned();
+        let wire = Wire::start(move |seen| {
+            let location = location.replace("{origin}", &origin(seen));
+            Some(match seen.target.as_str() {
+                "/moved" => Reply::new(200, runner(5)),
+                "/again" => Reply::new(302, "").header("location", "/moved"),
+                target if target.starts_with("/orgs") => Reply::new(status, "").header("location", location),
+                _ => return None,
+            })
+        })
+        .await;
+        let read = wire.adapters().runner(&organization(), RunnerId(5)).await;
+        let read = read.map(|runner| runner.map(|runner| runner.id)).map_err(|error| error.class());
+        assert_eq!(read, expected, "{case}");
+        assert!(wire.calls().len() <= 2, "{case}: {:?}", wire.calls());
+    }
+    assert_eq!(elsewhere.seen().len(), 0, "no request, and no token, was sent there");
 }
 
 #[tokio::test]
-async fn deliveries_are_read_until_they_are_too_old_and_payloads_as_they_are() {
-    let delivery = |id: u64, at: &str, status: u16| {
-        json!({ "id": id, "guid": format!("g{id}"), "delivered_at": at, "redelivery": false, "status": "x",
-            "status_code": status, "event": "workflow_job", "action": "in_progress" })
+async fn a_change_is_never_sent_to_where_a_redirect_points() {
+    for status in [301, 302, 307, 308] {
+        let elsewhere = move |seen: &Seen| Reply::new(status, "").header("location", format!("{}/moved", origin(seen)));
+        let wire = Wire::start(move |seen| seen.target.starts_with("/orgs").then(|| elsewhere(seen))).await;
+        let adapters = wire.adapters();
+        let refused = adapters.deregister(warrant(RunnerId(5), organization()).await).await.expect_err("moved");
+        assert_eq!(refused.class(), Class::Rejected, "{status}");
+        let refused = adapters.generate_jit_config(&organization(), &request()).await.expect_err("moved");
+        assert_eq!(refused.class(), Class::Rejected, "{status}");
+        let generate = "POST /orgs/octo/actions/runners/generate-jitconfig";
+        assert_eq!(wire.calls(), ["DELETE /orgs/octo/actions/runners/5", generate], "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_the_connection_and_never_answers_is_given_up_on() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = silent.local_addr().expect("an address");
+    let wire = Wire::start(|_| None).await;
+    let mut adapters = wire.adapters();
+    // Tokens come from the wire, so that only the calls themselves meet the silence.
+    let access = organization();
+    adapters.runner(&access, RunnerId(5)).await.expect_err("418, but a token was made");
+    adapters.github.base_url = format!("http://{address}");
+    let read = adapters.runner(&access, RunnerId(5)).await.expect_err("silence");
+    let made = adapters.generate_jit_config(&access, &request()).await.expect_err("silence");
+    let deleted = adapters.deregister(warrant(RunnerId(5), organization()).await).await.expect_err("silence");
+    let classes = [read.class(), made.class(), deleted.class()];
+    assert_eq!(classes, [Class::Transient, Class::OutcomeUnknown, Class::OutcomeUnknown]);
+}
+
+#[tokio::test]
+async fn a_call_has_ten_seconds_and_a_connection_less() {
+    let environment = Wire::start(|_| None).await.adapters().environment().clone();
+    let (ssm, ledger) = {
+        let wire = Wire::start(|_| None).await;
+        let adapters = wire.adapters();
+        (adapters.ssm().clone(), adapters.ledger().clone())
     };
-    let wire = Wire::start(move |seen| {
-        let link = |cursor: &str| next(&format!("{}/app/hook/deliveries?per_page=100&cursor={cursor}", origin(seen)));
+    let github = super::GitHub::new(&environment, "scale-down", crate::http::Http::default(), ssm, ledger);
+    assert_eq!(github.call_timeout, std::time::Duration::from_secs(10));
+    assert!(crate::http::CONNECT_TIMEOUT < github.call_timeout);
+}
+
+fn delivery(id: u64, at: &str, status: u16) -> Value {
+    json!({ "id": id, "guid": format!("g{id}"), "delivered_at": at, "redelivery": false, "status": "x",
+        "status_code": status, "event": "workflow_job", "action": "in_progress", "installation_id": 7 })
+}
+
+#[tokio::test]
+async fn failed_deliveries_are_read_until_they_are_too_old_also_where_github_shows_all() {
+    for (case, show_all) in [("GitHub knows the filter", false), ("it shows all", true)] {
+        let wire = Wire::start(move |seen| {
+            let first = "/app/hook/deliveries?status=failure&per_page=100";
+            let link = |cursor: &str| next(&format!("{}{first}&cursor={cursor}", origin(seen)));
+            let shown = |page: &[Value]| {
+                let failed = |delivery: &&Value| show_all || delivery["status_code"] != 200;
+                Reply::new(200, page.iter().filter(failed).cloned().collect::<Value>())
+            };
+            let cursor = seen.target.strip_prefix(first)?;
+            Some(match cursor {
+                "" => shown(&[
+                    delivery(6, "2026-11-20T13:00:00Z", 200),
+                    delivery(5, "2026-11-20T12:30:00Z", 401),
+                    delivery(4, "2026-11-20T12:00:00Z", 200),
+                ])
+                .header("link", link("b")),
+                "&cursor=b" => shown(&[
+                    delivery(3, "2026-11-20T11:00:00Z", 502),
+                    delivery(2, "2026-11-20T10:00:00Z", 0),
+                    delivery(1, "2026-11-20T09:00:00Z", 500),
+                ])
+                .header("link", link("c")),
+                _ => Reply::new(500, "a page too many"),
+            })
+        })
+        .await;
+        let since = Timestamp::parse("2026-11-20T10:00:00Z").expect("RFC 3339");
+        let failed = wire.adapters().failed_deliveries_since(since).await.expect("two pages");
+        let read: Vec<_> = failed.iter().map(|delivery| (delivery.id, delivery.guid.as_str())).collect();
+        assert_eq!(read, [(5, "g5"), (3, "g3"), (2, "g2")], "{case}");
+        let last = failed.last().expect("three");
+        assert_eq!(last.delivered_at, since, "{case}: the time itself is not too old");
+        assert_eq!((last.event.as_str(), last.action.as_deref()), ("workflow_job", Some("in_progress")), "{case}");
+        assert_eq!(wire.calls().len(), 2, "{case}: the third page was not asked for");
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_log_that_cannot_be_read_whole_is_not_read() {
+    for (case, second, expected) in [
+        ("the second page fails", Reply::new(502, "{}"), Class::Transient),
+        ("no time of delivery", Reply::new(200, json!([delivery(1, "yesterday", 502)])), Class::Transient),
+        ("denied", Reply::new(403, r#"{"message": "no"}"#), Class::Denied),
+        ("late", Reply::new(200, "[]").late(), Class::Transient),
+    ] {
+        let wire = Wire::start(move |seen| {
+            let first = || Reply::new(200, json!([delivery(2, "2026-11-20T12:00:00Z", 502)]));
+            match seen.target.as_str() {
+                "/app/hook/deliveries?status=failure&per_page=100" => {
+                    Some(first().header("link", next(&format!("{}/two", origin(seen)))))
+                }
+                "/two" => Some(second.clone()),
+                _ => None,
+            }
+        })
+        .await;
+        let refused = wire.adapters().failed_deliveries_since(Timestamp(0)).await.expect_err(case);
+        assert_eq!(refused.class(), expected, "{case}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_payload_is_read_as_it_is() {
+    let wire = Wire::start(|seen| {
         Some(match seen.target.as_str() {
-            "/app/hook/deliveries?per_page=100" => {
-                let page = [delivery(4, "2026-11-20T12:00:00Z", 200), delivery(3, "2026-11-20T11:00:00Z", 502)];
-                Reply::new(200, json!(page)).header("link", link("b"))
-            }
-            "/app/hook/deliveries?per_page=100&cursor=b" => {
-                let page = [delivery(2, "2026-11-20T10:00:00Z", 0), delivery(1, "2026-11-20T09:00:00Z", 202)];
-                Reply::new(200, json!(page)).header("link", link("c"))
-            }
             "/app/hook/deliveries/3" => Reply::new(
                 200,
                 json!({ "id": 3, "request": { "payload": { "action": "in_progress", "n": 4_294_967_297_u64 } } }),
@@ -451,17 +575,422 @@ async fn deliveries_are_read_until_they_are_too_old_and_payloads_as_they_are() {
     })
     .await;
     let adapters = wire.adapters();
-    let since = Timestamp::parse("2026-11-20T10:00:00Z").expect("RFC 3339");
-    let deliveries = adapters.deliveries_since(since).await.expect("two pages");
-    let read: Vec<_> = deliveries.iter().map(|delivery| (delivery.id, delivery.succeeded)).collect();
-    assert_eq!(read, [(4, true), (3, false), (2, false)]);
-    assert_eq!(wire.calls().len(), 2, "the third page was not asked for");
-
     let payload = adapters.delivery_payload(3).await.expect("a payload");
     let payload: Value = serde_json::from_str(&payload).expect("JSON");
     assert_eq!(payload, json!({ "action": "in_progress", "n": 4_294_967_297_u64 }));
     let refused = adapters.delivery_payload(2).await.expect_err("GitHub keeps no payload");
     assert_eq!(refused.class(), Class::Transient);
+}
+
+fn hello() -> Repository {
+    Repository::try_from("octo/hello".to_owned()).expect("a full name")
+}
+
+fn runs(total: usize, ids: std::ops::Range<u64>) -> Reply {
+    let runs: Vec<Value> = ids.map(|id| json!({ "id": id, "status": "in_progress" })).collect();
+    Reply::new(200, json!({ "total_count": total, "workflow_runs": runs }))
+}
+
+fn jobs(total: usize, ids: std::ops::Range<u64>) -> Reply {
+    let job = |id| json!({ "id": id, "status": "in_progress", "runner_id": id + 1_000, "completed_at": null });
+    let jobs: Vec<Value> = ids.map(job).collect();
+    Reply::new(200, json!({ "total_count": total, "jobs": jobs }))
+}
+
+const RUNS: &str = "/repos/octo/hello/actions/runs";
+
+#[tokio::test]
+async fn the_jobs_in_progress_are_those_of_every_run_to_the_last_page() {
+    let wire = Wire::start(|seen| {
+        let link = |rest: &str| next(&format!("{}{rest}", origin(seen)));
+        let target = seen.target.strip_prefix(RUNS).unwrap_or(&seen.target);
+        Some(match target {
+            "?status=in_progress&per_page=100" => runs(3, 1..3).header("link", link("/more-runs")),
+            "/more-runs" => runs(3, 3..4),
+            "/1/jobs?filter=latest&per_page=100" => jobs(3, 10..12).header("link", link("/more-jobs")),
+            "/more-jobs" => jobs(3, 12..13),
+            "/2/jobs?filter=latest&per_page=100" => jobs(0, 0..0),
+            "/3/jobs?filter=latest&per_page=100" => jobs(1, 30..31),
+            _ => return None,
+        })
+    })
+    .await;
+    let read = wire.adapters().jobs_in_progress(&hello(), Some(InstallationId(7))).await.expect("all pages");
+    let read: Vec<_> = read.iter().map(|job| (job.id.0, job.runner_id)).collect();
+    assert_eq!(read, [10, 11, 12, 30].map(|id| (id, Some(RunnerId(id + 1_000)))));
+    assert_eq!(wire.calls().len(), 6, "{:?}", wire.calls());
+}
+
+#[tokio::test]
+async fn jobs_in_progress_in_part_are_none() {
+    let more_runs = |wire: &str| next(&format!("{wire}/more-runs"));
+    for (case, first, second, of_run, expected) in [
+        ("a page of runs fails", runs(2, 1..2), Reply::new(502, ""), jobs(0, 0..0), Class::Transient),
+        ("a page of jobs fails", runs(2, 1..2), runs(2, 2..3), Reply::new(500, ""), Class::Transient),
+        ("a run is gone meanwhile", runs(2, 1..2), runs(2, 2..3), Reply::new(404, ""), Class::Absent),
+        ("fewer runs than GitHub counted", runs(5, 1..2), runs(5, 2..3), jobs(0, 0..0), Class::Transient),
+        ("a run ended between the pages", runs(3, 1..3), runs(2, 4..4), jobs(0, 0..0), Class::Transient),
+        ("fewer jobs than GitHub counted", runs(2, 1..2), runs(2, 2..3), jobs(3, 1..3), Class::Transient),
+    ] {
+        let wire = Wire::start(move |seen| {
+            Some(match seen.target.as_str() {
+                "/more-runs" => second.clone(),
+                target if target.starts_with("/repos/octo/hello/actions/runs?") => {
+                    first.clone().header("link", more_runs(&origin(seen)))
+                }
+                target if target.starts_with(RUNS) => of_run.clone(),
+                _ => return None,
+            })
+        })
+        .await;
+        let refused = wire.adapters().jobs_in_progress(&hello(), Some(InstallationId(7))).await.expect_err(case);
+        assert_eq!(refused.class(), expected, "{case}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn the_repositories_of_an_installation_are_read_to_the_last_page_with_its_token() {
+    let page = |names: &[&str]| {
+        let bodies: Vec<Value> = names.iter().map(|name| json!({ "id": 1, "full_name": name })).collect();
+        Reply::new(200, json!({ "total_count": 3, "repository_selection": "selected", "repositories": bodies }))
+    };
+    let wire = Wire::start(move |seen| {
+        Some(match seen.target.as_str() {
+            "/installation/repositories?per_page=100" => {
+                page(&["octo/a", "octo/b.c"]).header("link", next(&format!("{}/two", origin(seen))))
+            }
+            "/two" => page(&["octo/d"]),
+            _ => return None,
+        })
+    })
+    .await;
+    let read = wire.adapters().repositories(&organization()).await.expect("two pages");
+    let names: Vec<String> = read.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["octo/a", "octo/b.c", "octo/d"]);
+    let seen = wire.seen();
+    assert_eq!(
+        seen.last().expect("requests").header("authorization"),
+        "Bearer ghs_of/app/installations/7/access_tokens"
+    );
+
+    let wire = Wire::start(move |seen| seen.target.starts_with("/installation/").then(|| page(&["a", "b", "c"]))).await;
+    let refused = wire.adapters().repositories(&organization()).await.expect_err("no full names");
+    assert_eq!(refused.class(), Class::Transient);
+}
+
+#[tokio::test]
+async fn every_call_keeps_the_prefix_of_an_enterprise_server() {
+    let wire = Wire::start(|seen| {
+        let target = seen.target.strip_prefix("/api/v3")?;
+        let link = |rest: &str| next(&format!("{}/api/v3{rest}", origin(seen)));
+        Some(match target {
+            "/app/installations/7/access_tokens" | "/orgs/octo/installation" => Reply::new(404, "{}"),
+            "/users/octo/installation" | "/repos/octo/hello/installation" => Reply::new(200, json!({ "id": 8 })),
+            "/orgs/octo/actions/runners?per_page=100" => {
+                runners(2, 1..2).header("link", link("/orgs/octo/actions/runners?per_page=100&page=2"))
+            }
+            "/orgs/octo/actions/runners?per_page=100&page=2" => runners(2, 2..3),
+            "/orgs/octo/actions/runners?name=runner-5&per_page=100" => runners(1, 5..6),
+            "/repos/octo/hello/actions/runners/generate-jitconfig" => Reply::new(409, "{}"),
+            "/orgs/octo/actions/runners/5" if seen.method == "DELETE" => Reply::new(204, ""),
+            "/orgs/octo/actions/runners/5" => Reply::new(200, runner(5)),
+            "/repos/octo/hello/actions/jobs/21" => Reply::new(301, "").header("location", "/api/v3/moved"),
+            "/moved" => Reply::new(200, json!({ "id": 21, "status": "queued" })),
+            "/repos/octo/hello/actions/runs?status=in_progress&per_page=100" => {
+                runs(2, 1..2).header("link", link("/repositories/1/actions/runs?status=in_progress&page=2"))
+            }
+            "/repositories/1/actions/runs?status=in_progress&page=2" => runs(2, 2..3),
+            "/repos/octo/hello/actions/runs/1/jobs?filter=latest&per_page=100"
+            | "/repos/octo/hello/actions/runs/2/jobs?filter=latest&per_page=100" => jobs(1, 1..2),
+            "/installation/repositories?per_page=100" => {
+                Reply::new(200, json!({ "total_count": 1, "repositories": [{ "full_name": "octo/hello" }] }))
+            }
+            "/app/hook/deliveries?status=failure&per_page=100" => {
+                let page = json!([delivery(1, "2026-11-20T12:00:00Z", 500)]);
+                Reply::new(200, page).header("link", link("/app/hook/deliveries?status=failure&cursor=v1_2"))
+            }
+            "/app/hook/deliveries?status=failure&cursor=v1_2" => Reply::new(200, "[]"),
+            "/app/hook/deliveries/1" => Reply::new(200, json!({ "request": { "payload": {} } })),
+            _ => return None,
+        })
+    })
+    .await;
+    let adapters = wire.adapters_with(&format!("{}/api/v3", wire.url));
+    let access = organization();
+    assert_eq!(adapters.runners(&access).await.expect("two pages").len(), 2);
+    adapters.runner(&access, RunnerId(5)).await.expect("a runner").expect("found");
+    adapters.runner_named(&access, &RunnerName::new("runner-5")).await.expect("a list").expect("found");
+    let taken = adapters.generate_jit_config(&repository(), &request()).await.expect("an answer");
+    assert_eq!(taken, Registered::NameTaken);
+    adapters.deregister(warrant(RunnerId(5), access.clone()).await).await.expect("deleted");
+    adapters.job(&hello(), None, JobId(21)).await.expect("a job");
+    assert_eq!(adapters.jobs_in_progress(&hello(), None).await.expect("two pages of runs").len(), 2);
+    adapters.repositories(&access).await.expect("one page");
+    adapters.failed_deliveries_since(Timestamp(0)).await.expect("two pages");
+    adapters.delivery_payload(1).await.expect("a payload");
+    let astray: Vec<String> = wire.calls().into_iter().filter(|call| !call.contains(" /api/v3/")).collect();
+    assert_eq!(astray, Vec::<String>::new());
+}
+
+/// How long a refusal asks to wait, in seconds.
+fn patience(refused: &PortError) -> f64 {
+    let Class::Throttled { retry_after: Some(wait) } = refused.class() else { panic!("{refused}") };
+    wait.as_secs_f64()
+}
+
+#[tokio::test]
+async fn an_owner_that_github_refused_is_left_alone_until_its_time_and_no_other_is() {
+    let wire = Wire::start(|seen| {
+        Some(match seen.target.as_str() {
+            "/orgs/octo/actions/runners/5" => Reply::new(429, "{}").header("retry-after", "40"),
+            target if target.starts_with("/orgs/other") => Reply::new(200, runner(5)),
+            target if target.starts_with("/repos/octo") => Reply::new(200, runner(5)),
+            "/app/hook/deliveries?status=failure&per_page=100" => Reply::new(200, "[]"),
+            _ => return None,
+        })
+    })
+    .await;
+    let adapters = wire.adapters();
+    let refused = adapters.runner(&organization(), RunnerId(5)).await.expect_err("refused by GitHub");
+    assert!((38.0..=40.0).contains(&patience(&refused)), "{refused}");
+    let sent = wire.seen().iter().filter(|seen| seen.target != "/").count();
+
+    let upper =
+        Access { scope: Scope::Organization { owner: "OCTO".into() }, installation_id: Some(InstallationId(7)) };
+    let read = adapters.runner(&upper, RunnerId(5)).await.expect_err("held back");
+    let of_repository = adapters.runner(&repository(), RunnerId(5)).await.expect_err("the same owner");
+    let made = adapters.generate_jit_config(&organization(), &request()).await.expect_err("held back");
+    let deleted = adapters.deregister(warrant(RunnerId(5), organization()).await).await.expect_err("held back");
+    for refused in [read, of_repository, made, deleted] {
+        assert!((38.0..=40.0).contains(&patience(&refused)), "{refused}");
+    }
+    assert_eq!(wire.seen().iter().filter(|seen| seen.target != "/").count(), sent, "no request was sent to GitHub");
+
+    let other =
+        Access { scope: Scope::Organization { owner: "other".into() }, installation_id: Some(InstallationId(8)) };
+    adapters.runner(&other, RunnerId(5)).await.expect("another owner");
+    adapters.failed_deliveries_since(Timestamp(0)).await.expect("the App's own call");
+
+    adapters.github.pressure.age_by(std::time::Duration::from_secs(41)).await;
+    adapters.runner(&repository(), RunnerId(5)).await.expect("its time has come");
+}
+
+#[tokio::test]
+async fn the_app_itself_may_be_refused_and_then_no_token_is_asked_for() {
+    let wire = Wire::start(|seen| {
+        let refusal = || Reply::new(403, r#"{"message": "You have exceeded a secondary rate limit"}"#);
+        seen.target.ends_with("/access_tokens").then(refusal)
+    })
+    .await;
+    let adapters = wire.adapters();
+    for installation in [7, 8] {
+        let access = Access { installation_id: Some(InstallationId(installation)), ..organization() };
+        let refused = adapters.runner(&access, RunnerId(5)).await.expect_err("no token");
+        assert!(patience(&refused) > 55.0, "a minute, where GitHub does not say: {refused}");
+    }
+    adapters.failed_deliveries_since(Timestamp(0)).await.expect_err("the App's own call as well");
+    let sent: Vec<_> = wire.seen().into_iter().filter(|seen| seen.target != "/").map(|seen| seen.target).collect();
+    assert_eq!(sent, ["/app/installations/7/access_tokens"]);
+}
+
+/// A record of the ledger as `DynamoDB` answers it.
+fn back_pressure(until: Timestamp) -> Value {
+    json!({
+        "pk": { "S": "breaker#github#octo" }, "sk": { "S": "v" }, "version": { "N": "4" }, "schema": { "N": "1" },
+        "body": { "S": json!({ "owner": "octo", "until": until }).to_string() },
+    })
+}
+
+#[tokio::test]
+async fn a_refusal_of_another_process_is_learnt_from_the_ledger_and_ours_is_told() {
+    let soon = SystemClock.now().plus(std::time::Duration::from_secs(30));
+    let long_ago = SystemClock.now().minus(std::time::Duration::from_secs(30));
+    let later = SystemClock.now().plus(std::time::Duration::from_mins(30));
+    for (case, stored, sent, expected, told) in [
+        ("nothing is known", None, 1, 60.0, Some(json!({ ":version": null }))),
+        ("it is over", Some(long_ago), 1, 60.0, Some(json!({ ":version": { "N": "4" } }))),
+        ("another process was refused", Some(soon), 0, 30.0, None),
+        ("another process was refused for longer", Some(later), 0, 1_800.0, None),
+    ] {
+        let wire = Wire::start(move |seen| {
+            if seen.operation() == "BatchGetItem" {
+                let items: Vec<Value> = stored.map(back_pressure).into_iter().collect();
+                let mine = seen.body.contains("breaker#github#octo");
+                let items = if mine { items } else { Vec::new() };
+                return Some(Reply::new(200, json!({ "Responses": { "ledger_table": items } })));
+            }
+            seen.target.starts_with("/orgs").then(|| Reply::new(429, "{}"))
+        })
+        .await;
+        let adapters = wire.adapters();
+        let refused = adapters.runner(&organization(), RunnerId(5)).await.expect_err(case);
+        assert!((patience(&refused) - expected).abs() < 5.0, "{case}: {refused}");
+        assert_eq!(wire.calls().len(), sent, "{case}");
+        let tokens = wire.seen().iter().filter(|seen| seen.target.ends_with("/access_tokens")).count();
+        assert_eq!(tokens, sent, "{case}: nor is a token asked for in vain");
+        let puts: Vec<Seen> = wire.seen().into_iter().filter(|seen| seen.operation() == "PutItem").collect();
+        let Some(condition) = told else {
+            assert_eq!(puts.len(), 0, "{case}");
+            continue;
+        };
+        let [put] = puts.as_slice() else { panic!("{case}: {puts:?}") };
+        let put = put.json();
+        assert_eq!(put["Item"]["pk"]["S"], "breaker#github#octo", "{case}");
+        let version = &put["ExpressionAttributeValues"][":version"];
+        assert_eq!(*version, condition[":version"], "{case}: by compare-and-swap");
+        let body: Value = serde_json::from_str(put["Item"]["body"]["S"].as_str().expect("a body")).expect("JSON");
+        let until = Timestamp(body["until"].as_i64().expect("a time"));
+        assert!(until.since(SystemClock.now()) > std::time::Duration::from_secs(50), "{case}: {body}");
+    }
+}
+
+#[tokio::test]
+async fn a_longer_wait_that_another_process_told_meanwhile_is_not_shortened() {
+    let reads = AtomicUsize::new(0);
+    let later = SystemClock.now().plus(std::time::Duration::from_mins(30));
+    let wire = Wire::start(move |seen| {
+        if seen.operation() == "BatchGetItem" {
+            let mine = seen.body.contains("breaker#github#octo");
+            let told = mine && reads.fetch_add(1, Ordering::SeqCst) > 0;
+            let items: Vec<Value> = told.then(|| back_pressure(later)).into_iter().collect();
+            return Some(Reply::new(200, json!({ "Responses": { "ledger_table": items } })));
+        }
+        seen.target.starts_with("/orgs").then(|| Reply::new(429, "{}"))
+    })
+    .await;
+    wire.adapters().runner(&organization(), RunnerId(5)).await.expect_err("refused for a minute");
+    let operations: Vec<String> = wire.seen().iter().map(|seen| seen.operation().to_owned()).collect();
+    assert!(!operations.contains(&"PutItem".to_owned()), "{operations:?}");
+}
+
+#[tokio::test]
+async fn the_ledger_is_asked_once_in_ten_seconds_and_a_warm_process_learns() {
+    let refused = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let flag = std::sync::Arc::clone(&refused);
+    let wire = Wire::start(move |seen| {
+        if seen.operation() == "BatchGetItem" {
+            let until = SystemClock.now().plus(std::time::Duration::from_secs(30));
+            let known = flag.load(Ordering::SeqCst) && seen.body.contains("breaker#github#octo");
+            let items: Vec<Value> = known.then(|| back_pressure(until)).into_iter().collect();
+            return Some(Reply::new(200, json!({ "Responses": { "ledger_table": items } })));
+        }
+        seen.target.starts_with("/orgs").then(|| Reply::new(200, runner(5)))
+    })
+    .await;
+    let adapters = wire.adapters();
+    let reads = || wire.seen().iter().filter(|seen| seen.body.contains("breaker#github#octo")).count();
+    let (access, id) = (organization(), RunnerId(5));
+    let (first, second) = tokio::join!(adapters.runner(&access, id), adapters.runner(&access, id));
+    first.and(second).expect("two runners");
+    refused.store(true, Ordering::SeqCst);
+    adapters.runner(&access, id).await.expect("not known yet");
+    assert_eq!(reads(), 1, "for a burst and for what follows it");
+    adapters.github.pressure.forget_readings().await;
+    let held_back = adapters.runner(&access, id).await.expect_err("learnt");
+    assert!(matches!(held_back.class(), Class::Throttled { .. }), "{held_back}");
+    assert_eq!((reads(), wire.calls().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_ledger_that_fails_hides_no_answer_and_memory_goes_on() {
+    for (case, failure) in [
+        ("a fault", Reply::json_error(500, "InternalServerError")),
+        ("throttled", Reply::json_error(400, "ThrottlingException")),
+        ("somebody else is always faster", Reply::json_error(400, "ConditionalCheckFailedException")),
+        ("a record of another shape", {
+            let item = json!({ "pk": { "S": "breaker#github#octo" }, "schema": { "N": "9" } });
+            Reply::new(200, json!({ "Responses": { "ledger_table": [item] } }))
+        }),
+    ] {
+        let wire = Wire::start(move |seen| match seen.operation() {
+            "BatchGetItem" | "PutItem" => Some(failure.clone()),
+            _ if seen.target == "/orgs/octo/actions/runners/5" => Some(Reply::new(200, runner(5))),
+            _ if seen.target.starts_with("/orgs") => Some(Reply::new(403, "{}").header("retry-after", "20")),
+            _ => None,
+        })
+        .await;
+        let adapters = wire.adapters();
+        adapters.runner(&organization(), RunnerId(5)).await.expect(case);
+        for sent in [2, 2] {
+            let refused = adapters.runners(&organization()).await.expect_err(case);
+            assert!((15.0..=20.0).contains(&patience(&refused)), "{case}: {refused}");
+            assert_eq!(wire.calls().len(), sent, "{case}: once");
+        }
+    }
+}
+
+#[tokio::test]
+async fn changes_take_turns_and_reads_do_not() {
+    let wire = Wire::start(|seen| {
+        let busy = Reply::new(422, "{}");
+        seen.target.starts_with("/orgs").then(|| if seen.method == "GET" { Reply::new(200, runner(5)) } else { busy })
+    })
+    .await;
+    let adapters = wire.adapters();
+    for _ in 0..100 {
+        adapters.deregister(warrant(RunnerId(5), organization()).await).await.expect("its turn is now");
+    }
+    // The refill during those is a few turns; all that follow at once wait.
+    let (warrant, access) = (warrant(RunnerId(5), organization()).await, organization());
+    let reading = adapters.runner(&access, RunnerId(5));
+    adapters.github.pressure.empty_buckets().await;
+    let waiting = tokio::time::timeout(std::time::Duration::from_millis(100), adapters.deregister(warrant)).await;
+    assert!(waiting.is_err(), "it waits for its turn");
+    reading.await.expect("a read waits for nothing");
+    let deleted = wire.calls().iter().filter(|call| call.starts_with("DELETE")).count();
+    assert_eq!(deleted, 100);
+}
+
+/// The claims of a JWT in an `Authorization` header.
+fn claims(seen: &Seen) -> Value {
+    use base64::Engine;
+    let token = seen.header("authorization").strip_prefix("Bearer ").expect("a token").to_owned();
+    let part = token.split('.').nth(1).expect("a JWT").to_owned();
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).expect("base64"))
+        .expect("JSON")
+}
+
+#[tokio::test]
+async fn a_clock_that_differs_from_githubs_is_corrected_for_one_token() {
+    let date = |offset_seconds: i64| {
+        let seconds = SystemClock.now().0 / 1_000 + offset_seconds;
+        aws_smithy_types::DateTime::from_secs(seconds)
+            .fmt(aws_smithy_types::date_time::Format::HttpDate)
+            .expect("a time of this century")
+    };
+    for (case, header, offset, key_reads) in [
+        ("GitHub is an hour ahead", Some(date(3_600)), 3_600, 1),
+        ("GitHub is two minutes behind", Some(date(-120)), -120, 1),
+        ("within what a slow answer explains", Some(date(20)), 0, 2),
+        ("GitHub does not say", None, 0, 2),
+        ("no date", Some("tomorrow".to_owned()), 0, 2),
+    ] {
+        let count = AtomicUsize::new(0);
+        let wire = Wire::start(move |seen| {
+            seen.target.starts_with("/app/hook").then(|| match count.fetch_add(1, Ordering::SeqCst) {
+                // axum adds a date of its own where there is none.
+                0 => Reply::new(401, "{}").header("date", header.clone().unwrap_or_else(|| date(0))),
+                _ => Reply::new(200, "[]"),
+            })
+        })
+        .await;
+        let adapters = wire.adapters();
+        adapters.failed_deliveries_since(Timestamp(0)).await.expect(case);
+        adapters.failed_deliveries_since(Timestamp(0)).await.expect(case);
+        let seen = wire.seen();
+        let sent: Vec<Value> = seen.iter().filter(|seen| seen.target.starts_with("/app/hook")).map(claims).collect();
+        let [first, second, third] = sent.as_slice() else { panic!("{case}: {sent:?}") };
+        let ids = [&first["jti"], &second["jti"], &third["jti"]];
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids.iter().all(|id| id.is_string()), "{case}: {ids:?}");
+        let now = SystemClock.now().0 / 1_000;
+        for (nth, claims, expected) in [("first", first, 0), ("second", second, offset), ("next", third, 0)] {
+            let (issued, ends) = (claims["iat"].as_i64().expect("iat"), claims["exp"].as_i64().expect("exp"));
+            assert!((issued - (now - 60 + expected)).abs() <= 3, "{case}: {nth} {issued}");
+            assert_eq!(ends - issued, 600, "{case}: {nth}");
+        }
+        let reads = seen.iter().filter(|seen| seen.json()["Name"] == "/app/private-key").count();
+        assert_eq!(reads, key_reads, "{case}: the key was not to blame");
+    }
 }
 
 #[tokio::test]
@@ -471,7 +1000,7 @@ async fn a_key_replaced_in_ssm_is_read_again_after_a_401() {
         Some(if jwt.is_empty() { Reply::new(400, "") } else { Reply::new(401, "{}") })
     })
     .await;
-    let refused = wire.adapters().deliveries_since(Timestamp(0)).await.expect_err("never good");
+    let refused = wire.adapters().failed_deliveries_since(Timestamp(0)).await.expect_err("never good");
     assert_eq!((refused.class(), wire.calls().len()), (Class::Denied, 2));
     let reads = wire.seen().iter().filter(|seen| seen.json()["Name"] == "/app/private-key").count();
     assert_eq!(reads, 2);

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::client::{Call, GitHub};
 use super::jwt::AppKey;
-use super::pages::{encoded, scope_path};
+use super::pages::{encoded, owner_of, scope_path};
 use crate::clock::SystemClock;
 use crate::secret::Secret;
 use crate::ssm::read_parameter;
@@ -69,14 +69,14 @@ impl Authority {
         }
     }
 
-    /// A fresh token of the App itself.
-    pub(super) async fn app_token(&self) -> Result<Secret, PortError> {
+    /// A fresh token of the App itself, made for that time.
+    pub(super) async fn app_token(&self, now: Timestamp) -> Result<Secret, PortError> {
         let mut app = self.app.lock().await;
         let key = match app.take() {
             Some(key) => key,
             None => self.read_key().await?,
         };
-        let token = key.token(SystemClock.now());
+        let token = key.token(now);
         *app = Some(key);
         token.map_err(|error| self.unusable(&error))
     }
@@ -115,9 +115,7 @@ impl GitHub {
         scope: &Scope,
         hint: Option<InstallationId>,
     ) -> Result<(InstallationId, Secret), PortError> {
-        let owner = match scope {
-            Scope::Organization { owner } | Scope::Repository { owner, .. } => owner.to_ascii_lowercase(),
-        };
+        let owner = owner_of(scope).to_ascii_lowercase();
         let looked_up = self.authority.installations.lock().await.get(&owner).copied();
         if let Some(id) = looked_up.or(hint) {
             match self.token_of(id).await {

@@ -89,3 +89,54 @@ async fn only_the_word_enabled_lets_removal_go_on() {
         assert_eq!(result, expected, "{case}");
     }
 }
+
+#[tokio::test]
+async fn the_configurations_in_store_are_listed_by_instance_to_the_last_page_and_without_a_value() {
+    let parameter = |name: &str, at: f64| json!({ "Name": name, "Type": "SecureString", "LastModifiedDate": at });
+    let wire = Wire::start(move |seen| {
+        assert_eq!(seen.operation(), "DescribeParameters");
+        Some(match seen.json()["NextToken"].as_str() {
+            None => {
+                let page = [parameter("/jit/deep/i-9", 1.0), parameter("/jit/i-1", 1_795_235_128.312_912)];
+                Reply::new(200, json!({ "Parameters": page, "NextToken": "two" }))
+            }
+            // A page may be empty although another follows.
+            Some("two") => Reply::new(200, json!({ "Parameters": [], "NextToken": "three" })),
+            Some(_) => {
+                let page = [
+                    parameter("/jit/i-2", 1_795_235_129.0),
+                    parameter("/jit/readme", 1.0),
+                    parameter("/jitter/i-3", 1.0),
+                ];
+                Reply::new(200, json!({ "Parameters": page }))
+            }
+        })
+    })
+    .await;
+    let listed = wire.adapters().jit_configs().await.expect("three pages");
+    let expected = [("i-1", 1_795_235_128_312), ("i-2", 1_795_235_129_000)];
+    assert_eq!(listed, expected.map(|(id, at)| (InstanceId::new(id), Timestamp(at))));
+    let first = wire.seen().first().expect("a request").json();
+    assert_eq!(first["ParameterFilters"], json!([{ "Key": "Path", "Option": "OneLevel", "Values": ["/jit"] }]));
+    assert_eq!(first["MaxResults"], json!(50));
+}
+
+#[tokio::test]
+async fn configurations_listed_in_part_are_not_listed() {
+    let first = json!({ "Parameters": [{ "Name": "/jit/i-1", "LastModifiedDate": 1.0 }], "NextToken": "two" });
+    for (case, second, expected) in [
+        ("throttled", Reply::json_error(400, "ThrottlingException"), Class::Throttled { retry_after: None }),
+        ("denied", Reply::json_error(400, "AccessDeniedException"), Class::Misconfigured),
+        ("server fault", Reply::json_error(500, "InternalServerError"), Class::Transient),
+        ("late", Reply::new(200, "{}").late(), Class::Transient),
+        ("no time", Reply::new(200, json!({ "Parameters": [{ "Name": "/jit/i-2" }] })), Class::Transient),
+    ] {
+        let first = Reply::new(200, &first);
+        let wire = Wire::start(move |seen| {
+            Some(if seen.json()["NextToken"].is_null() { first.clone() } else { second.clone() })
+        })
+        .await;
+        let refused = wire.adapters().jit_configs().await.expect_err(case);
+        assert_eq!(refused.class(), expected, "{case}: {refused}");
+    }
+}

@@ -28,12 +28,16 @@ pub struct Evidence {
     pub demand: DemandEvidence,
     /// GitHub's word on its runner.
     pub registration: RegistrationEvidence,
+    /// How GitHub was asked for it.
+    pub witness: Witness,
     /// Whether GitHub's word on absences counts in this pass.
     pub control: PositiveControl,
     /// Whether every event about it has reached the ledger.
     pub deliveries: DeliveryEvidence,
-    /// The jobs API's word.
+    /// The jobs API's word on the jobs that it could have been given.
     pub jobs: JobsEvidence,
+    /// The jobs API's word on the job that started on it.
+    pub assigned_job: AssignedJob,
 }
 
 /// The instance's record.
@@ -71,8 +75,21 @@ pub enum DemandEvidence {
     WaitingLong,
     /// None waits.
     Quiet,
+    /// None waits, and the fleet's idle schedule keeps this instance.
+    Pool,
     /// Nobody may want it: its fleet is gone from the configuration, or the deployment is being retired.
     Unwanted,
+}
+
+/// How GitHub was asked about a runner. A list suffices to keep an instance or to remember a reading; before anything
+/// destructive the runner is read by itself (facts/github.md 2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// By the scope's list, read once in this pass.
+    List,
+    /// By id, or by exact name while no id is known; the list was asked as well, and whatever of the two says "busy"
+    /// counts.
+    Runner,
 }
 
 /// GitHub's word on the runner: by id where the record has one, by exact name where not.
@@ -110,6 +127,21 @@ pub enum JobsEvidence {
     NoneOnRunner,
     /// This one is.
     OnRunner(JobId),
+}
+
+/// The jobs API's word on the job that started on this instance, or is said to have ended on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AssignedJob {
+    /// Not asked yet in this pass.
+    NotAsked,
+    /// Error, 404 (the repository may be gone, or a permission), or an answer that binds it to no runner.
+    Unread,
+    /// In progress on this runner, or on none that is named.
+    Here,
+    /// Waits for a runner again, or is bound to another one.
+    Elsewhere,
+    /// Ended on this very runner.
+    Completed,
 }
 
 impl Evidence {

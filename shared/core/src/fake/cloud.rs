@@ -7,7 +7,7 @@ use crate::error::{Class, PortError};
 use crate::ids::{Deployment, InstanceId, LaunchToken};
 use crate::ports::{
     Compute, ComputeRead, Instance, InstanceState, JitConfig, KillSwitch, LaunchAnswer, LaunchRequest, Parameters,
-    Queue,
+    Queue, TAGGED_MAX, Termination,
 };
 use crate::removal::TerminationProof;
 use crate::scale_up::JobMessage;
@@ -62,21 +62,27 @@ impl Compute for Fake {
         .await
     }
 
-    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<(), PortError> {
+    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<Vec<InstanceId>, PortError> {
         self.call("Compute::request_drain", |state| {
+            assert!(instance_ids.len() <= TAGGED_MAX, "CreateTags takes 1,000 resources");
+            let mut tagged = Vec::new();
             for id in instance_ids {
-                let absent = || PortError::new(format!("CreateTags {id}"), Class::Absent, "InvalidInstanceID.NotFound");
-                let instance = state.instances.get_mut(id).ok_or_else(absent)?;
-                instance.tags.insert("ghr:drain".to_owned(), at.to_string());
+                if let Some(instance) = state.instances.get_mut(id) {
+                    instance.tags.insert("ghr:drain".to_owned(), at.to_string());
+                    tagged.push(id.clone());
+                }
             }
-            Ok(())
+            Ok(tagged)
         })
         .await
     }
 
-    async fn terminate(&self, proof: TerminationProof) -> Result<(), PortError> {
+    async fn terminate(&self, proof: TerminationProof) -> Result<Termination, PortError> {
         self.call("Compute::terminate", |state| {
             let id = proof.instance_id();
+            if state.protected.contains(id) {
+                return Ok(Termination::Protected);
+            }
             let absent =
                 || PortError::new(format!("TerminateInstances {id}"), Class::Absent, "InvalidInstanceID.NotFound");
             let instance = state.instances.get_mut(id).ok_or_else(absent)?;
@@ -84,7 +90,7 @@ impl Compute for Fake {
                 instance.state = InstanceState::ShuttingDown;
             }
             state.terminated.push((id.clone(), proof.ground()));
-            Ok(())
+            Ok(Termination::Accepted)
         })
         .await
     }
@@ -113,6 +119,8 @@ impl Queue for Fake {
 impl Parameters for Fake {
     async fn put_jit_config(&self, instance_id: &InstanceId, config: &JitConfig) -> Result<(), PortError> {
         self.call("Parameters::put_jit_config", |state| {
+            let now = Timestamp(state.now_ms);
+            state.parameters_put.entry(instance_id.clone()).or_insert(now);
             state.parameters.entry(instance_id.clone()).or_insert_with(|| config.clone());
             Ok(())
         })
@@ -123,6 +131,14 @@ impl Parameters for Fake {
         self.call("Parameters::delete_jit_config", |state| {
             state.parameters.remove(instance_id);
             Ok(())
+        })
+        .await
+    }
+
+    async fn jit_configs(&self) -> Result<Vec<(InstanceId, Timestamp)>, PortError> {
+        self.call("Parameters::jit_configs", |state| {
+            let put = |id: &InstanceId| state.parameters_put.get(id).copied().unwrap_or(Timestamp(0));
+            Ok(state.parameters.keys().map(|id| (id.clone(), put(id))).collect())
         })
         .await
     }

@@ -102,11 +102,37 @@ impl Jobs for Fake {
         })
         .await
     }
+
+    async fn jobs_in_progress(
+        &self,
+        repository: &Repository,
+        _installation_id: Option<InstallationId>,
+    ) -> Result<Vec<JobReading>, PortError> {
+        self.call("Jobs::jobs_in_progress", |state| {
+            let of_repository = |job: &&JobReading| {
+                state
+                    .repository_of_job
+                    .get(&job.id)
+                    .map_or(repository.to_string() == "octo/hello", |own| own == repository)
+            };
+            let running = |job: &&JobReading| job.state == JobState::InProgress;
+            Ok(state.jobs.values().filter(of_repository).filter(running).cloned().collect())
+        })
+        .await
+    }
+
+    async fn repositories(&self, _access: &Access) -> Result<Vec<Repository>, PortError> {
+        self.call("Jobs::repositories", |state| {
+            let hello = Repository::try_from("octo/hello".to_owned()).expect("a full name");
+            Ok(state.repositories.iter().cloned().chain([hello]).collect())
+        })
+        .await
+    }
 }
 
 impl DeliveryLog for Fake {
-    async fn deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError> {
-        self.call("DeliveryLog::deliveries_since", |state| {
+    async fn failed_deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError> {
+        self.call("DeliveryLog::failed_deliveries_since", |state| {
             let recent = |delivery: &&Delivery| delivery.delivered_at >= since;
             let mut deliveries: Vec<Delivery> =
                 state.deliveries.iter().map(|(delivery, _)| delivery).filter(recent).cloned().collect();

@@ -84,6 +84,36 @@ pub struct RemovalIntent<G> {
     pub ground: G,
 }
 
+/// An unbroken row of readings that say the same, counted by the orphan-sweeper's passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spell {
+    /// The first of them.
+    pub since: Timestamp,
+    /// How many, counted up to [`Self::SWEEPS`].
+    pub sweeps: u32,
+}
+
+impl Spell {
+    /// An absence counts after three sweeps (design section 5, `gone_grace_seconds`). Fewer, and two unlucky listings
+    /// decide; more, and nothing is won, for `gone_grace` must pass besides.
+    pub const SWEEPS: u32 = 3;
+
+    /// The spell after one more reading at `now`.
+    #[must_use]
+    pub fn extended(spell: Option<Self>, now: Timestamp) -> Self {
+        spell.map_or(Self { since: now, sweeps: 1 }, |spell| Self { sweeps: spell.sweeps + 1, ..spell })
+    }
+}
+
+/// The jobs API showed the job that started here queued again, or on another runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The job.
+    pub job_id: JobId,
+    /// When it was first shown so.
+    pub since: Timestamp,
+}
+
 /// What we remember of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceRecord {
@@ -129,6 +159,25 @@ pub struct InstanceRecord {
     pub terminate_intent: Option<RemovalIntent<Ground>>,
     /// First complete listing of a row without sighting that did not show the instance.
     pub missing_since: Option<Timestamp>,
+    /// First of that row that was begun at least 5 min after that one, and so after any sighting: the first of the two
+    /// that prove it gone.
+    #[serde(default)]
+    pub missing_counted_at: Option<Timestamp>,
+    /// Its registration is not found, and it was not us.
+    #[serde(default)]
+    pub absent: Option<Spell>,
+    /// Its runner is offline and has been online before.
+    #[serde(default)]
+    pub offline: Option<Spell>,
+    /// EC2 shows it as stopped, since then.
+    #[serde(default)]
+    pub stopped_since: Option<Timestamp>,
+    /// The job that started here is said to be somewhere else.
+    #[serde(default)]
+    pub elsewhere: Option<Elsewhere>,
+    /// EC2 refused to end it because it is protected.
+    #[serde(default)]
+    pub protected_at: Option<Timestamp>,
     /// Proof of gone; the record is closed.
     pub gone_at: Option<Timestamp>,
     /// What the instance left at GitHub and SSM has been taken away, or needs no taking.
@@ -168,6 +217,12 @@ impl InstanceRecord {
             deregistration: None,
             terminate_intent: None,
             missing_since: None,
+            missing_counted_at: None,
+            absent: None,
+            offline: None,
+            stopped_since: None,
+            elsewhere: None,
+            protected_at: None,
             gone_at: None,
             cleaned_at: None,
         }
@@ -181,6 +236,38 @@ impl InstanceRecord {
             (None, Origin::Launch) => Known::Absent,
             (None, Origin::Rebuilt { .. }) => Known::Unread,
         }
+    }
+
+    /// Marks a record as rebuilt that a restored ledger brought back: it was launched before `epoch`, the time of the
+    /// restore, and what happened to it between backup and restore is unread (design section 4).
+    #[must_use]
+    pub fn seen_from(mut self, epoch: Option<Timestamp>) -> Self {
+        if let Some(epoch) = epoch
+            && self.origin == Origin::Launch
+            && self.launched_at < epoch
+        {
+            self.origin = Origin::Rebuilt { at: epoch };
+        }
+        self
+    }
+
+    /// The job that GitHub's jobs API is to be asked about: the one that started here, or is said to have ended here.
+    #[must_use]
+    pub fn job_in_question(&self) -> Option<JobId> {
+        let started = self.job_started.as_ref().map(|started| started.job_id);
+        started.or(self.completion_claim.as_ref().map(|claim| claim.completed.job_id))
+    }
+
+    /// Drops the job that started here, because the jobs API showed it elsewhere twice (row 10). A busy reading that
+    /// this very job explains goes with it, where the event named our runner's id; any other stays.
+    pub fn drop_job(&mut self) {
+        let Some(elsewhere) = self.elsewhere.take() else { return };
+        if let Some(started) = self.job_started.take() {
+            let explained = started.runner_id.is_some() && started.runner_id == self.runner_id;
+            self.busy_seen_at = self.busy_seen_at.filter(|busy| !explained || *busy > elsewhere.since);
+        }
+        self.completion_claim = None;
+        self.idle_since = None;
     }
 
     /// Whether anything says that a job ever came.

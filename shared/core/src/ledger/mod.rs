@@ -3,6 +3,8 @@
 //! The ledger is never believed over EC2, GitHub or the instance, and the system recovers when it is empty: a record
 //! rebuilt from EC2 carries [`Origin::Rebuilt`], and a field missing on it is *unread*, never *absent*.
 
+mod breaker;
+mod cursor;
 mod instance;
 mod job;
 mod launch;
@@ -14,9 +16,11 @@ use crate::error::{Class, Classify, PortError};
 use crate::ports::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
+pub use breaker::{AbsenceBreaker, BackPressure};
+pub use cursor::{DELIVERY_LOG, DeliveryCursor, PassCursor, UnsettledDelivery};
 pub use instance::{
-    CompletionClaim, DeregistrationOutcome, InstanceRecord, JobCompleted, JobStarted, Known, Origin, OrphanEvent,
-    RemovalIntent,
+    CompletionClaim, DeregistrationOutcome, Elsewhere, InstanceRecord, JobCompleted, JobStarted, Known, Origin,
+    OrphanEvent, RemovalIntent, Spell,
 };
 pub use job::{JobPhase, JobRecord};
 pub use launch::{FleetRecord, LaunchRecord, Reservation};

@@ -1,24 +1,31 @@
 //! The orphan-sweeper's pass: what lost its other half (design section 5, layer 4).
 //!
 //! Instances that EC2 lists walk the same road as in scale-down, with the other grounds. Beside them there are records
-//! whose instance no listing shows any more, and jobs that wait longer than they should.
+//! whose instance no listing shows any more, registrations and JIT configurations without an instance, and jobs that
+//! wait longer than they should.
+//!
+//! - `plan`: what a listing proves of a record, and which registrations and configurations are strays. Pure.
+//! - `strays`: looks for those, every quarter of an hour.
 
 mod plan;
+mod strays;
 
 use tracing::info;
 
 use crate::config::Policy;
 use crate::demand;
 use crate::error::{Class, Classify};
-use crate::ledger::{self, InstanceRecord};
+use crate::ids::InstanceId;
+use crate::ledger::{self, InstanceRecord, Stored};
 use crate::ports::OpenPartition;
 use crate::removal::{Duties, FailedPass, Pass, RemovalPorts, Report};
 use crate::time::{Deadline, Timestamp};
 
 use plan::{Vanished, apart, vanished};
 
-/// Records looked at in one pass besides the listed instances: more, and a pass may not end in time.
-const RECORDS_MAX: usize = 2_000;
+/// Open records that one query of the index may show. More were never seen together: GitHub takes 10,000 runners in a
+/// group (facts/github.md 2.4).
+const RECORDS_MAX: usize = 20_000;
 
 /// Runs the orphan-sweeper's pass.
 ///
@@ -31,34 +38,46 @@ pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Dea
     // First: a slow removal must not keep jobs waiting.
     let sent = demand::send_due_jobs(ports, policy, deadline).await;
     let mut pass = Pass::new(ports, policy, deadline, Duties::OrphanSweeper).await;
-    pass.over_listed_instances().await;
     over_unlisted_records(ports, &mut pass).await;
+    strays::settle(ports, policy, &mut pass).await;
+    // Last, for it is what a deadline may cut: it goes on where it stopped.
+    pass.over_listed_instances().await;
     pass.report.jobs_resent_count = sent.sent_count;
-    pass.report.errors.extend(sent.failures);
-    pass.finish()
+    for failure in sent.failures {
+        pass.report.error(failure);
+    }
+    pass.finish().await
 }
 
-/// Records of living instances that the listing did not show: gone, or not shown yet.
+/// Open records whose instance the listing did not show: gone, or not shown yet.
 async fn over_unlisted_records<P: RemovalPorts>(ports: &P, pass: &mut Pass<'_, P>) {
     // Without a complete listing nothing is missing.
     let Some(listed) = pass.listed() else { return };
-    let partition = OpenPartition::Instances;
-    let records = match ledger::open::<InstanceRecord>(ports, &partition, Timestamp(i64::MAX), RECORDS_MAX).await {
-        Ok(open) => open.records,
+    let shown = match ports.open(&OpenPartition::Instances, Timestamp(i64::MAX), RECORDS_MAX).await {
+        Ok(shown) => shown,
         Err(error) => {
-            pass.report.errors.push(error.to_string());
+            pass.report.error(error);
             return;
         }
     };
-    let living = records.iter().filter(|record| record.record.gone_at.is_none());
-    let missing = living.clone().filter(|record| !listed.contains(&record.record.instance_id)).count();
-    let apart = apart(missing, living.count());
-    for mut record in records {
+    let open_count = shown.len();
+    let unlisted: Vec<String> =
+        shown.into_iter().map(|item| item.key.id).filter(|id| !listed.contains_key(&InstanceId::new(id))).collect();
+    let records = match ledger::load_all::<InstanceRecord>(ports, unlisted).await {
+        Ok(records) => records,
+        Err(error) => {
+            pass.report.error(error);
+            return;
+        }
+    };
+    let missing = |(_, stored): &&(String, Stored<InstanceRecord>)| matches!(stored, Stored::Present(record) if record.record.gone_at.is_none());
+    let apart = apart(records.iter().filter(missing).count(), open_count);
+    for (_, stored) in records {
+        let Stored::Present(mut record) = stored else { continue };
         if !pass.allows_more() {
             return;
         }
-        let is_listed = listed.contains(&record.record.instance_id);
-        match vanished(&record.record, is_listed, pass.begun_at(), apart) {
+        match vanished(&record.record, pass.begun_at(), apart) {
             Vanished::Leave => {}
             Vanished::Gone => pass.over_vanished(record).await,
             Vanished::Note(change) => {
@@ -67,7 +86,7 @@ async fn over_unlisted_records<P: RemovalPorts>(ports: &P, pass: &mut Pass<'_, P
                 match ledger::store(ports, record).await {
                     Ok(_) => info!(instance_id = %id, "{id}: {change:?}"),
                     Err(error) if error.class() == Class::Conflict => {}
-                    Err(error) => pass.report.errors.push(error.to_string()),
+                    Err(error) => pass.report.error(error),
                 }
             }
         }

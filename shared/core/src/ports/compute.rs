@@ -72,6 +72,18 @@ pub struct LaunchAnswer {
     pub errors: Vec<String>,
 }
 
+/// EC2's answer to a call to end an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Termination {
+    /// EC2 took the call; not that the instance is gone: the next pass describes it.
+    Accepted,
+    /// `OperationNotPermitted`: somebody switched `disableApiTermination` on. A veto (row 26), never an error to repeat.
+    Protected,
+}
+
+/// Instances that one `CreateTags` call takes (EC2 API reference, read 2026-11-20).
+pub const TAGGED_MAX: usize = 1_000;
+
 /// Reading EC2.
 pub trait ComputeRead {
     /// Every instance bearing this deployment's `ghr:environment` tag, in any state, all pages. An error in any page is
@@ -87,10 +99,11 @@ pub trait Compute: ComputeRead {
     /// Launches under a client token. Safe to repeat with the same request.
     async fn create_fleet(&self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError>;
 
-    /// Tags instances `ghr:drain` = RFC 3339 of `at`, up to 1,000 a call. Asks; the instance decides.
-    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<(), PortError>;
+    /// Tags at most [`TAGGED_MAX`] instances `ghr:drain` = RFC 3339 of `at`. Asks; the instance decides. Returns those
+    /// that were tagged: one that EC2 does not know refuses the call for all, so it is left out and the rest asked again.
+    async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<Vec<InstanceId>, PortError>;
 
     /// Ends the one instance that the proof names, and spends the proof even where the call fails.
-    /// Success says that EC2 took the call, not that the instance is gone: the next pass describes it.
-    async fn terminate(&self, proof: TerminationProof) -> Result<(), PortError>;
+    /// `InvalidInstanceID.NotFound` is an error of class `Absent`: not a success (row 26).
+    async fn terminate(&self, proof: TerminationProof) -> Result<Termination, PortError>;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::PortError;
-use crate::ids::{DeliveryGuid, InstallationId, JobId, Repository, RunnerId};
+use crate::ids::{Access, DeliveryGuid, InstallationId, JobId, Repository, RunnerId};
 use crate::scale_up::JobMessage;
 use crate::time::Timestamp;
 
@@ -44,9 +44,21 @@ pub trait Jobs {
         installation_id: Option<InstallationId>,
         id: JobId,
     ) -> Result<JobReading, PortError>;
+
+    /// Every job of the repository's runs that are `in_progress`, to the last page; an error in any page is an error of
+    /// the whole. GitHub has no such list for an organisation (facts/github.md 2.3).
+    async fn jobs_in_progress(
+        &self,
+        repository: &Repository,
+        installation_id: Option<InstallationId>,
+    ) -> Result<Vec<JobReading>, PortError>;
+
+    /// Every repository that the installation of this access reaches (`GET /installation/repositories`), to the last
+    /// page.
+    async fn repositories(&self, access: &Access) -> Result<Vec<Repository>, PortError>;
 }
 
-/// One attempt to deliver an event to our webhook, from GitHub's log.
+/// One failed attempt to deliver an event to our webhook, from GitHub's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery {
     /// Id of this attempt.
@@ -55,8 +67,6 @@ pub struct Delivery {
     pub guid: DeliveryGuid,
     /// When it was sent.
     pub delivered_at: Timestamp,
-    /// Answered with 2xx.
-    pub succeeded: bool,
     /// `X-GitHub-Event`
     pub event: String,
     /// The payload's `action`.
@@ -65,8 +75,9 @@ pub struct Delivery {
 
 /// GitHub's log of the App's deliveries; kept for 3 days (facts/github.md 3.1).
 pub trait DeliveryLog {
-    /// All attempts since `since`, newest first, to the last page that may hold one.
-    async fn deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError>;
+    /// All attempts since `since` that our webhook did not answer with 2xx (`?status=failure`), to the last page that
+    /// may hold one. That a later attempt of the same event succeeded is not said.
+    async fn failed_deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError>;
 
     /// The payload of one attempt, the JSON text of the event. It came from GitHub over its own authenticated API, so
     /// it needs no signature.

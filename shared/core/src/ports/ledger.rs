@@ -19,8 +19,10 @@ pub enum Kind {
     Fleet,
     /// An event that found no instance record yet.
     OrphanEvent,
-    /// A lease over a pass or a scope.
-    Lease,
+    /// How far a repeated task has come.
+    Cursor,
+    /// A reason to leave somebody alone for a while.
+    Breaker,
 }
 
 impl Kind {
@@ -33,7 +35,8 @@ impl Kind {
             Self::Job => "job",
             Self::Fleet => "fleet",
             Self::OrphanEvent => "orphan-event",
-            Self::Lease => "lease",
+            Self::Cursor => "cursor",
+            Self::Breaker => "breaker",
         }
     }
 }

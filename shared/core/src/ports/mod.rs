@@ -11,7 +11,9 @@ mod parameters;
 mod registry;
 mod vital_signs;
 
-pub use compute::{Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest, Tags};
+pub use compute::{
+    Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest, TAGGED_MAX, Tags, Termination,
+};
 pub use demand::{Delivery, DeliveryLog, JobReading, JobState, Jobs, Queue};
 pub use ledger::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 pub use parameters::{KillSwitch, Parameters};

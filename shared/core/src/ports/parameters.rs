@@ -3,6 +3,7 @@
 use crate::error::PortError;
 use crate::ids::InstanceId;
 use crate::ports::JitConfig;
+use crate::time::Timestamp;
 
 /// State of the kill switch parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub trait Parameters {
 
     /// Deletes the parameter of an instance that is gone. Success also when there is none.
     async fn delete_jit_config(&self, instance_id: &InstanceId) -> Result<(), PortError>;
+
+    /// The instances that a configuration lies in store for, and since when; names only, never a value. All pages.
+    async fn jit_configs(&self) -> Result<Vec<(InstanceId, Timestamp)>, PortError>;
 
     /// Reads the kill switch, uncached. An error means: do nothing destructive.
     async fn kill_switch(&self) -> Result<KillSwitch, PortError>;

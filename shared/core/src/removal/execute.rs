@@ -5,18 +5,24 @@
 //! record that was judged, and what is left half done is judged anew by the next pass.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tracing::{error, info, warn};
 
+use super::batch;
+use super::drain::{self, Drained};
 use super::gather::Gathered;
 use super::report::{FailedPass, Report};
 use super::{Deregisterable, DeregistrationGround, Ground, RemovalPorts, Terminable};
 use crate::config::{Mode, Policy};
 use crate::error::{Class, Classify, PortError};
-use crate::evidence::{Evidence, JobsEvidence, RecordEvidence, RegistrationEvidence};
-use crate::ids::{Access, FleetName, InstanceId, LaunchToken, RunnerName, Scope};
-use crate::ledger::{self, DeregistrationOutcome, InstanceRecord, JobStarted, Origin, OrphanEvent, Stored, Versioned};
-use crate::ports::{Deregistration, InstanceState, KillSwitch};
+use crate::evidence::{Evidence, PositiveControl, RecordEvidence, RegistrationEvidence};
+use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken, RunnerName, Scope};
+use crate::ledger::{
+    self, DeregistrationOutcome, Elsewhere, InstanceRecord, JobCompleted, JobRecord, Origin, OrphanEvent, PassCursor,
+    Spell, Stored, Versioned,
+};
+use crate::ports::{Deregistration, KillSwitch, Runner, Termination};
 use crate::time::{Deadline, Timestamp};
 use crate::verdict::{Action, Note, Reason, Verdict, decide};
 
@@ -31,6 +37,15 @@ pub enum Duties {
 }
 
 impl Duties {
+    /// The function's name.
+    #[must_use]
+    pub fn function(self) -> &'static str {
+        match self {
+            Self::ScaleDown => "scale-down",
+            Self::OrphanSweeper => "orphan-sweeper",
+        }
+    }
+
     fn include(self, action: Action) -> bool {
         let scale_down = match action {
             Action::Drain
@@ -42,12 +57,97 @@ impl Duties {
                 _,
                 DeregistrationGround::JobCompleted
                 | DeregistrationGround::NeverConnected
+                | DeregistrationGround::Offline
+                | DeregistrationGround::Stopped
                 | DeregistrationGround::InstanceGone,
             )
-            | Action::Terminate(Ground::JobCompleted | Ground::NeverConnected | Ground::HardAge) => false,
-            Action::Keep | Action::Look(_) | Action::Note(_) => return true,
+            | Action::Terminate(
+                Ground::JobCompleted
+                | Ground::NeverConnected
+                | Ground::RegistrationGone
+                | Ground::Stopped
+                | Ground::HardAge,
+            )
+            // A row of readings over several sweeps is counted by the function that sweeps.
+            | Action::Note(Note::Absent | Note::Offline) => false,
+            Action::Keep
+            | Action::Look(_)
+            | Action::Note(
+                Note::Busy
+                | Note::Idle
+                | Note::NotIdle
+                | Note::Wanted
+                | Note::RunnerId(_)
+                | Note::Deregistered
+                | Note::RegistrationBack
+                | Note::Present
+                | Note::JobCompleted
+                | Note::JobElsewhere
+                | Note::JobHere
+                | Note::JobDropped
+                | Note::Stopped
+                | Note::Running
+                | Note::Gone
+                | Note::Seen,
+            ) => return true,
         };
         scale_down == (self == Self::ScaleDown)
+    }
+
+    /// Whether this function reads more where a verdict asks for it, by what the reading is for: so that scale-down's
+    /// passes, five times as many, cost no calls for runners that are busy or wanted, and none is asked about twice.
+    fn looks_for(self, reason: Reason) -> bool {
+        match reason {
+            Reason::IdleConfirmed | Reason::IdleAfterDeregistration => self == Self::ScaleDown,
+            Reason::Surplus | Reason::DeregistrationInDoubt => true,
+            Reason::NotOurs
+            | Reason::Bypassed
+            | Reason::LedgerUnread
+            | Reason::ForeignRecord
+            | Reason::NoRecord
+            | Reason::ForeignRegistration
+            | Reason::RebuiltRecord
+            | Reason::HardAge
+            | Reason::Ending
+            | Reason::Gone
+            | Reason::SeenAgain
+            | Reason::NotGone
+            | Reason::Reusable
+            | Reason::NotRunning
+            | Reason::Stopped
+            | Reason::VitalSignUnread
+            | Reason::WorkerAlive
+            | Reason::SupervisorAlive
+            | Reason::JobRunning
+            | Reason::JobUnread
+            | Reason::JobElsewhere
+            | Reason::BusySeen
+            | Reason::BusyNow
+            | Reason::CompletedRecently
+            | Reason::JobCompleted
+            | Reason::Quarantine
+            | Reason::JobSurfaced
+            | Reason::RegistrationBack
+            | Reason::RunnerFound
+            | Reason::ConfigurationUnaccounted
+            | Reason::NeverConnected
+            | Reason::Booting
+            | Reason::RegistrationUnread
+            | Reason::RegistrationAbsent
+            | Reason::RegistrationGone
+            | Reason::NoPositiveControl
+            | Reason::DeliveriesUnsettled
+            | Reason::JobsUnread
+            | Reason::Offline
+            | Reason::OfflineConfirmed
+            | Reason::IdleTooShort
+            | Reason::Wanted
+            | Reason::Pool
+            | Reason::DrainUnanswered
+            | Reason::InHand
+            | Reason::Protected
+            | Reason::NotRead => self == Self::OrphanSweeper,
+        }
     }
 }
 
@@ -56,8 +156,15 @@ impl Duties {
 /// a fleet whose supervisors are all dead takes hours to shrink.
 const ACTS_PER_FLEET: usize = 5;
 
+/// Where a mass absence is believed because lists agreed on it for long, so many acts a pass and owner may rest on an
+/// absence (design section 5): it is still far more often GitHub that errs.
+const ACTS_PER_CAUTIOUS_OWNER: usize = 5;
+
 /// How often a verdict may ask for more evidence of one instance: each source once, and once more after the re-check.
-const LOOKS_MAX: usize = 4;
+const LOOKS_MAX: usize = 5;
+
+/// How long an instance may be past its hard age before it is an alarm that the kill switch holds it (design section 5).
+const HELD_PAST_HARD_AGE: Duration = Duration::from_mins(15);
 
 /// Runs scale-down's pass: see [`Duties::ScaleDown`].
 ///
@@ -69,7 +176,7 @@ const LOOKS_MAX: usize = 4;
 pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Deadline) -> Result<Report, FailedPass> {
     let mut pass = Pass::new(ports, policy, deadline, Duties::ScaleDown).await;
     pass.over_listed_instances().await;
-    pass.finish()
+    pass.finish().await
 }
 
 /// One pass in progress.
@@ -81,8 +188,15 @@ pub(crate) struct Pass<'a, P> {
     /// Whether anything but the ledger may be changed.
     may_act: bool,
     gathered: Option<Gathered>,
+    /// Where the last pass was cut short; `None` where that cannot be read.
+    cursor: Option<Versioned<PassCursor>>,
+    /// The last instance that this pass came to.
+    last: Option<InstanceId>,
     acts: BTreeMap<FleetName, usize>,
+    cautious_acts: BTreeMap<String, usize>,
     drains: Vec<Versioned<InstanceRecord>>,
+    /// What was read and is to be remembered, written many at a time; what a killed pass did not write is read again.
+    notes: Vec<Versioned<InstanceRecord>>,
     pub(crate) report: Report,
 }
 
@@ -102,6 +216,15 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 false
             }
         };
+        let cursor = match ledger::load::<PassCursor>(ports, duties.function()).await {
+            Ok(Stored::Present(cursor)) => Some(cursor),
+            Ok(Stored::Absent) => Some(Versioned::new(PassCursor::new(duties.function()))),
+            Ok(Stored::Foreign) => None,
+            Err(error) => {
+                report.error(error);
+                None
+            }
+        };
         let gathered = match Gathered::begin(ports, policy, ports.now(), &mut report).await {
             Ok(gathered) => Some(gathered),
             Err(error) => {
@@ -109,42 +232,85 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 None
             }
         };
-        let acts = BTreeMap::new();
-        Self { ports, policy, deadline, duties, may_act, gathered, acts, drains: Vec::new(), report }
+        Self {
+            ports,
+            policy,
+            deadline,
+            duties,
+            may_act,
+            gathered,
+            cursor,
+            last: None,
+            acts: BTreeMap::new(),
+            cautious_acts: BTreeMap::new(),
+            drains: Vec::new(),
+            notes: Vec::new(),
+            report,
+        }
     }
 
-    /// Judges every instance that EC2 listed. A pass that is cut short begins elsewhere next time, so that none is
-    /// starved.
+    /// Judges every instance that EC2 listed, from where the last pass was cut short, so that none is starved.
     pub(crate) async fn over_listed_instances(&mut self) {
         let Some(gathered) = &self.gathered else { return };
         let mut items = gathered.evidence.clone();
-        let first = first_of(items.len(), gathered.now);
-        items.rotate_left(first);
+        let id = |evidence: &Evidence| evidence.instance.id.clone();
+        items.sort_by_key(id);
+        let after = self.cursor.as_ref().and_then(|cursor| cursor.record.after.as_ref());
+        let first = after.map_or(0, |after| items.partition_point(|evidence| evidence.instance.id <= *after));
+        let count = items.len();
+        items.rotate_left(first.min(count));
         for item in items {
             if !self.deadline.allows_more(self.ports.now()) {
                 self.report.cut_by_deadline = true;
                 break;
             }
+            let id = item.instance.id.clone();
             self.settle(item).await;
+            if !self.report.cut_by_deadline {
+                self.last = Some(id);
+            }
         }
         self.request_drains().await;
+        self.write_notes().await;
     }
 
     /// Judges one instance that is gone and no longer listed.
     pub(crate) async fn over_vanished(&mut self, record: Versioned<InstanceRecord>) {
         let Some(gathered) = &self.gathered else { return };
-        let evidence = gathered.of_vanished(self.ports, record, &mut self.report).await;
+        let evidence = gathered.of_vanished(self.ports, self.policy, record, &mut self.report).await;
         self.settle(evidence).await;
     }
 
-    /// Ids that EC2 listed in this pass; `None` when the listing failed.
-    pub(crate) fn listed(&self) -> Option<Vec<InstanceId>> {
-        self.gathered.as_ref().map(|gathered| gathered.evidence.iter().map(|e| e.instance.id.clone()).collect())
+    /// Instances that EC2 listed in this pass, whether they live or not; `None` when the listing failed.
+    pub(crate) fn listed(&self) -> Option<BTreeMap<InstanceId, crate::ports::InstanceState>> {
+        let instances =
+            |gathered: &Gathered| gathered.evidence.iter().map(|e| (e.instance.id.clone(), e.instance.state)).collect();
+        self.gathered.as_ref().map(instances)
+    }
+
+    /// Every access under which an instance of this pass is registered, with the runners that GitHub lists there.
+    pub(crate) async fn listed_runners(&mut self) -> Vec<(Access, Vec<Runner>)> {
+        let mut all = Vec::new();
+        let Some(gathered) = &mut self.gathered else { return all };
+        for access in gathered.accesses() {
+            if !self.deadline.allows_more(self.ports.now()) {
+                self.report.cut_by_deadline = true;
+                break;
+            }
+            let runners = gathered.listed_runners(self.ports, &access, &mut self.report).await;
+            all.push((access, runners));
+        }
+        all
     }
 
     /// Begin of the pass.
     pub(crate) fn begun_at(&self) -> Timestamp {
         self.gathered.as_ref().map_or_else(|| self.ports.now(), |gathered| gathered.now)
+    }
+
+    /// Where the last pass ended.
+    pub(crate) fn cursor_mut(&mut self) -> Option<&mut PassCursor> {
+        self.cursor.as_mut().map(|cursor| &mut cursor.record)
     }
 
     /// Whether the deadline allows another item.
@@ -154,8 +320,23 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         allowed
     }
 
-    /// Logs the report and fails visibly if anything did.
-    pub(crate) fn finish(self) -> Result<Report, FailedPass> {
+    /// Stores the cursor, logs the report and fails visibly if anything did.
+    pub(crate) async fn finish(mut self) -> Result<Report, FailedPass> {
+        if let Some(mut cursor) = self.cursor.take() {
+            let now = self.ports.now();
+            let last = self.last.take().or(cursor.record.after.take());
+            cursor.record.after = last.filter(|_| self.report.cut_by_deadline);
+            if self.report.errors.is_empty() && !self.report.cut_by_deadline {
+                self.report.seconds_since_whole = cursor.record.whole_at.map(|at| now.since(at).as_secs());
+                cursor.record.whole_at = Some(now);
+            }
+            match ledger::store(self.ports, cursor).await {
+                Ok(_) => {}
+                // Another pass ran besides; either end is as good to go on from.
+                Err(error) if error.class() == Class::Conflict => {}
+                Err(error) => self.report.error(error),
+            }
+        }
         let report = self.report;
         info!(report = %serde_json::to_string(&report).unwrap_or_default(), "pass over {} instances", report.instance_count);
         for text in &report.errors {
@@ -169,6 +350,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             let now = self.ports.now();
             let verdict = decide(&evidence, self.policy, now);
             match verdict.action {
+                Action::Look(_) if !self.duties.looks_for(verdict.reason) => {
+                    self.report.keep(&evidence, verdict.reason);
+                    return;
+                }
                 Action::Look(_) if !self.deadline.allows_more(now) => {
                     self.report.cut_by_deadline = true;
                     return;
@@ -192,7 +377,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 }
             }
         }
-        self.report.keep(Reason::NotRead);
+        self.report.keep(&evidence, Reason::NotRead);
     }
 
     /// One item's failure is its own. A lost compare-and-swap is no failure: something new is known, and the next pass
@@ -207,16 +392,16 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
 
     async fn act(&mut self, evidence: Evidence, verdict: Verdict, now: Timestamp) -> Result<(), PortError> {
         if !self.duties.include(verdict.action) {
-            self.report.keep(verdict.reason);
+            self.report.keep(&evidence, verdict.reason);
             return Ok(());
         }
         match verdict.action {
             Action::Keep | Action::Look(_) => {
-                self.report.keep(verdict.reason);
-                self.remember_surfaced_job(evidence, now).await
+                self.report.keep(&evidence, verdict.reason);
+                Ok(())
             }
             Action::Note(note) => {
-                self.report.keep(verdict.reason);
+                self.report.keep(&evidence, verdict.reason);
                 self.note(evidence, note, now).await
             }
             Action::Rebuild => self.rebuild(&evidence, now).await,
@@ -233,43 +418,32 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     }
 
     fn permitted(&mut self, verdict: Verdict) -> bool {
+        self.permits(&format!("{:?}: {:?}", verdict.action, verdict.reason))
+    }
+
+    /// Whether kill switch and mode allow anything but the ledger to be changed; counts and logs what they forbid.
+    pub(crate) fn permits(&mut self, act: &str) -> bool {
         if !self.may_act {
-            info!(verdict = ?verdict.action, reason = ?verdict.reason, "not done: kill switch or mode");
+            info!(verdict = act, "not done, kill switch or mode: {act}");
             self.report.forbidden_count += 1;
         }
         self.may_act
     }
 
-    /// Whether the fleet's cap leaves room for one more act on a ground that rests on an absence or a flag.
-    fn within_cap(&mut self, evidence: &Evidence) -> bool {
-        let Some(fleet) = evidence.known_record().map(|record| record.fleet.clone()) else { return false };
-        let living = self.gathered.as_ref().map_or(0, |gathered| {
-            gathered
-                .evidence
-                .iter()
-                .filter(|e| e.known_record().is_some_and(|record| record.fleet == fleet))
-                .filter(|e| matches!(e.instance.state, InstanceState::Pending | InstanceState::Running))
-                .count()
-        });
-        let acts = self.acts.entry(fleet).or_default();
-        if *acts >= ACTS_PER_FLEET.max(living / 4) {
+    /// Whether the caps leave room for one more act on a ground that rests on an absence or a flag.
+    fn within_caps(&mut self, evidence: &Evidence) -> bool {
+        let Some(record) = evidence.known_record() else { return false };
+        let living = self.gathered.as_ref().map_or(0, |gathered| gathered.living_count(&record.fleet));
+        let of_fleet = self.acts.entry(record.fleet.clone()).or_default();
+        let of_owner = self.cautious_acts.entry(record.access.scope.owner().to_ascii_lowercase()).or_default();
+        let cautious = evidence.control == PositiveControl::Cautious;
+        if *of_fleet >= ACTS_PER_FLEET.max(living / 4) || (cautious && *of_owner >= ACTS_PER_CAUTIOUS_OWNER) {
             self.report.overflow_count += 1;
             return false;
         }
-        *acts += 1;
+        *of_fleet += 1;
+        *of_owner += usize::from(cautious);
         true
-    }
-
-    /// A job that the jobs API showed on this runner, and no event told us of, is remembered for good.
-    async fn remember_surfaced_job(&mut self, evidence: Evidence, now: Timestamp) -> Result<(), PortError> {
-        let JobsEvidence::OnRunner(job_id) = evidence.jobs else { return Ok(()) };
-        let (Some(record), Some(repository)) =
-            (evidence.known_record(), self.gathered.as_ref().and_then(|gathered| gathered.repository_of(job_id)))
-        else {
-            return Ok(());
-        };
-        let started = JobStarted { job_id, repository, at: now, runner_id: record.runner_id };
-        self.remember(&record.instance_id, |record| record.note_started(started.clone())).await
     }
 
     /// Writes evidence or an outcome into the record whatever else was written there meanwhile: it must not be lost.
@@ -302,6 +476,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             }
             Note::RunnerId(runner_id) => {
                 fields.note_runner_id(runner_id);
+                fields.absent = None;
                 if busy {
                     note_busy(fields, now);
                 }
@@ -316,14 +491,71 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 fields.deregistration = None;
                 fields.idle_since = None;
             }
+            Note::Absent => {
+                fields.absent = Some(Spell::extended(fields.absent, now));
+                fields.idle_since = None;
+            }
+            Note::Offline => {
+                fields.offline = Some(Spell::extended(fields.offline, now));
+                fields.idle_since = None;
+            }
+            Note::Present => {
+                fields.absent = None;
+                fields.offline = None;
+                fields.idle_since = None;
+            }
+            Note::JobCompleted => {
+                let Some(job_id) = fields.job_in_question() else { return Ok(()) };
+                warn!(instance_id = %id, job_id = %job_id, "the jobs API says that job {job_id} of {id} has ended");
+                fields.job_completed = Some(JobCompleted { job_id, at: now });
+                fields.completion_claim = None;
+                fields.elsewhere = None;
+            }
+            Note::JobElsewhere => {
+                let Some(job_id) = fields.job_in_question() else { return Ok(()) };
+                fields.elsewhere = Some(Elsewhere { job_id, since: now });
+            }
+            Note::JobHere => fields.elsewhere = None,
+            Note::JobDropped => {
+                warn!(instance_id = %id, "the job of {id} is on another runner: its association is dropped");
+                // First, so that it is asked about in every re-check again: it may come back to this very runner.
+                if let Some(job_id) = fields.job_in_question() {
+                    self.forget_runner_of(job_id).await?;
+                }
+                fields.drop_job();
+                self.report.associations_dropped_count += 1;
+            }
+            Note::Stopped => fields.stopped_since = Some(now),
+            Note::Running => fields.stopped_since = None,
             Note::Gone => fields.gone_at = Some(now),
             Note::Seen => {
                 fields.missing_since = None;
+                fields.missing_counted_at = None;
                 fields.gone_at = None;
                 fields.cleaned_at = None;
             }
         }
-        ledger::store(self.ports, record).await.map(|_| ())
+        self.notes.push(record);
+        if self.notes.len() >= batch::WRITTEN_MAX {
+            self.write_notes().await;
+        }
+        Ok(())
+    }
+
+    async fn forget_runner_of(&self, job_id: JobId) -> Result<(), PortError> {
+        ledger::update::<JobRecord>(self.ports, &job_id.to_string(), |stored| match stored {
+            Stored::Present(mut job) => job.record.runner_id.take().is_some().then_some(job),
+            Stored::Absent | Stored::Foreign => None,
+        })
+        .await
+        .map(|_| ())
+    }
+
+    async fn write_notes(&mut self) {
+        let notes = std::mem::take(&mut self.notes);
+        for (id, error) in batch::store(self.ports, notes).await {
+            self.failed(&id, &error);
+        }
     }
 
     /// Makes a record of what EC2 shows. What is missing on it counts as unread for ever.
@@ -356,30 +588,15 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         }
     }
 
-    /// One CreateTags call for all; the record remembers the first request only. The tag goes first: a request that is
-    /// remembered and was never made would let the control plane take over too early.
     async fn request_drains(&mut self) {
         let drains = std::mem::take(&mut self.drains);
-        if drains.is_empty() {
-            return;
+        for record in &drains {
+            self.report.count("DrainsRequested", &record.record.fleet, "surplus");
         }
-        let now = self.ports.now();
-        let ids: Vec<InstanceId> = drains.iter().map(|record| record.record.instance_id.clone()).collect();
-        if let Err(error) = self.ports.request_drain(&ids, now).await {
-            self.report.error(error);
-            return;
-        }
-        self.report.drained_count = ids.len();
-        for mut record in drains {
-            let id = record.record.instance_id.clone();
-            if record.record.drain_requested_at.is_some() {
-                continue;
-            }
-            info!(instance_id = %id, "asked {id} to drain");
-            record.record.drain_requested_at = Some(now);
-            if let Err(error) = ledger::store(self.ports, record).await {
-                self.failed(&id, &error);
-            }
+        let Drained { count, failures } = drain::request(self.ports, drains).await;
+        self.report.drained_count += count;
+        for (id, error) in failures {
+            self.failed(&id, &error);
         }
     }
 
@@ -406,14 +623,18 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         now: Timestamp,
     ) -> Result<(), PortError> {
         let capped = match ground {
-            DeregistrationGround::Idle | DeregistrationGround::NeverConnected => !self.within_cap(evidence),
+            DeregistrationGround::Idle | DeregistrationGround::NeverConnected | DeregistrationGround::Offline => {
+                !self.within_caps(evidence)
+            }
             // Gone by an absence, not by EC2's word.
             DeregistrationGround::InstanceGone
                 if evidence.known_record().is_some_and(|record| record.missing_since.is_some()) =>
             {
-                !self.within_cap(evidence)
+                !self.within_caps(evidence)
             }
-            DeregistrationGround::JobCompleted | DeregistrationGround::InstanceGone => false,
+            DeregistrationGround::JobCompleted | DeregistrationGround::Stopped | DeregistrationGround::InstanceGone => {
+                false
+            }
         };
         if capped || !self.permitted(verdict) {
             return Ok(());
@@ -423,7 +644,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let (id, intent) = (record.record.instance_id, record.record.deregister_intent);
         match self.ports.deregister(warrant).await {
             Ok(Deregistration::Deleted) => {
-                *self.report.deregistered.entry(ground).or_default() += 1;
+                self.report.deregistered(evidence, ground);
                 let at = self.ports.now();
                 self.remember(&id, |record| {
                     record.deregister_intent = intent;
@@ -463,10 +684,18 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         now: Timestamp,
     ) -> Result<(), PortError> {
         let capped = match ground {
-            Ground::IdleAfterDeregistration | Ground::NeverConnected => !self.within_cap(evidence),
-            Ground::JobCompleted | Ground::HardAge => false,
+            Ground::IdleAfterDeregistration | Ground::NeverConnected | Ground::RegistrationGone => {
+                !self.within_caps(evidence)
+            }
+            Ground::JobCompleted | Ground::Stopped | Ground::HardAge => false,
         };
-        if capped || !self.permitted(verdict) {
+        if capped {
+            return Ok(());
+        }
+        if !self.permitted(verdict) {
+            if ground == Ground::HardAge {
+                self.held_past_hard_age(evidence, now);
+            }
             return Ok(());
         }
         if ground == Ground::HardAge {
@@ -474,22 +703,40 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         }
         let Some(terminable) = Terminable::establish(evidence, self.policy, now) else { return Ok(()) };
         let proof = terminable.commit(self.ports, now).await?;
-        self.ports.terminate(proof).await?;
-        *self.report.terminated.entry(ground).or_default() += 1;
-        Ok(())
+        let id = evidence.instance.id.clone();
+        match self.ports.terminate(proof).await? {
+            Termination::Accepted => {
+                self.report.terminated(evidence, ground);
+                Ok(())
+            }
+            Termination::Protected => {
+                warn!(instance_id = %id, "EC2 refuses to end {id}: it is protected from termination");
+                self.report.protected_count += 1;
+                let at = self.ports.now();
+                self.remember(&id, |record| {
+                    record.terminate_intent = None;
+                    record.protected_at = Some(at);
+                    true
+                })
+                .await
+            }
+        }
+    }
+
+    /// The kill switch stops even the hard age, and that must not go unnoticed for long.
+    fn held_past_hard_age(&mut self, evidence: &Evidence, now: Timestamp) {
+        let due_before = decide(evidence, self.policy, now.minus(HELD_PAST_HARD_AGE));
+        if due_before.reason == Reason::HardAge {
+            let id = &evidence.instance.id;
+            self.report.error(format!(
+                "{id} has been past its hard age for more than 15 min, and the kill switch or mode forbids ending it"
+            ));
+        }
     }
 }
 
 /// Stands for what an instance's tags do not tell; no login at GitHub has this name.
 const UNKNOWN: &str = "-";
-
-/// Where a pass begins: spread over the items by the time, so that passes that are cut short do not all cut the same.
-fn first_of(count: usize, now: Timestamp) -> usize {
-    let seconds = u64::try_from(now.0 / 1_000).unwrap_or(0);
-    // A large odd factor, for schedules fire at even intervals.
-    let spread = seconds.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
-    usize::try_from(spread).unwrap_or(0) % count.max(1)
-}
 
 /// Busy is remembered for good and breaks the row of idle readings. Returns whether that is news.
 fn note_busy(record: &mut InstanceRecord, now: Timestamp) -> bool {

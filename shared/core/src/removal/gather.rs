@@ -6,25 +6,25 @@ use std::collections::{BTreeMap, BTreeSet};
 use tracing::warn;
 
 use super::RemovalPorts;
-use super::open_jobs::OpenJobs;
+use super::deliveries::{Deliveries, Word};
+use super::open_jobs::{Freshness, InProgress, OpenJobs, reaches, remember};
+use super::pool;
 use super::report::Report;
 use crate::config::Policy;
-use crate::error::{Class, PortError};
+use crate::error::{Class, Classify, PortError};
 use crate::evidence::{
-    DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
-    RegistrationEvidence, VitalEvidence,
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
+    RegistrationEvidence, VitalEvidence, Witness,
 };
-use crate::ids::{Access, DeliveryGuid, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
-use crate::ledger::{self, InstanceRecord, Stored, Versioned};
-use crate::ports::{Instance, InstanceState, Runner, VitalSigns};
+use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
+use crate::ledger::{self, AbsenceBreaker, InstanceRecord, JobRecord, JobStarted, Stored, Versioned};
+use crate::ports::{Instance, InstanceState, JobReading, JobState, Runner, VitalSigns, Worker};
 use crate::time::Timestamp;
 use crate::verdict::Source;
-use crate::webhook::{self, Event};
 
-/// GitHub keeps its delivery log for 3 days and redelivers no older ones (facts/github.md 3.1).
-const DELIVERY_LOG: std::time::Duration = std::time::Duration::from_hours(3 * 24);
-/// Clocks of GitHub and EC2 may differ by this much when "since the launch" is asked.
-const CLOCK_SKEW: std::time::Duration = std::time::Duration::from_mins(10);
+/// Jobs that started and whose fate is asked in one pass, one call each. More, and a webhook outage eats the hourly
+/// budget; fewer, and instances whose `completed` was lost wait for passes to come.
+const FATES_ASKED_MAX: usize = 100;
 
 /// What was read so far in this pass, each thing once.
 pub(super) struct Gathered {
@@ -32,11 +32,27 @@ pub(super) struct Gathered {
     pub(super) now: Timestamp,
     /// Everything EC2 listed, with what the ledger and the instances say.
     pub(super) evidence: Vec<Evidence>,
+    /// Living instances by fleet.
+    living: BTreeMap<FleetName, usize>,
     /// By access, not by scope: an absence counts only under the very token that answered the list.
-    listings: BTreeMap<Access, Result<Vec<Runner>, PortError>>,
+    scopes: BTreeMap<Access, ScopeList>,
     jobs: OpenJobs,
-    /// Failed deliveries that are in the ledger since this pass.
-    applied: BTreeSet<DeliveryGuid>,
+    deliveries: Deliveries,
+    fates_asked: usize,
+}
+
+/// The runners of one scope as GitHub listed them in this pass.
+struct ScopeList {
+    control: PositiveControl,
+    by_id: BTreeMap<RunnerId, Runner>,
+    ids: BTreeMap<RunnerName, RunnerId>,
+}
+
+impl ScopeList {
+    fn find(&self, record: &InstanceRecord) -> Option<&Runner> {
+        let by_name = || self.ids.get(&record.runner_name);
+        self.by_id.get(record.runner_id.as_ref().or_else(by_name)?).or_else(|| self.by_id.get(by_name()?))
+    }
 }
 
 impl Gathered {
@@ -52,9 +68,9 @@ impl Gathered {
     ) -> Result<Self, PortError> {
         let instances = ports.instances(&policy.deployment).await?;
         report.instance_count = instances.len();
-        let living: Vec<InstanceId> =
+        let signed: Vec<InstanceId> =
             instances.iter().filter(|i| i.state != InstanceState::Terminated).map(|i| i.id.clone()).collect();
-        let mut signs = match VitalSigns::read(ports, &living).await {
+        let mut signs = match VitalSigns::read(ports, &signed).await {
             Ok(signs) => Some(signs.into_iter().collect::<BTreeMap<_, _>>()),
             Err(error) => {
                 report.error(error);
@@ -69,27 +85,39 @@ impl Gathered {
         let fleets: BTreeSet<FleetName> =
             fleets.chain(policy.fleets.iter().map(|fleet| &fleet.name)).cloned().collect();
         let jobs = OpenJobs::read(ports, fleets, report).await;
-        let mut gathered =
-            Self { now, evidence: Vec::new(), listings: BTreeMap::new(), jobs, applied: BTreeSet::new() };
+        let mut gathered = Self {
+            now,
+            evidence: Vec::new(),
+            living: BTreeMap::new(),
+            scopes: BTreeMap::new(),
+            jobs,
+            deliveries: Deliveries::default(),
+            fates_asked: 0,
+        };
         for (instance, (_, stored)) in instances.into_iter().zip(records) {
             let vital_sign = match &mut signs {
                 None => VitalEvidence::Unread,
                 Some(signs) => signs.remove(&instance.id).map_or(VitalEvidence::Never, VitalEvidence::Sign),
             };
-            let evidence = gathered.evidence_of(instance, stored, vital_sign, policy);
+            let evidence = gathered.evidence_of(instance, record_evidence(stored, policy), vital_sign, policy);
+            if let (InstanceState::Pending | InstanceState::Running, Some(record)) =
+                (evidence.instance.state, evidence.known_record())
+            {
+                *gathered.living.entry(record.fleet.clone()).or_default() += 1;
+            }
             gathered.evidence.push(evidence);
         }
+        gathered.fill_pools(policy);
         Ok(gathered)
     }
 
     fn evidence_of(
         &self,
         instance: Instance,
-        stored: Stored<InstanceRecord>,
+        record: RecordEvidence,
         vital_sign: VitalEvidence,
         policy: &Policy,
     ) -> Evidence {
-        let record = record_evidence(stored);
         let known = match &record {
             RecordEvidence::Present(record) => Some(&record.record),
             RecordEvidence::Unread | RecordEvidence::Absent | RecordEvidence::Foreign => None,
@@ -101,9 +129,33 @@ impl Gathered {
             record,
             vital_sign,
             registration: RegistrationEvidence::NotAsked,
+            witness: Witness::List,
             control: PositiveControl::NotAsked,
             deliveries: DeliveryEvidence::NotAsked,
             jobs: JobsEvidence::NotAsked,
+            assigned_job: AssignedJob::NotAsked,
+        }
+    }
+
+    /// Marks the idle instances that the fleets' idle schedules keep.
+    fn fill_pools(&mut self, policy: &Policy) {
+        for fleet in policy.fleets.iter().filter(|fleet| fleet.idle_count(self.now) > 0) {
+            let idle = self.evidence.iter().filter(|evidence| is_idle(evidence, &fleet.name)).filter_map(|evidence| {
+                let record = evidence.known_record()?;
+                let beating = matches!(evidence.vital_sign, VitalEvidence::Sign(sign)
+                    if sign.worker == Worker::None && self.now.since(sign.beat_at) < fleet.timers.vital_sign_silence);
+                Some(pool::Idle {
+                    instance_id: &record.instance_id,
+                    launched_at: record.launched_at,
+                    drain_requested: record.drain_requested_at.is_some(),
+                    beating,
+                })
+            });
+            let idle: Vec<pool::Idle<'_>> = idle.collect();
+            let kept: BTreeSet<InstanceId> = pool::kept(fleet, &idle, self.now).into_iter().cloned().collect();
+            for evidence in self.evidence.iter_mut().filter(|evidence| kept.contains(&evidence.instance.id)) {
+                evidence.demand = DemandEvidence::Pool;
+            }
         }
     }
 
@@ -111,32 +163,44 @@ impl Gathered {
     pub(super) async fn of_vanished<P: RemovalPorts>(
         &self,
         ports: &P,
+        policy: &Policy,
         record: Versioned<InstanceRecord>,
         report: &mut Report,
     ) -> Evidence {
-        let instance_id = record.record.instance_id.clone();
-        Evidence {
-            instance: Instance {
-                id: instance_id.clone(),
-                state: InstanceState::Terminated,
-                launched_at: record.record.launched_at,
-                tags: BTreeMap::new(),
-            },
-            // The record was made by a launch of ours, or rebuilt from an instance that was ours.
-            ownership: Ownership::Ours,
-            record: RecordEvidence::Present(Box::new(record)),
-            vital_sign: vital_sign(ports, &instance_id, report).await,
-            demand: DemandEvidence::Quiet,
-            registration: RegistrationEvidence::NotAsked,
-            control: PositiveControl::NotAsked,
-            deliveries: DeliveryEvidence::NotAsked,
-            jobs: JobsEvidence::NotAsked,
-        }
+        let instance = Instance {
+            id: record.record.instance_id.clone(),
+            state: InstanceState::Terminated,
+            launched_at: record.record.launched_at,
+            tags: BTreeMap::new(),
+        };
+        let sign = vital_sign(ports, &instance.id, report).await;
+        let evidence = self.evidence_of(instance, RecordEvidence::Present(Box::new(record)), sign, policy);
+        // The record was made by a launch of ours, or rebuilt from an instance that was ours.
+        Evidence { ownership: Ownership::Ours, ..evidence }
     }
 
-    /// Repository of an open job that was read in this pass.
-    pub(super) fn repository_of(&self, id: JobId) -> Option<Repository> {
-        self.jobs.repository_of(id)
+    /// Living instances of a fleet, by their records.
+    pub(super) fn living_count(&self, fleet: &FleetName) -> usize {
+        self.living.get(fleet).copied().unwrap_or(0)
+    }
+
+    /// Every access under which an instance of this pass is registered.
+    pub(super) fn accesses(&self) -> BTreeSet<Access> {
+        self.evidence.iter().filter_map(Evidence::known_record).map(|record| record.access.clone()).collect()
+    }
+
+    /// The runners that GitHub lists under that access, where the list counts.
+    pub(super) async fn listed_runners<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        access: &Access,
+        report: &mut Report,
+    ) -> Vec<Runner> {
+        let list = self.scope(ports, access, report).await;
+        match list.control {
+            PositiveControl::Held | PositiveControl::Cautious => list.by_id.values().cloned().collect(),
+            PositiveControl::NotAsked | PositiveControl::Unanswered | PositiveControl::MassAbsence => Vec::new(),
+        }
     }
 
     /// Reads what the verdict asked for into the evidence.
@@ -150,66 +214,142 @@ impl Gathered {
     ) {
         let Some(record) = evidence.known_record().cloned() else { return };
         match source {
-            Source::Registration => {
-                evidence.control = self.control(ports, &record.access, report).await;
-                let by_itself = registration(ports, &record, report).await;
-                evidence.registration = self.with_listing(&record, by_itself);
+            Source::Registrations => {
+                let list = self.scope(ports, &record.access, report).await;
+                evidence.control = list.control;
+                evidence.witness = Witness::List;
+                evidence.registration = match list.control {
+                    PositiveControl::NotAsked | PositiveControl::Unanswered => RegistrationEvidence::Unread,
+                    PositiveControl::MassAbsence | PositiveControl::Cautious | PositiveControl::Held => {
+                        list.find(&record).cloned().map_or(RegistrationEvidence::Absent, RegistrationEvidence::Present)
+                    }
+                };
             }
+            Source::Runner => {
+                let by_itself = registration(ports, &record, report).await;
+                let listed = self.scopes.get(&record.access).and_then(|list| list.find(&record));
+                evidence.registration = with_listing(by_itself, listed);
+                evidence.witness = Witness::Runner;
+            }
+            Source::Job => evidence.assigned_job = self.assigned_job(ports, &record, report).await,
             Source::Recheck => self.recheck(ports, policy, &record, evidence, report).await,
         }
     }
 
-    /// What the list says for a job outweighs what the runner's own reading says against it.
-    fn with_listing(&self, record: &InstanceRecord, by_itself: RegistrationEvidence) -> RegistrationEvidence {
-        let listed = self.listings.get(&record.access).and_then(|listing| listing.as_ref().ok()).and_then(|runners| {
-            runners.iter().find(|runner| record.runner_id == Some(runner.id) || runner.name == record.runner_name)
-        });
-        match (by_itself, listed) {
-            (RegistrationEvidence::Present(runner), Some(listed)) if runner.busy || listed.busy => {
-                RegistrationEvidence::Present(Runner { busy: true, ..runner })
-            }
-            (RegistrationEvidence::Present(runner), Some(listed))
-                if runner.online != listed.online || runner.version != listed.version =>
-            {
-                RegistrationEvidence::Unread
-            }
-            // Listed in this very pass and not found by itself: one of the two is wrong.
-            (RegistrationEvidence::Absent, Some(_)) => RegistrationEvidence::Unread,
-            (reading, _) => reading,
-        }
+    /// The list of a scope, once a pass, held against the runners of living instances.
+    async fn scope<P: RemovalPorts>(&mut self, ports: &P, access: &Access, report: &mut Report) -> &ScopeList {
+        let list = match self.scopes.remove(access) {
+            Some(list) => list,
+            None => self.read_scope(ports, access, report).await,
+        };
+        self.scopes.entry(access.clone()).or_insert(list)
     }
 
-    /// The positive control of a scope: its list, once a pass, held against the runners of living instances.
-    async fn control<P: RemovalPorts>(&mut self, ports: &P, access: &Access, report: &mut Report) -> PositiveControl {
-        let expected: Vec<(RunnerId, RunnerName)> = self
+    async fn read_scope<P: RemovalPorts>(&self, ports: &P, access: &Access, report: &mut Report) -> ScopeList {
+        let unanswered =
+            ScopeList { control: PositiveControl::Unanswered, by_id: BTreeMap::new(), ids: BTreeMap::new() };
+        let runners = match ports.runners(access).await {
+            Ok(runners) => runners,
+            Err(error) => {
+                report.error(error);
+                return unanswered;
+            }
+        };
+        let expected = self
             .evidence
             .iter()
             .filter(|evidence| evidence.instance.state == InstanceState::Running)
             .filter_map(Evidence::known_record)
             .filter(|record| record.access.scope == access.scope && record.deregister_intent.is_none())
-            .filter(|record| record.job_started.is_none() && record.completion_claim.is_none())
-            .filter_map(|record| Some((record.runner_id?, record.runner_name.clone())))
+            .filter(|record| !record.has_job_evidence() && record.job_completed.is_none())
+            .filter_map(|record| record.runner_id)
             .collect();
-        if !self.listings.contains_key(access) {
-            let listing = ports.runners(access).await;
-            if let Err(error) = &listing {
+        let listed = runners.iter().map(|runner| runner.id).collect();
+        let control = match self.control(ports, access, &listed, &expected, report).await {
+            Ok(control) => control,
+            Err(error) => {
                 report.error(error);
+                return unanswered;
             }
-            self.listings.insert(access.clone(), listing);
+        };
+        ScopeList {
+            control,
+            ids: runners.iter().map(|runner| (runner.name.clone(), runner.id)).collect(),
+            by_id: runners.into_iter().map(|runner| (runner.id, runner)).collect(),
         }
-        let control = self
-            .listings
-            .get(access)
-            .map_or(PositiveControl::Unanswered, |listing| PositiveControl::judge(listing, &expected));
-        if control == PositiveControl::MassAbsence {
-            report
-                .error(format!("{}: GitHub's list misses most of the runners; nothing is removed there", access.scope));
+    }
+
+    /// Judges a list together with what earlier ones left, and leaves its own word for the next.
+    async fn control<P: RemovalPorts>(
+        &self,
+        ports: &P,
+        access: &Access,
+        listed: &BTreeSet<RunnerId>,
+        expected: &BTreeSet<RunnerId>,
+        report: &mut Report,
+    ) -> Result<PositiveControl, PortError> {
+        let scope = &access.scope;
+        let stored = ledger::load::<AbsenceBreaker>(ports, AbsenceBreaker::id_of(scope)).await?;
+        let (breaker, known) = match stored {
+            Stored::Present(breaker) => (Some(breaker.record.clone()), Some(breaker)),
+            Stored::Absent => (None, None),
+            // Another version remembers something about this scope: caution is on its side.
+            Stored::Foreign => return Ok(PositiveControl::MassAbsence),
+        };
+        let (control, changed) = PositiveControl::judge(scope, listed, expected, breaker.as_ref(), ports.now());
+        if let Some(changed) = changed {
+            let record = match known {
+                Some(mut known) => {
+                    known.record = changed;
+                    known
+                }
+                None => Versioned::new(changed),
+            };
+            match ledger::store(ports, record).await {
+                Ok(_) => {}
+                Err(error) if error.class() == Class::Conflict => {}
+                Err(error) => return Err(error),
+            }
         }
-        control
+        match control {
+            PositiveControl::MassAbsence => report
+                .error(format!("{scope}: GitHub's list misses most of the runners; no absence counts there for now")),
+            PositiveControl::Cautious => {
+                warn!(owner = %scope, "{scope}: GitHub's lists have missed most of the runners for long; believed");
+            }
+            PositiveControl::NotAsked | PositiveControl::Unanswered | PositiveControl::Held => {}
+        }
+        Ok(control)
+    }
+
+    /// Rows 7 to 11: how the job stands that started on this instance, or is said to have ended on it.
+    async fn assigned_job<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        record: &InstanceRecord,
+        report: &mut Report,
+    ) -> AssignedJob {
+        let (Some(id), Some(runner_id)) = (record.job_in_question(), record.runner_id) else {
+            return AssignedJob::Unread;
+        };
+        if self.fates_asked >= FATES_ASKED_MAX {
+            report.overflow_count += 1;
+            return AssignedJob::Unread;
+        }
+        let Some(repository) = repository_of(ports, record, id, report).await else { return AssignedJob::Unread };
+        self.fates_asked += 1;
+        match ports.job(&repository, record.access.installation_id, id).await {
+            Ok(reading) => fate(&reading, runner_id),
+            Err(error) => {
+                report.error(error);
+                AssignedJob::Unread
+            }
+        }
     }
 
     /// The re-check, against everything that can say "busy": failed deliveries applied to the ledger, the jobs API,
-    /// then vital sign and record once more, the record last.
+    /// then vital sign and record once more, the record last. Where neither the log nor an event can tell, jobs in
+    /// progress are looked through besides.
     async fn recheck<P: RemovalPorts>(
         &mut self,
         ports: &P,
@@ -219,20 +359,157 @@ impl Gathered {
         report: &mut Report,
     ) {
         let now = ports.now();
-        let since = record.launched_at.minus(CLOCK_SKEW).max(now.minus(DELIVERY_LOG));
-        evidence.deliveries = settle_deliveries(ports, record, since, now, &mut self.applied, report).await;
+        let quarantine = policy.timers(&record.fleet).quarantine;
+        let not_before = record.deregistered_at.map_or(Timestamp(0), |at| at.plus(quarantine));
+        let fresh = Freshness { not_before, now };
+        let word = self.deliveries.about(ports, record, |at| fresh.holds(at), report).await;
         // Anew: a job may have been queued and assigned since the pass began.
-        self.jobs = OpenJobs::read(ports, self.jobs.fleets(), report).await;
-        evidence.demand = self.jobs.demand_for(record, policy, now);
-        evidence.jobs = self.jobs.ask(ports, record, report).await;
+        self.jobs.refresh(ports, report).await;
+        if evidence.demand != DemandEvidence::Pool {
+            evidence.demand = self.jobs.demand_for(record, policy, now);
+        }
+        evidence.jobs = self.jobs.ask(ports, record, fresh, report).await;
+        let unseen = record.absent.is_some() || record.busy_seen_at.is_some();
+        let scanned = match (evidence.jobs, word) {
+            (JobsEvidence::NoneOnRunner, Word::Unreadable) => {
+                Some(self.jobs.in_progress_on(ports, policy, record, fresh, report).await)
+            }
+            (JobsEvidence::NoneOnRunner, Word::Settled) if unseen => {
+                Some(self.jobs.in_progress_on(ports, policy, record, fresh, report).await)
+            }
+            (
+                JobsEvidence::NotAsked | JobsEvidence::Unread | JobsEvidence::OnRunner(_) | JobsEvidence::NoneOnRunner,
+                _,
+            ) => None,
+        };
+        match scanned {
+            Some(InProgress::Says(jobs)) => evidence.jobs = jobs,
+            Some(InProgress::Unread) => evidence.jobs = JobsEvidence::Unread,
+            Some(InProgress::NoWitness) | None => {}
+        }
+        evidence.deliveries = match (word, scanned) {
+            (Word::Settled, _) | (Word::Unreadable, Some(InProgress::Says(_))) => DeliveryEvidence::Settled,
+            (Word::Unsettled | Word::Unreadable, _) => DeliveryEvidence::Unsettled,
+        };
+        self.remember_news(ports, report).await;
         evidence.vital_sign = vital_sign(ports, &record.instance_id, report).await;
         evidence.record = match ledger::load::<InstanceRecord>(ports, record.instance_id.to_string()).await {
-            Ok(stored) => record_evidence(stored),
+            Ok(stored) => record_evidence(stored, policy),
             Err(error) => {
                 report.error(error);
                 RecordEvidence::Unread
             }
         };
+    }
+
+    /// Writes what the jobs API said into the ledger: first that a job is on a runner of ours, which is sticky, and
+    /// only after that succeeded that it is over, after which nobody asks for it any more.
+    async fn remember_news<P: RemovalPorts>(&mut self, ports: &P, report: &mut Report) {
+        for (repository, reading) in self.jobs.take_news() {
+            let bound = match reading.runner_id {
+                Some(runner_id) => self.bind(ports, &repository, &reading, runner_id).await,
+                None => Ok(()),
+            };
+            match bound {
+                Ok(()) => remember(ports, &reading, report).await,
+                Err(error) => report.error(error),
+            }
+        }
+    }
+
+    async fn bind<P: RemovalPorts>(
+        &self,
+        ports: &P,
+        repository: &Repository,
+        reading: &JobReading,
+        runner_id: RunnerId,
+    ) -> Result<(), PortError> {
+        let on_it =
+            |record: &&InstanceRecord| record.runner_id == Some(runner_id) && reaches(&record.access.scope, repository);
+        for record in self.evidence.iter().filter_map(Evidence::known_record).filter(on_it) {
+            let started = JobStarted {
+                job_id: reading.id,
+                repository: repository.clone(),
+                at: ports.now(),
+                runner_id: Some(runner_id),
+            };
+            ledger::update::<InstanceRecord>(ports, record.instance_id.as_str(), |stored| match stored {
+                Stored::Present(mut record) => record.record.note_started(started.clone()).then_some(record),
+                Stored::Absent | Stored::Foreign => None,
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the fleet's idle schedule may count on it.
+fn is_idle(evidence: &Evidence, fleet: &FleetName) -> bool {
+    let living = matches!(evidence.instance.state, InstanceState::Pending | InstanceState::Running);
+    let free = |record: &InstanceRecord| {
+        record.fleet == *fleet
+            && !record.has_job_evidence()
+            && record.job_completed.is_none()
+            && record.deregister_intent.is_none()
+            && record.terminate_intent.is_none()
+            && record.absent.is_none()
+            && record.offline.is_none()
+    };
+    living
+        && evidence.ownership == Ownership::Ours
+        && evidence.demand == DemandEvidence::Quiet
+        && evidence.known_record().is_some_and(free)
+}
+
+/// What a reading says of the job that started on the runner of that id. A job that ended on no named runner is bound
+/// to none, so it says nothing (null ids match nothing, design section 4).
+fn fate(reading: &JobReading, runner_id: RunnerId) -> AssignedJob {
+    let here = reading.runner_id == Some(runner_id);
+    match (reading.state, reading.runner_id) {
+        (JobState::Unrecognised, _) | (JobState::Completed, None) => AssignedJob::Unread,
+        (JobState::Completed, Some(_)) if here => AssignedJob::Completed,
+        (JobState::InProgress, Some(_)) if here => AssignedJob::Here,
+        (JobState::InProgress, None) => AssignedJob::Here,
+        (JobState::Queued | JobState::NotYetQueued, _) | (JobState::InProgress | JobState::Completed, Some(_)) => {
+            AssignedJob::Elsewhere
+        }
+    }
+}
+
+/// The repository of a job: from its start, or from its own record.
+async fn repository_of<P: RemovalPorts>(
+    ports: &P,
+    record: &InstanceRecord,
+    id: JobId,
+    report: &mut Report,
+) -> Option<Repository> {
+    if let Some(started) = record.job_started.as_ref().filter(|started| started.job_id == id) {
+        return Some(started.repository.clone());
+    }
+    match ledger::load::<JobRecord>(ports, id.to_string()).await {
+        Ok(Stored::Present(job)) => Some(job.record.repository),
+        Ok(Stored::Absent | Stored::Foreign) => None,
+        Err(error) => {
+            report.error(error);
+            None
+        }
+    }
+}
+
+/// What the list says for a job outweighs what the runner's own reading says against it.
+fn with_listing(by_itself: RegistrationEvidence, listed: Option<&Runner>) -> RegistrationEvidence {
+    match (by_itself, listed) {
+        (RegistrationEvidence::Present(runner), Some(listed)) if runner.busy || listed.busy => {
+            RegistrationEvidence::Present(Runner { busy: true, ..runner })
+        }
+        (RegistrationEvidence::Present(runner), Some(listed))
+            if runner.online != listed.online || runner.version != listed.version =>
+        {
+            RegistrationEvidence::Unread
+        }
+        // Listed in this very pass and not found by itself: one of the two is wrong.
+        (RegistrationEvidence::Absent, Some(_)) => RegistrationEvidence::Unread,
+        (reading, _) => reading,
     }
 }
 
@@ -250,11 +527,14 @@ async fn vital_sign<P: RemovalPorts>(ports: &P, id: &InstanceId, report: &mut Re
     }
 }
 
-fn record_evidence(stored: Stored<InstanceRecord>) -> RecordEvidence {
+fn record_evidence(stored: Stored<InstanceRecord>, policy: &Policy) -> RecordEvidence {
     match stored {
         Stored::Absent => RecordEvidence::Absent,
         Stored::Foreign => RecordEvidence::Foreign,
-        Stored::Present(record) => RecordEvidence::Present(Box::new(record)),
+        Stored::Present(mut record) => {
+            record.record = record.record.seen_from(policy.ledger_epoch);
+            RecordEvidence::Present(Box::new(record))
+        }
     }
 }
 
@@ -275,63 +555,5 @@ async fn registration<P: RemovalPorts>(
             report.error(error);
             RegistrationEvidence::Unread
         }
-    }
-}
-
-/// Applies the payload of every failed delivery since `since` that may say "busy" to the ledger, each once a pass.
-async fn settle_deliveries<P: RemovalPorts>(
-    ports: &P,
-    record: &InstanceRecord,
-    since: Timestamp,
-    now: Timestamp,
-    applied: &mut BTreeSet<DeliveryGuid>,
-    report: &mut Report,
-) -> DeliveryEvidence {
-    let attempts = match ports.deliveries_since(since).await {
-        Ok(attempts) => attempts,
-        Err(error) => {
-            report.error(error);
-            return DeliveryEvidence::Unsettled;
-        }
-    };
-    let arrived: BTreeSet<_> = attempts.iter().filter(|a| a.succeeded).map(|a| a.guid.clone()).collect();
-    let mut settled = DeliveryEvidence::Settled;
-    for attempt in &attempts {
-        let of_a_job = attempt.event == "workflow_job"
-            && matches!(attempt.action.as_deref(), Some("in_progress" | "completed") | None);
-        if !of_a_job || arrived.contains(&attempt.guid) || applied.contains(&attempt.guid) {
-            continue;
-        }
-        let payload = match ports.delivery_payload(attempt.id).await {
-            Ok(payload) => payload,
-            Err(error) => {
-                report.error(error);
-                settled = DeliveryEvidence::Unsettled;
-                continue;
-            }
-        };
-        match apply_payload(ports, &payload, now).await {
-            Ok(()) => {
-                warn!(delivery_id = %attempt.guid, "applied delivery {} that had failed", attempt.guid);
-                applied.insert(attempt.guid.clone());
-            }
-            // Any author of a workflow can make a payload that we refuse, so it speaks for the instance it names only.
-            Err(error) => {
-                warn!(delivery_id = %attempt.guid, error = %error, "delivery {} is not applied", attempt.guid);
-                if payload.contains(record.instance_id.as_str()) {
-                    report.error(error);
-                    settled = DeliveryEvidence::Unsettled;
-                }
-            }
-        }
-    }
-    settled
-}
-
-async fn apply_payload<P: RemovalPorts>(ports: &P, payload: &str, now: Timestamp) -> Result<(), PortError> {
-    match webhook::parse(Some("workflow_job"), payload.as_bytes()) {
-        Ok(Event::Job(event)) => webhook::apply_job_event(ports, &event, now).await.map(|_| ()),
-        Ok(Event::Ping | Event::Other) => Ok(()),
-        Err(error) => Err(PortError::new("delivery", Class::Rejected, error.to_string())),
     }
 }

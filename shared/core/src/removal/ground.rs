@@ -12,6 +12,10 @@ pub enum Ground {
     JobCompleted,
     /// No job can ever have been delivered to it (rows 18 and 23).
     NeverConnected,
+    /// Its registration went without us and stayed away for long enough (row 16).
+    RegistrationGone,
+    /// Stopped, so that nothing executes on it (row 25).
+    Stopped,
     /// Older than GitHub lets any job be (row 2).
     HardAge,
 }
@@ -26,6 +30,10 @@ pub enum DeregistrationGround {
     JobCompleted,
     /// Never connected (row 18).
     NeverConnected,
+    /// Offline for long enough (row 19).
+    Offline,
+    /// Its instance is stopped (row 25).
+    Stopped,
     /// Its instance is gone for certain (row 4).
     InstanceGone,
 }

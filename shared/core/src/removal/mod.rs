@@ -3,6 +3,10 @@
 //!
 //! - `proof`: leave to do the two things that can end a job.
 //! - `gather`: reads the evidence of one pass, in the order in which it counts.
+//! - `batch`: many records written at once.
+//! - `deliveries`: failed deliveries that may say "busy", applied to the ledger.
+//! - `pool`: which idle instances the fleets' idle schedules keep.
+//! - `drain`: asks many instances at once to stop if they are idle.
 //! - `open_jobs`: jobs that a runner could have been given, and what the jobs API says of them.
 //! - `execute`: one pass over all instances; carries verdicts out. Behaviour belongs in [`crate::verdict`].
 //! - `report`: what a pass did.
@@ -10,10 +14,14 @@
 use crate::ports::{Compute, DeliveryLog, Jobs, Ledger, Parameters, Queue, Registry, VitalSigns};
 use crate::time::Clock;
 
+mod batch;
+mod deliveries;
+mod drain;
 mod execute;
 mod gather;
 mod ground;
 mod open_jobs;
+mod pool;
 mod proof;
 mod report;
 #[cfg(test)]
@@ -22,7 +30,7 @@ mod tests;
 pub use execute::{Duties, run_pass};
 pub use ground::{DeregistrationGround, Ground};
 pub use proof::{Deregisterable, DeregistrationWarrant, Terminable, TerminationProof};
-pub use report::{FailedPass, Report};
+pub use report::{FailedPass, Report, metrics_of};
 
 pub(crate) use execute::Pass;
 

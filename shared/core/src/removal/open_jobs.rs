@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::RemovalPorts;
 use super::report::Report;
 use crate::config::{Mode, Policy};
+use crate::error::PortError;
 use crate::evidence::{DemandEvidence, JobsEvidence};
-use crate::ids::{FleetName, JobId, Repository, Scope};
+use crate::ids::{Access, FleetName, JobId, Repository, Scope};
 use crate::ledger::{self, InstanceRecord, JobRecord, Stored};
 use crate::ports::{JobReading, JobState, OpenPartition};
 use crate::time::Timestamp;
@@ -21,8 +22,56 @@ const JOBS_READ_MAX: usize = 500;
 /// GitHub cancels a job that was queued for 24 h, at the latest after 48 (facts/world.md G14).
 const QUEUE_LIMIT: Duration = Duration::from_hours(48);
 
-/// The open jobs of all fleets; `None` where a fleet's could not be read whole.
-pub(super) struct OpenJobs(BTreeMap<FleetName, Option<Vec<JobRecord>>>);
+/// Repositories scanned for jobs in progress, each at least one call and one more a run. More, and one scan eats the
+/// hourly budget; an owner with more has no such witness.
+const REPOSITORIES_SCANNED_MAX: usize = 30;
+
+/// The open jobs of all fleets, and what GitHub said of jobs in this pass.
+pub(super) struct OpenJobs {
+    /// `None` where a fleet's could not be read whole.
+    fleets: BTreeMap<FleetName, Option<Vec<JobRecord>>>,
+    readings: BTreeMap<JobId, (Timestamp, JobReading)>,
+    in_progress: BTreeMap<Access, (Timestamp, Scan)>,
+    /// Readings that are not in the ledger yet.
+    news: Vec<(Repository, JobReading)>,
+}
+
+/// The jobs in progress of the repositories of a scope.
+enum Scan {
+    Read(Vec<(Repository, JobReading)>),
+    Unread,
+    /// Too many repositories, or none: such an owner has no such witness.
+    Impossible,
+}
+
+/// What the jobs in progress say about a runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InProgress {
+    /// They were read whole.
+    Says(JobsEvidence),
+    /// They could not be read.
+    Unread,
+    /// There is no reading them.
+    NoWitness,
+}
+
+/// Which readings still count: those made at that time or later, and not long ago.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Freshness {
+    /// Begin of what must be seen, for example the end of a quarantine.
+    pub(super) not_before: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+/// How long a reading of GitHub or of the ledger's index serves for several instances. Longer, and a job may have been
+/// queued, assigned and started since; shorter, and every instance costs a round of calls of its own.
+const FRESH: Duration = Duration::from_secs(15);
+
+impl Freshness {
+    pub(super) fn holds(self, read_at: Timestamp) -> bool {
+        read_at >= self.not_before && self.now.since(read_at) <= FRESH
+    }
+}
 
 impl OpenJobs {
     /// Reads them of these fleets, and those of none.
@@ -39,24 +88,25 @@ impl OpenJobs {
             };
             jobs.insert(fleet, read);
         }
-        Self(jobs)
+        Self { fleets: jobs, readings: BTreeMap::new(), in_progress: BTreeMap::new(), news: Vec::new() }
     }
 
-    /// The fleets that were read.
-    pub(super) fn fleets(&self) -> BTreeSet<FleetName> {
-        self.0.keys().filter(|fleet| **fleet != JobRecord::no_fleet()).cloned().collect()
+    /// Reads the ledger's jobs again: one may have been queued and assigned since. What GitHub said stays.
+    pub(super) async fn refresh<P: RemovalPorts>(&mut self, ports: &P, report: &mut Report) {
+        let fleets = self.fleets.keys().filter(|fleet| **fleet != JobRecord::no_fleet()).cloned().collect();
+        self.fleets = Self::read(ports, fleets, report).await.fleets;
     }
 
-    /// Repository of a job.
-    pub(super) fn repository_of(&self, id: JobId) -> Option<Repository> {
-        self.0.values().flatten().flatten().find(|job| job.job_id == id).map(|job| job.repository.clone())
+    /// Takes out the readings that are not in the ledger yet.
+    pub(super) fn take_news(&mut self) -> Vec<(Repository, JobReading)> {
+        std::mem::take(&mut self.news)
     }
 
     /// Jobs of any fleet that the scope of this runner covers: GitHub binds jobs to labels, not to fleets, and a label
     /// may have been given to the runner by hand. `None` where some fleet's jobs are not known.
     fn within_reach(&self, record: &InstanceRecord) -> Option<Vec<&JobRecord>> {
         let mut jobs = Vec::new();
-        for read in self.0.values() {
+        for read in self.fleets.values() {
             jobs.extend(read.as_ref()?.iter().filter(|job| covers(&record.access.scope, job)));
         }
         Some(jobs)
@@ -82,12 +132,12 @@ impl OpenJobs {
         }
     }
 
-    /// Asks the jobs API of every open job that this runner could have been given, and remembers where each is, so that
-    /// it is not asked again.
+    /// Asks the jobs API of every open job that this runner could have been given.
     pub(super) async fn ask<P: RemovalPorts>(
-        &self,
+        &mut self,
         ports: &P,
         record: &InstanceRecord,
+        fresh: Freshness,
         report: &mut Report,
     ) -> JobsEvidence {
         let Some(runner_id) = record.runner_id else { return JobsEvidence::NoneOnRunner };
@@ -95,18 +145,18 @@ impl OpenJobs {
         if jobs.len() > JOBS_ASKED_MAX {
             return JobsEvidence::Unread;
         }
-        let cancelled = ports.now().minus(QUEUE_LIMIT);
+        let cancelled = fresh.now.minus(QUEUE_LIMIT);
+        // Its repository may be gone, and its job with it; a 404 must not keep everybody's instances.
+        let jobs: Vec<JobRecord> =
+            jobs.into_iter().filter(|job| !job.is_waiting() || job.queued_at >= cancelled).cloned().collect();
         for job in jobs {
-            // Its repository may be gone, and its job with it; a 404 must not keep everybody's instances.
-            if job.is_waiting() && job.queued_at < cancelled {
-                continue;
-            }
-            let reading = match ports.job(&job.repository, job.access.installation_id, job.job_id).await {
-                Ok(reading) => reading,
-                Err(error) => {
-                    report.error(error);
-                    return JobsEvidence::Unread;
-                }
+            let known = self.readings.get(&job.job_id).filter(|(at, _)| fresh.holds(*at));
+            let reading = match known {
+                Some((_, reading)) => reading.clone(),
+                None => match self.read_job(ports, &job, report).await {
+                    Some(reading) => reading,
+                    None => return JobsEvidence::Unread,
+                },
             };
             if reading.runner_id == Some(runner_id) {
                 return JobsEvidence::OnRunner(job.job_id);
@@ -114,26 +164,103 @@ impl OpenJobs {
             if reading.state == JobState::Unrecognised {
                 return JobsEvidence::Unread;
             }
-            remember(ports, &reading, report).await;
         }
         JobsEvidence::NoneOnRunner
     }
+
+    async fn read_job<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        job: &JobRecord,
+        report: &mut Report,
+    ) -> Option<JobReading> {
+        let at = ports.now();
+        let reading = match ports.job(&job.repository, job.access.installation_id, job.job_id).await {
+            Ok(reading) => reading,
+            Err(error) => {
+                report.error(error);
+                return None;
+            }
+        };
+        self.news.push((job.repository.clone(), reading.clone()));
+        self.readings.insert(job.job_id, (at, reading.clone()));
+        Some(reading)
+    }
+
+    /// Looks for this runner among the jobs in progress of every repository that its scope reaches.
+    pub(super) async fn in_progress_on<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        policy: &Policy,
+        record: &InstanceRecord,
+        fresh: Freshness,
+        report: &mut Report,
+    ) -> InProgress {
+        let Some(runner_id) = record.runner_id else { return InProgress::NoWitness };
+        let access = &record.access;
+        if self.in_progress.get(access).is_none_or(|(at, _)| !fresh.holds(*at)) {
+            let at = ports.now();
+            let jobs = scan(ports, policy, access).await.unwrap_or_else(|error| {
+                report.error(error);
+                Scan::Unread
+            });
+            self.in_progress.insert(access.clone(), (at, jobs));
+        }
+        match self.in_progress.get(access) {
+            Some((_, Scan::Read(jobs))) => {
+                let found = jobs.iter().find(|(_, job)| job.runner_id == Some(runner_id));
+                self.news.extend(found.cloned());
+                InProgress::Says(found.map_or(JobsEvidence::NoneOnRunner, |(_, job)| JobsEvidence::OnRunner(job.id)))
+            }
+            Some((_, Scan::Unread)) | None => InProgress::Unread,
+            Some((_, Scan::Impossible)) => InProgress::NoWitness,
+        }
+    }
+}
+
+async fn scan<P: RemovalPorts>(ports: &P, policy: &Policy, access: &Access) -> Result<Scan, PortError> {
+    let mut repositories: Vec<Repository> = match &access.scope {
+        Scope::Repository { owner, name } => Repository::try_from(format!("{owner}/{name}")).into_iter().collect(),
+        Scope::Organization { owner } => ports
+            .repositories(access)
+            .await?
+            .into_iter()
+            .filter(|repository| repository.owner().eq_ignore_ascii_case(owner))
+            .collect(),
+    };
+    // A job of a repository that is not served may have been given to the runner as well; where all are too many, the
+    // served ones are the likely ones.
+    if repositories.len() > REPOSITORIES_SCANNED_MAX {
+        repositories.retain(|repository| policy.serves(repository));
+    }
+    if repositories.is_empty() || repositories.len() > REPOSITORIES_SCANNED_MAX {
+        return Ok(Scan::Impossible);
+    }
+    let mut jobs = Vec::new();
+    for repository in repositories {
+        let read = ports.jobs_in_progress(&repository, access.installation_id).await?;
+        jobs.extend(read.into_iter().map(|job| (repository.clone(), job)));
+    }
+    Ok(Scan::Read(jobs))
 }
 
 /// Whether a runner of that scope can be given the job.
 fn covers(scope: &Scope, job: &JobRecord) -> bool {
+    job.access.scope.agrees_with(scope) || reaches(scope, &job.repository)
+}
+
+/// Whether a runner of that scope can be given jobs of the repository.
+pub(super) fn reaches(scope: &Scope, repository: &Repository) -> bool {
     match scope {
-        Scope::Organization { owner } => {
-            job.access.scope.agrees_with(scope) || job.repository.owner().eq_ignore_ascii_case(owner)
-        }
+        Scope::Organization { owner } => repository.owner().eq_ignore_ascii_case(owner),
         Scope::Repository { owner, name } => {
-            job.repository.owner().eq_ignore_ascii_case(owner) && job.repository.name().eq_ignore_ascii_case(name)
+            repository.owner().eq_ignore_ascii_case(owner) && repository.name().eq_ignore_ascii_case(name)
         }
     }
 }
 
 /// Writes what the jobs API said into the job's record.
-async fn remember<P: RemovalPorts>(ports: &P, reading: &JobReading, report: &mut Report) {
+pub(super) async fn remember<P: RemovalPorts>(ports: &P, reading: &JobReading, report: &mut Report) {
     let now = ports.now();
     let id = reading.id.to_string();
     let written = ledger::update::<JobRecord>(ports, &id, |stored| match stored {

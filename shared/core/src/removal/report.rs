@@ -1,11 +1,17 @@
-//! What one pass saw and did, for the log and for the invocation's answer.
+//! What one pass saw and did, for the log, for the invocation's answer and for metrics.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::{DeregistrationGround, Ground};
+use crate::evidence::Evidence;
+use crate::ids::FleetName;
+use crate::metrics::{Metric, Unit};
 use crate::verdict::Reason;
+
+/// Failures that a report tells in words; of more only the number, for one outage makes thousands of the same.
+const ERRORS_TOLD_MAX: usize = 50;
 
 /// Counts of one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -22,11 +28,20 @@ pub struct Report {
     pub refused_busy_count: u32,
     /// TerminateInstances calls that EC2 took, by ground.
     pub terminated: BTreeMap<Ground, u32>,
+    /// TerminateInstances calls that EC2 refused because the instance is protected.
+    pub protected_count: u32,
+    /// Jobs that turned out to be on another runner than the one they were said to be on.
+    pub associations_dropped_count: u32,
     /// Records made of what EC2 showed.
     pub rebuilt_count: u32,
     /// Instances found gone, and what they left taken away.
     pub cleaned_count: u32,
-    /// Acts put off because the pass's cap was reached.
+    /// JIT configurations of no living instance that were taken away.
+    pub parameters_removed_count: u32,
+    /// Registrations with a name of ours of which the ledger knows nothing: another deployment's, or left to GitHub,
+    /// which removes them within a day.
+    pub unowned_registration_count: u32,
+    /// Acts put off because a cap of the pass was reached.
     pub overflow_count: u32,
     /// Acts that the kill switch or `mode` forbade.
     pub forbidden_count: u32,
@@ -34,17 +49,71 @@ pub struct Report {
     pub jobs_resent_count: u32,
     /// The deadline came before every instance was looked at.
     pub cut_by_deadline: bool,
+    /// Seconds between this pass and the one before that came to its end without an error, where this one did.
+    pub seconds_since_whole: Option<u64>,
     /// Failures, each with the ids it was about. A pass with any fails visibly at its end.
     pub errors: Vec<String>,
+    /// How many there were.
+    pub error_count: u32,
+    #[serde(skip)]
+    counts: BTreeMap<(&'static str, FleetName, String), u64>,
 }
 
 impl Report {
-    pub(crate) fn keep(&mut self, reason: Reason) {
+    pub(crate) fn keep(&mut self, evidence: &Evidence, reason: Reason) {
         *self.kept.entry(reason).or_default() += 1;
+        self.count("InstancesKept", &fleet_of(evidence), &word(&reason));
+    }
+
+    pub(crate) fn terminated(&mut self, evidence: &Evidence, ground: Ground) {
+        *self.terminated.entry(ground).or_default() += 1;
+        self.count("InstancesTerminated", &fleet_of(evidence), &word(&ground));
+    }
+
+    pub(crate) fn deregistered(&mut self, evidence: &Evidence, ground: DeregistrationGround) {
+        *self.deregistered.entry(ground).or_default() += 1;
+        self.count("RunnersDeregistered", &fleet_of(evidence), &word(&ground));
+    }
+
+    pub(crate) fn count(&mut self, name: &'static str, fleet: &FleetName, reason: &str) {
+        *self.counts.entry((name, fleet.clone(), reason.to_owned())).or_default() += 1;
     }
 
     pub(crate) fn error(&mut self, error: impl std::fmt::Display) {
-        self.errors.push(error.to_string());
+        self.error_count += 1;
+        if self.errors.len() < ERRORS_TOLD_MAX {
+            self.errors.push(error.to_string());
+        }
+    }
+
+    /// The report as metrics: what was kept and done by fleet and reason, and the pass as a whole.
+    #[must_use]
+    pub fn metrics(&self) -> Vec<Metric> {
+        let by_fleet = self.counts.iter().map(|((name, fleet, reason), count)| Metric {
+            name,
+            unit: Unit::Count,
+            value: *count,
+            dimensions: vec![("fleet", fleet.to_string()), ("reason", reason.clone())],
+        });
+        let whole = |name, unit, value| Metric { name, unit, value, dimensions: Vec::new() };
+        let count = |name, value: u32| whole(name, Unit::Count, u64::from(value));
+        by_fleet
+            .chain([
+                count("PassErrors", self.error_count),
+                count("PassesCutByDeadline", u32::from(self.cut_by_deadline)),
+                count("RefusedBusy", self.refused_busy_count),
+                count("RefusedProtected", self.protected_count),
+                count("AssociationsDropped", self.associations_dropped_count),
+                count("RecordsRebuilt", self.rebuilt_count),
+                count("RecordsClosed", self.cleaned_count),
+                count("ParametersRemoved", self.parameters_removed_count),
+                count("RegistrationsUnowned", self.unowned_registration_count),
+                count("ActsOverCap", self.overflow_count),
+                count("ActsForbidden", self.forbidden_count),
+                count("JobsResent", self.jobs_resent_count),
+            ])
+            .chain(self.seconds_since_whole.map(|seconds| whole("SinceWholePass", Unit::Seconds, seconds)))
+            .collect()
     }
 
     /// The report, or an error that carries it whole: a pass that swallowed its failures would look healthy.
@@ -53,8 +122,29 @@ impl Report {
     }
 }
 
+fn fleet_of(evidence: &Evidence) -> FleetName {
+    evidence.known_record().map_or_else(|| FleetName::new("-"), |record| record.fleet.clone())
+}
+
+/// A reason or ground as it is written in the report's JSON.
+fn word(of: &impl Serialize) -> String {
+    match serde_json::to_value(of) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(_) | Err(_) => "-".to_owned(),
+    }
+}
+
+/// The metrics of a pass, whether it met errors or not.
+#[must_use]
+pub fn metrics_of(outcome: &Result<Report, FailedPass>) -> Vec<Metric> {
+    match outcome {
+        Ok(report) => report.metrics(),
+        Err(FailedPass(report)) => report.metrics(),
+    }
+}
+
 /// A pass that did what it could and met errors.
 #[derive(Debug, thiserror::Error)]
-#[error("{} error{} in this pass, the first: {}", .0.errors.len(), if .0.errors.len() == 1 { "" } else { "s" },
+#[error("{} error{} in this pass, the first: {}", .0.error_count, if .0.error_count == 1 { "" } else { "s" },
     .0.errors.first().map_or("", String::as_str))]
 pub struct FailedPass(pub Box<Report>);

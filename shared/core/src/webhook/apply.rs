@@ -6,7 +6,6 @@
 use tracing::info;
 
 use super::event::{JobAction, JobEvent};
-use super::route::instance_id_of;
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{Access, InstanceId, RunnerName, Scope};
 use crate::ledger::{
@@ -49,7 +48,7 @@ pub enum Applied {
 /// fails and comes back through the deliveries API. All others are the ledger's.
 pub async fn apply_job_event(ledger: &impl Ledger, event: &JobEvent, now: Timestamp) -> Result<Applied, PortError> {
     let Some(fact) = Fact::of(event, now) else { return Ok(Applied::Nothing) };
-    let runner = event.runner_name.as_ref().and_then(|name| Some((name, instance_id_of(name)?)));
+    let runner = event.runner_name.as_ref().and_then(|name| Some((name, name.instance_id()?)));
     let mut kept_for_later = false;
     let mut conflict = None;
     for _ in 0..CONFLICTS_MAX {

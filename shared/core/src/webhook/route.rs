@@ -2,7 +2,6 @@
 
 use super::event::{Event, JobAction, JobEvent};
 use crate::config::Policy;
-use crate::ids::{InstanceId, RunnerName};
 use crate::scale_up::{JobMessage, select_fleet};
 use crate::time::Timestamp;
 
@@ -47,7 +46,7 @@ pub fn route(event: Event, policy: &Policy, now: Timestamp) -> Route {
         Event::Job(event) => event,
     };
     let served = is_served(&event, policy);
-    let ran_here = event.runner_name.as_ref().is_some_and(|name| instance_id_of(name).is_some());
+    let ran_here = event.runner_name.as_ref().is_some_and(|name| name.instance_id().is_some());
     match (event.action, served) {
         (JobAction::Waiting | JobAction::Other, _) => Route::Ignore(Ignored::OtherAction),
         (JobAction::Queued, Ok(())) => Route::Enqueue(message(*event, now)),
@@ -57,14 +56,6 @@ pub fn route(event: Event, policy: &Policy, now: Timestamp) -> Route {
         (JobAction::InProgress | JobAction::Completed, Ok(()) | Err(Ignored::NoLabels)) => Route::Record(event),
         (JobAction::Queued | JobAction::InProgress | JobAction::Completed, Err(why)) => Route::Ignore(why),
     }
-}
-
-/// The instance that a runner's name ends in, `<prefix><instance id>`, whatever the prefix: a fleet's prefix may have
-/// changed since.
-pub(super) fn instance_id_of(name: &RunnerName) -> Option<InstanceId> {
-    let (_, digits) = name.as_str().rsplit_once("i-")?;
-    let plain = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    (!digits.is_empty() && digits.bytes().all(plain)).then(|| InstanceId::new(format!("i-{digits}")))
 }
 
 fn is_served(event: &JobEvent, policy: &Policy) -> Result<(), Ignored> {
@@ -97,6 +88,7 @@ mod tests {
     use super::*;
     use crate::config::{Glob, Matching};
     use crate::fake::{fleet, policy};
+    use crate::ids::RunnerName;
 
     fn policy_of(labels: &[&str], repositories: &str) -> Policy {
         let mut policy = policy();
@@ -158,23 +150,6 @@ mod tests {
             event.labels.clear();
             event.runner_name = None;
             assert_eq!(name_of(&route(Event::Job(Box::new(event)), &subset, Timestamp(1))), expected);
-        }
-    }
-
-    #[test]
-    fn an_instance_is_known_by_the_end_of_its_runners_name() {
-        for (name, expected) in [
-            ("runner-i-0123456789abcdef0", Some("i-0123456789abcdef0")),
-            ("i-0a", Some("i-0a")),
-            ("ci-i-0a", Some("i-0a")),
-            ("runner-i-", None),
-            ("runner-i-0A", None),
-            ("runner-i-0a ", None),
-            ("GitHub Actions 5", None),
-            ("", None),
-        ] {
-            let got = instance_id_of(&RunnerName::new(name));
-            assert_eq!(got.as_ref().map(InstanceId::as_str), expected, "{name:?}");
         }
     }
 }

@@ -187,7 +187,6 @@ fn a_failed_delivery_of_another_instances_foreign_record_blocks_nobody() {
         id: 1,
         guid: DeliveryGuid::new("g"),
         delivered_at: fake.now(),
-        succeeded: false,
         event: "workflow_job".into(),
         action: Some("completed".into()),
     };

@@ -1,0 +1,103 @@
+//! How far repeated tasks have come, so that what was cut short is gone on with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Record;
+use crate::ids::{DeliveryGuid, InstanceId};
+use crate::ports::{Kind, OpenPartition};
+use crate::time::Timestamp;
+
+/// Where the last pass of a function was cut short.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassCursor {
+    /// The function.
+    pub function: String,
+    /// The last instance that a pass cut short came to; the next begins after it. `None` after a whole pass.
+    pub after: Option<InstanceId>,
+    /// When the registrations and parameters without an instance were last looked for.
+    pub strays_at: Option<Timestamp>,
+    /// When the last pass that came to its end and met no error ended.
+    pub whole_at: Option<Timestamp>,
+}
+
+impl PassCursor {
+    /// A function that never ran.
+    #[must_use]
+    pub fn new(function: impl Into<String>) -> Self {
+        Self { function: function.into(), after: None, strays_at: None, whole_at: None }
+    }
+}
+
+impl Record for PassCursor {
+    const KIND: Kind = Kind::Cursor;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        self.function.clone()
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        None
+    }
+
+    /// Never: it is one small item a function.
+    fn expires_at(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// A failed delivery whose payload is not in the ledger yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsettledDelivery {
+    /// The attempt whose payload is to be read.
+    pub id: u64,
+    /// When it was sent.
+    pub delivered_at: Timestamp,
+    /// The instances that its payload names, once it was read and not applied; `None` while it was not read, so that it
+    /// may concern any.
+    pub concerns: Option<BTreeSet<InstanceId>>,
+    /// Whether it can never be applied, so that it is not read again.
+    pub refused: bool,
+}
+
+/// How far GitHub's log of failed deliveries was read and applied to the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliveryCursor {
+    /// Every failed delivery that was sent before is applied or listed below; `None` before the first reading.
+    pub read_until: Option<Timestamp>,
+    /// Applied ones that the next reading shows again, by when they were sent.
+    pub applied: BTreeMap<DeliveryGuid, Timestamp>,
+    /// Those that are not.
+    pub unsettled: BTreeMap<DeliveryGuid, UnsettledDelivery>,
+    /// Since when the log cannot be read.
+    pub unreadable_since: Option<Timestamp>,
+}
+
+impl DeliveryCursor {
+    /// The one record's id.
+    pub const ID: &'static str = "deliveries";
+}
+
+impl Record for DeliveryCursor {
+    const KIND: Kind = Kind::Cursor;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        Self::ID.to_owned()
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        None
+    }
+
+    /// Never: it is one item.
+    fn expires_at(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// GitHub keeps its delivery log for 3 days and redelivers no older ones (facts/github.md 3.1).
+pub const DELIVERY_LOG: Duration = Duration::from_hours(3 * 24);

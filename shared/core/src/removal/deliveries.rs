@@ -1,0 +1,226 @@
+//! Deliveries settled (design section 5): every failed delivery that may say "busy" is applied to the ledger, or keeps
+//! those instances that it may be about. GitHub's log is read once for many instances, and only from where the last
+//! reading ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::RemovalPorts;
+use super::report::Report;
+use crate::error::{Class, Classify, PortError};
+use crate::ids::{DeliveryGuid, InstanceId};
+use crate::ledger::{self, DELIVERY_LOG, DeliveryCursor, InstanceRecord, Stored, UnsettledDelivery, Versioned};
+use crate::ports::Delivery;
+use crate::time::Timestamp;
+use crate::webhook::{self, Event};
+
+/// A reading begins this much before the last one: GitHub logs an attempt when it ends, up to 10 s after it was sent
+/// (30 s on GHES, facts/github.md 3.1), and clocks differ.
+const OVERLAP: Duration = Duration::from_mins(10);
+
+/// Payloads read in one pass, one call each. More, and a day's outage eats the pass; fewer, and it takes hours to
+/// settle. What is left keeps everybody until the next pass.
+const PAYLOADS_MAX: usize = 200;
+
+/// Unsettled deliveries remembered, about 150 bytes each in an item that DynamoDB limits to 400 KB. Where there are
+/// more, the reading ends at the last of them.
+const UNSETTLED_MAX: usize = 1_500;
+
+/// Instances that one refused payload may name: its author chooses its text.
+const CONCERNS_MAX: usize = 16;
+
+/// Clocks of GitHub and EC2 may differ by this much when "since the launch" is asked.
+const CLOCK_SKEW: Duration = Duration::from_mins(10);
+
+/// How long the log must have been unreadable before the jobs API stands in for it (design section 5).
+const UNREADABLE: Duration = Duration::from_mins(60);
+
+/// What the log says about one instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    /// All that failed and may be about it is in the ledger.
+    Settled,
+    /// Something may be about it, or the log cannot be read.
+    Unsettled,
+    /// The log cannot be read for so long that the jobs API has to stand in.
+    Unreadable,
+}
+
+/// The log as this pass read it.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    read: Option<(Timestamp, Log)>,
+    payloads_read: usize,
+}
+
+#[derive(Debug)]
+enum Log {
+    Read(BTreeMap<DeliveryGuid, UnsettledDelivery>),
+    Unreadable {
+        since: Timestamp,
+    },
+    /// The cursor itself could not be read or understood.
+    Unknown,
+}
+
+impl Deliveries {
+    /// What the log says about that instance, read no earlier than asked for.
+    pub(super) async fn about<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        record: &InstanceRecord,
+        fresh: impl Fn(Timestamp) -> bool,
+        report: &mut Report,
+    ) -> Word {
+        let log = match self.read.take() {
+            Some((at, log)) if fresh(at) => self.read.insert((at, log)),
+            Some(_) | None => {
+                let at = ports.now();
+                let log = self.settle(ports, at, report).await;
+                self.read.insert((at, log))
+            }
+        };
+        let now = log.0;
+        match &log.1 {
+            Log::Read(unsettled) if unsettled.values().any(|delivery| may_be_about(delivery, record)) => {
+                Word::Unsettled
+            }
+            Log::Read(_) => Word::Settled,
+            Log::Unreadable { since } if now.since(*since) >= UNREADABLE => Word::Unreadable,
+            Log::Unreadable { .. } | Log::Unknown => Word::Unsettled,
+        }
+    }
+
+    /// Reads the log from where the last reading ended, applies what it can and remembers the rest.
+    async fn settle<P: RemovalPorts>(&mut self, ports: &P, now: Timestamp, report: &mut Report) -> Log {
+        let mut stored = match ledger::load::<DeliveryCursor>(ports, DeliveryCursor::ID).await {
+            Ok(Stored::Present(cursor)) => cursor,
+            Ok(Stored::Absent) => Versioned::new(DeliveryCursor::default()),
+            Ok(Stored::Foreign) => {
+                report.error("the cursor over GitHub's deliveries is of another schema: nothing is settled");
+                return Log::Unknown;
+            }
+            Err(error) => {
+                report.error(error);
+                return Log::Unknown;
+            }
+        };
+        let before = stored.record.clone();
+        let log = match self.advance(ports, &mut stored.record, now, report).await {
+            Ok(()) => Log::Read(stored.record.unsettled.clone()),
+            Err(error) => {
+                let since = *stored.record.unreadable_since.get_or_insert(now);
+                if now.since(since) >= UNREADABLE {
+                    report.error(format!("GitHub's deliveries cannot be read since {since}: the jobs API stands in"));
+                }
+                report.error(error);
+                Log::Unreadable { since }
+            }
+        };
+        if stored.record != before {
+            match ledger::store(ports, stored).await {
+                Ok(_) => {}
+                // Another pass read the log too; what was applied twice changed nothing.
+                Err(error) if error.class() == Class::Conflict => {}
+                Err(error) => report.error(error),
+            }
+        }
+        log
+    }
+
+    async fn advance<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        cursor: &mut DeliveryCursor,
+        now: Timestamp,
+        report: &mut Report,
+    ) -> Result<(), PortError> {
+        let oldest = now.minus(DELIVERY_LOG);
+        let since = cursor.read_until.map_or(oldest, |until| until.minus(OVERLAP).max(oldest));
+        let failed = ports.failed_deliveries_since(since).await?;
+        cursor.unreadable_since = None;
+        cursor.read_until = Some(now);
+        cursor.applied.retain(|_, at| *at >= since);
+        take_in(cursor, failed);
+        for (guid, delivery) in cursor.unsettled.clone() {
+            if delivery.delivered_at < oldest {
+                warn!(delivery_id = %guid, "delivery {guid} is older than GitHub's log and was never settled");
+                cursor.unsettled.remove(&guid);
+            } else if !delivery.refused && self.payloads_read < PAYLOADS_MAX {
+                self.payloads_read += 1;
+                match apply(ports, delivery.id, ports.now(), report).await {
+                    Outcome::Applied => {
+                        info!(delivery_id = %guid, "applied delivery {guid} that had failed");
+                        cursor.unsettled.remove(&guid);
+                        cursor.applied.insert(guid, delivery.delivered_at);
+                    }
+                    Outcome::Unread => {}
+                    Outcome::NotApplied { concerns, refused } => {
+                        warn!(delivery_id = %guid, "delivery {guid} is not applied");
+                        let concerns = Some(concerns);
+                        cursor.unsettled.insert(guid, UnsettledDelivery { concerns, refused, ..delivery });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds to the cursor what failed and may say that a job started or ended.
+fn take_in(cursor: &mut DeliveryCursor, mut failed: Vec<Delivery>) {
+    failed.sort_by_key(|delivery| delivery.delivered_at);
+    for delivery in failed {
+        let of_a_job = delivery.event == "workflow_job"
+            && matches!(delivery.action.as_deref(), Some("in_progress" | "completed") | None);
+        let known = cursor.applied.contains_key(&delivery.guid) || cursor.unsettled.contains_key(&delivery.guid);
+        if !of_a_job || known {
+            continue;
+        }
+        if cursor.unsettled.len() >= UNSETTLED_MAX {
+            cursor.read_until = Some(delivery.delivered_at);
+            return;
+        }
+        let unsettled =
+            UnsettledDelivery { id: delivery.id, delivered_at: delivery.delivered_at, concerns: None, refused: false };
+        cursor.unsettled.insert(delivery.guid, unsettled);
+    }
+}
+
+enum Outcome {
+    Applied,
+    Unread,
+    NotApplied { concerns: BTreeSet<InstanceId>, refused: bool },
+}
+
+async fn apply<P: RemovalPorts>(ports: &P, id: u64, now: Timestamp, report: &mut Report) -> Outcome {
+    let payload = match ports.delivery_payload(id).await {
+        Ok(payload) => payload,
+        Err(error) => {
+            report.error(error);
+            return Outcome::Unread;
+        }
+    };
+    let applied = match webhook::parse(Some("workflow_job"), payload.as_bytes()) {
+        Ok(Event::Job(event)) => webhook::apply_job_event(ports, &event, now).await.map(|_| ()),
+        Ok(Event::Ping | Event::Other) => Ok(()),
+        Err(error) => Err(PortError::new("delivery", Class::Rejected, error.to_string())),
+    };
+    match applied {
+        Ok(()) => Outcome::Applied,
+        // Any author of a workflow can make a payload that we refuse, so it speaks for the instances it names only.
+        Err(error) => {
+            let concerns: BTreeSet<InstanceId> = InstanceId::all_in(&payload).take(CONCERNS_MAX).collect();
+            let refused = error.class() == Class::Rejected;
+            warn!(error = %error, class = ?error.class(), "a failed delivery is not applied: {error}");
+            Outcome::NotApplied { concerns, refused }
+        }
+    }
+}
+
+fn may_be_about(delivery: &UnsettledDelivery, record: &InstanceRecord) -> bool {
+    let since_launch = delivery.delivered_at >= record.launched_at.minus(CLOCK_SKEW);
+    since_launch && delivery.concerns.as_ref().is_none_or(|ids| ids.contains(&record.instance_id))
+}

@@ -1,0 +1,659 @@
+//! The rows of the decision table, one arm each. First match wins.
+
+use std::time::Duration;
+
+use super::reason::{Reason, Veto, Vetoes};
+use super::watch::Watch;
+use super::{Action, Note, Source};
+use crate::config::{HARD_AGE, Policy, Timers};
+use crate::evidence::{
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
+    RegistrationEvidence, VitalEvidence, Witness,
+};
+use crate::ledger::{DeregistrationOutcome, Elsewhere, InstanceRecord, Known, Origin, Spell};
+use crate::ports::{InstanceState, Runner, Worker};
+use crate::removal::{DeregistrationGround, Ground};
+use crate::time::Timestamp;
+
+/// GitHub removes an ephemeral registration that was not connected for more than a day (docs.github.com,
+/// actions/reference/runners/self-hosted-runners, read 2026-11-20); after two, what is left is not ours to remove.
+pub const REAPED: Duration = Duration::from_hours(48);
+
+/// Row 26. How often an instance is tried again that EC2 refuses to end: protection is a person's will and lasts. More
+/// often, and every pass makes a call in vain; less often, and an instance outlives its protection by longer.
+const PROTECTED_LOOK: Duration = Duration::from_hours(1);
+
+type Conclusion = (Action, Reason);
+
+fn keep(reason: Reason) -> Conclusion {
+    (Action::Keep, reason)
+}
+
+fn note(note: Note, reason: Reason) -> Conclusion {
+    (Action::Note(note), reason)
+}
+
+/// More must be read; meanwhile it is kept for that reason.
+fn look(source: Source, reason: Reason) -> Conclusion {
+    (Action::Look(source), reason)
+}
+
+/// Whatever in the evidence speaks for a job, in no order: what the rows weigh, an account for people.
+pub(super) fn signs_of_life(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Vetoes {
+    let Some(record) = evidence.known_record() else { return Vetoes::NONE };
+    let watch = Watch::at(now);
+    let judge = Judge::new(evidence, record, policy, &watch);
+    let busy = matches!(&evidence.registration, RegistrationEvidence::Present(runner) if runner.busy);
+    let on_runner = match (evidence.jobs, evidence.assigned_job) {
+        (JobsEvidence::OnRunner(_), _) | (_, AssignedJob::Here) => true,
+        (
+            JobsEvidence::NotAsked | JobsEvidence::Unread | JobsEvidence::NoneOnRunner,
+            AssignedJob::NotAsked | AssignedJob::Unread | AssignedJob::Elsewhere | AssignedJob::Completed,
+        ) => false,
+    };
+    [
+        (record.has_job_evidence() && record.job_completed.is_none(), Veto::Ledger),
+        (judge.silent().is_none_or(|silent| !silent), Veto::VitalSign),
+        (busy, Veto::Registration),
+        (on_runner, Veto::Jobs),
+    ]
+    .into_iter()
+    .filter(|(speaks, _)| *speaks)
+    .fold(Vetoes::NONE, |vetoes, (_, veto)| vetoes.with(veto))
+}
+
+/// Rows 0, 1 (the ledger), 2, 4, 24 and 25; then those of a living instance.
+pub(super) fn conclude(evidence: &Evidence, policy: &Policy, watch: &Watch) -> Conclusion {
+    match evidence.ownership {
+        Ownership::Foreign => return keep(Reason::NotOurs),
+        Ownership::Bypassed => return keep(Reason::Bypassed),
+        Ownership::Ours => {}
+    }
+    let record = match &evidence.record {
+        RecordEvidence::Unread => return keep(Reason::LedgerUnread),
+        RecordEvidence::Foreign => return keep(Reason::ForeignRecord),
+        RecordEvidence::Absent => return without_record(evidence, policy, watch),
+        RecordEvidence::Present(record) => &record.record,
+    };
+    if let RegistrationEvidence::Present(runner) = &evidence.registration
+        && runner.name != record.runner_name
+    {
+        return keep(Reason::ForeignRegistration);
+    }
+    let judge = Judge::new(evidence, record, policy, watch);
+    match evidence.instance.state {
+        InstanceState::Terminated if record.gone_at.is_some() && record.cleaned_at.is_some() => keep(Reason::Ending),
+        InstanceState::Terminated => judge.gone(),
+        InstanceState::ShuttingDown => keep(Reason::Ending),
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::Stopping
+        | InstanceState::Stopped
+        | InstanceState::Unrecognised
+            if judge.past_hard_age() =>
+        {
+            judge.end(Ground::HardAge, Reason::HardAge)
+        }
+        InstanceState::Stopping | InstanceState::Unrecognised => keep(Reason::NotRunning),
+        InstanceState::Stopped => judge.stopped(),
+        InstanceState::Pending | InstanceState::Running => judge.living(),
+    }
+}
+
+/// Row 24. What is gone already leaves nothing that a rebuilt record would help to remove, and the record of a young
+/// instance may be about to be written by the launch that made it.
+fn without_record(evidence: &Evidence, policy: &Policy, watch: &Watch) -> Conclusion {
+    let booted = watch.passed(evidence.instance.launched_at, policy.orphan_timers.boot_grace);
+    match evidence.instance.state {
+        InstanceState::Terminated | InstanceState::ShuttingDown => keep(Reason::Ending),
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::Stopping
+        | InstanceState::Stopped
+        | InstanceState::Unrecognised => {
+            if booted {
+                (Action::Rebuild, Reason::NoRecord)
+            } else {
+                keep(Reason::Booting)
+            }
+        }
+    }
+}
+
+struct Judge<'a> {
+    evidence: &'a Evidence,
+    record: &'a InstanceRecord,
+    policy: &'a Policy,
+    timers: &'a Timers,
+    watch: &'a Watch,
+    /// By our record or by EC2's word, whichever is later.
+    launched_at: Timestamp,
+}
+
+impl<'a> Judge<'a> {
+    fn new(evidence: &'a Evidence, record: &'a InstanceRecord, policy: &'a Policy, watch: &'a Watch) -> Self {
+        let launched_at = record.launched_at.max(evidence.instance.launched_at);
+        Self { evidence, record, policy, timers: policy.timers(&record.fleet), watch, launched_at }
+    }
+
+    fn passed(&self, since: Timestamp, duration: Duration) -> bool {
+        self.watch.passed(since, duration)
+    }
+
+    fn rebuilt(&self) -> bool {
+        match self.record.origin {
+            Origin::Launch => false,
+            Origin::Rebuilt { .. } => true,
+        }
+    }
+
+    /// Whether the instance has said nothing for long enough, and nothing of a worker when it last spoke: a job may
+    /// outlive its supervisor, so a worker that was alive then vetoes until the hard age. `None`: not read.
+    fn silent(&self) -> Option<bool> {
+        let silence = self.timers.vital_sign_silence;
+        match self.evidence.vital_sign {
+            VitalEvidence::Unread => None,
+            VitalEvidence::Sign(sign) => Some(match sign.worker {
+                Worker::Acquiring | Worker::Running | Worker::Unrecognised => false,
+                Worker::None => self.passed(sign.beat_at, silence),
+            }),
+            VitalEvidence::Never => Some(self.passed(self.launched_at, silence)),
+        }
+    }
+
+    // The two destructive acts.
+
+    /// Whether another pass stored this intent a short while ago and may be about to act on it, or be acting.
+    fn in_hand(&self, intent_at: Option<Timestamp>) -> bool {
+        intent_at.is_some_and(|at| !self.passed(at, self.timers.removal_lease))
+    }
+
+    fn end(&self, ground: Ground, reason: Reason) -> Conclusion {
+        if self.in_hand(self.record.terminate_intent.map(|intent| intent.at)) {
+            return keep(Reason::InHand);
+        }
+        if self.record.protected_at.is_some_and(|at| !self.passed(at, PROTECTED_LOOK)) {
+            return keep(Reason::Protected);
+        }
+        (Action::Terminate(ground), reason)
+    }
+
+    fn deregister(&self, runner: &Runner, ground: DeregistrationGround, reason: Reason) -> Conclusion {
+        if self.deregistration_in_hand() {
+            return keep(Reason::InHand);
+        }
+        (Action::Deregister(runner.id, ground), reason)
+    }
+
+    fn deregistration_in_hand(&self) -> bool {
+        let open = |at: &Timestamp| self.record.deregistered_at.is_none_or(|done| done < *at);
+        self.in_hand(self.record.deregister_intent.map(|intent| intent.at).filter(open))
+    }
+
+    // The preconditions of every destructive act (facts/github.md 5.0): `None` when they hold.
+
+    /// P1, and the runner read by itself: a list may omit it, and a page of it may be a minute old. `reason` is that of
+    /// the act that all of this is for.
+    fn asked_by_itself(&self, reason: Reason) -> Option<Conclusion> {
+        match (self.evidence.control, self.evidence.witness) {
+            (PositiveControl::NotAsked, _) => Some(look(Source::Registrations, reason)),
+            (PositiveControl::Unanswered | PositiveControl::MassAbsence, _) => Some(keep(Reason::NoPositiveControl)),
+            (PositiveControl::Held | PositiveControl::Cautious, Witness::List) => Some(look(Source::Runner, reason)),
+            (PositiveControl::Held | PositiveControl::Cautious, Witness::Runner) => None,
+        }
+    }
+
+    /// P1 and P2.
+    fn delivered(&self, reason: Reason) -> Option<Conclusion> {
+        self.asked_by_itself(reason).or(match self.evidence.deliveries {
+            DeliveryEvidence::NotAsked => Some(look(Source::Recheck, reason)),
+            DeliveryEvidence::Unsettled => Some(keep(Reason::DeliveriesUnsettled)),
+            DeliveryEvidence::Settled => None,
+        })
+    }
+
+    /// P1, P2 and the jobs API's word: nothing speaks for a job. (Whose only job is known to be over cannot be given
+    /// another.)
+    fn settled(&self, reason: Reason) -> Option<Conclusion> {
+        self.delivered(reason).or(match self.evidence.jobs {
+            JobsEvidence::NotAsked => Some(look(Source::Recheck, reason)),
+            JobsEvidence::Unread => Some(keep(Reason::JobsUnread)),
+            JobsEvidence::OnRunner(_) => Some(keep(Reason::JobSurfaced)),
+            JobsEvidence::NoneOnRunner => None,
+        })
+    }
+
+    /// Row 2. On a rebuilt record a job may have started unseen at any time before it was made, and a job that we only
+    /// saw traces of began no later than they.
+    fn past_hard_age(&self) -> bool {
+        let record = self.record;
+        let traces = [
+            Some(self.launched_at.plus(self.timers.idle_maximum)),
+            record.job_started.as_ref().map(|started| started.at),
+            record.busy_seen_at,
+            record.completion_claim.as_ref().map(|claim| claim.completed.at),
+            match record.origin {
+                Origin::Launch => None,
+                Origin::Rebuilt { at } => Some(at),
+            },
+        ];
+        let latest = traces.into_iter().flatten().max().unwrap_or(self.launched_at);
+        self.passed(latest, HARD_AGE)
+    }
+
+    /// Row 4. Where EC2 shows the instance as terminated, its registration serves nobody; GitHub's 422 keeps it for
+    /// later. Where listings merely miss it (the proof of design section 4), that is an absence, and any sign of life
+    /// outweighs it.
+    fn gone(&self) -> Conclusion {
+        let record = self.record;
+        let Some(gone_at) = record.gone_at else { return note(Note::Gone, Reason::Gone) };
+        let handing_over = record.jit_intent_at.is_some() && record.handed_over_at.is_none();
+        if handing_over && !self.passed(gone_at, self.timers.boot_grace) {
+            // An answer to generate-jitconfig may be on its way, and would leave a registration and a parameter behind.
+            return keep(Reason::Ending);
+        }
+        if self.passed(gone_at, REAPED) {
+            return (Action::CleanUp, Reason::Gone);
+        }
+        if record.missing_since.is_some()
+            && let Some(conclusion) = self.missed_and_alive()
+        {
+            return conclusion;
+        }
+        match (&self.evidence.registration, self.evidence.control) {
+            (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, Reason::Gone),
+            (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
+            (RegistrationEvidence::Present(runner), _) => self
+                .asked_by_itself(Reason::Gone)
+                .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::InstanceGone, Reason::Gone)),
+            (RegistrationEvidence::Absent, PositiveControl::Held | PositiveControl::Cautious) => {
+                (Action::CleanUp, Reason::Gone)
+            }
+            (
+                RegistrationEvidence::Absent,
+                PositiveControl::NotAsked | PositiveControl::Unanswered | PositiveControl::MassAbsence,
+            ) => keep(Reason::NoPositiveControl),
+        }
+    }
+
+    /// Signs of life of an instance that no listing shows; a tag that was taken away hides a running instance as well.
+    fn missed_and_alive(&self) -> Option<Conclusion> {
+        let record = self.record;
+        let heard_of = match self.evidence.vital_sign {
+            VitalEvidence::Unread => return Some(keep(Reason::VitalSignUnread)),
+            VitalEvidence::Never => false,
+            VitalEvidence::Sign(sign) => {
+                sign.worker != Worker::None || record.missing_since.is_some_and(|since| sign.beat_at >= since)
+            }
+        };
+        let unfinished = record.has_job_evidence() && record.job_completed.is_none();
+        match &self.evidence.registration {
+            RegistrationEvidence::Present(runner) if runner.busy || runner.online || heard_of || unfinished => {
+                Some(keep(Reason::NotGone))
+            }
+            RegistrationEvidence::Present(_) => self.settled(Reason::Gone),
+            RegistrationEvidence::NotAsked | RegistrationEvidence::Unread | RegistrationEvidence::Absent => None,
+        }
+    }
+
+    /// Row 25: nothing executes on a stopped instance. It must have been stopped for longer than GitHub holds a job
+    /// that renews its lease no more (10 min, facts/github.md 1.4): a hibernated one may be woken with its job alive.
+    fn stopped(&self) -> Conclusion {
+        let Some(since) = self.record.stopped_since else { return note(Note::Stopped, Reason::Stopped) };
+        if !self.passed(since, self.timers.completed_grace) {
+            return keep(Reason::Stopped);
+        }
+        match &self.evidence.registration {
+            RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::Stopped),
+            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
+            RegistrationEvidence::Present(runner) if !runner.busy => self
+                .asked_by_itself(Reason::Stopped)
+                .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::Stopped, Reason::Stopped)),
+            // GitHub would refuse (422): it holds the runner of a machine lost in mid-job busy for hours.
+            RegistrationEvidence::Present(_) | RegistrationEvidence::Absent => {
+                self.asked_by_itself(Reason::Stopped).unwrap_or_else(|| self.end(Ground::Stopped, Reason::Stopped))
+            }
+        }
+    }
+
+    fn living(&self) -> Conclusion {
+        let record = self.record;
+        if record.missing_since.is_some() || record.gone_at.is_some() {
+            return note(Note::Seen, Reason::SeenAgain);
+        }
+        if record.stopped_since.is_some() {
+            return note(Note::Running, Reason::SeenAgain);
+        }
+        if self.policy.mutant.leaves_out_recheck() && record.deregistered_at.is_some() {
+            return (Action::Terminate(Ground::IdleAfterDeregistration), Reason::IdleAfterDeregistration);
+        }
+        let silent = match (self.silent(), self.evidence.vital_sign) {
+            (None, _) => return keep(Reason::VitalSignUnread),
+            (Some(_), VitalEvidence::Sign(sign)) if sign.worker != Worker::None => return keep(Reason::WorkerAlive),
+            (Some(silent), _) => silent,
+        };
+        if let JobsEvidence::OnRunner(_) = self.evidence.jobs {
+            return keep(Reason::JobSurfaced);
+        }
+        if let RegistrationEvidence::Present(runner) = &self.evidence.registration
+            && runner.ephemeral == Some(false)
+        {
+            return keep(Reason::Reusable);
+        }
+        if self.in_hand(record.terminate_intent.map(|intent| intent.at)) || self.deregistration_in_hand() {
+            return keep(Reason::InHand);
+        }
+        match (&record.job_completed, record.has_job_evidence()) {
+            (Some(completed), _) if record.busy_seen_at.is_some_and(|busy| busy > completed.at) => {
+                keep(Reason::BusySeen)
+            }
+            (Some(completed), _) if !self.passed(completed.at, self.timers.completed_grace) => {
+                keep(Reason::CompletedRecently)
+            }
+            (Some(_), _) if !silent => keep(Reason::SupervisorAlive),
+            (Some(_), _) => self.completed_and_running(),
+            (None, true) => self.with_a_job(silent),
+            (None, false) => match record.deregistered_at {
+                Some(at) if silent => self.deregistered(at),
+                Some(_) => keep(Reason::SupervisorAlive),
+                None => Undrained { judge: self, silent }.conclude(),
+            },
+        }
+    }
+
+    /// Rows 7 and 12: self-termination failed after the only job that an ephemeral runner can have.
+    fn completed_and_running(&self) -> Conclusion {
+        match &self.evidence.registration {
+            RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::JobCompleted),
+            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
+            RegistrationEvidence::Present(runner) if runner.busy && runner.online => keep(Reason::BusyNow),
+            // GitHub holds the runner of a lost machine busy for hours; the jobs API must say so in this very pass.
+            RegistrationEvidence::Present(runner) if runner.busy => match self.evidence.assigned_job {
+                AssignedJob::NotAsked => look(Source::Job, Reason::BusyNow),
+                AssignedJob::Unread => keep(Reason::JobUnread),
+                AssignedJob::Here | AssignedJob::Elsewhere => keep(Reason::BusyNow),
+                AssignedJob::Completed => self
+                    .delivered(Reason::JobCompleted)
+                    .unwrap_or_else(|| self.end(Ground::JobCompleted, Reason::JobCompleted)),
+            },
+            RegistrationEvidence::Present(runner) => self
+                .delivered(Reason::JobCompleted)
+                .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::JobCompleted, Reason::JobCompleted)),
+            RegistrationEvidence::Absent if self.record.runner_id.is_some() => self
+                .delivered(Reason::JobCompleted)
+                .unwrap_or_else(|| self.end(Ground::JobCompleted, Reason::JobCompleted)),
+            // A record without a runner id cannot have a completed job.
+            RegistrationEvidence::Absent => keep(Reason::ConfigurationUnaccounted),
+        }
+    }
+
+    /// Rows 8 to 11, 15 and 17: a job started, or may have, and is not known to have ended. The supervisor ends the
+    /// instance when it does; only a silent one is asked about.
+    fn with_a_job(&self, silent: bool) -> Conclusion {
+        let reason = match (self.record.deregistered_at, &self.record.job_started) {
+            (Some(_), _) => Reason::JobSurfaced,
+            (None, Some(_)) => Reason::JobRunning,
+            (None, None) => Reason::BusySeen,
+        };
+        match &self.evidence.registration {
+            _ if !silent => keep(reason),
+            RegistrationEvidence::NotAsked => look(Source::Registrations, reason),
+            RegistrationEvidence::Unread => keep(reason),
+            RegistrationEvidence::Present(runner) if runner.busy && runner.online => keep(Reason::BusyNow),
+            RegistrationEvidence::Present(_) | RegistrationEvidence::Absent => match self.record.job_in_question() {
+                Some(_) => self.by_the_jobs_api(reason),
+                None => self.job_unknown(),
+            },
+        }
+    }
+
+    /// Rows 6 to 11.
+    fn by_the_jobs_api(&self, reason: Reason) -> Conclusion {
+        let same = |elsewhere: &Elsewhere| Some(elsewhere.job_id) == self.record.job_in_question();
+        match (self.evidence.assigned_job, self.record.elsewhere.filter(same)) {
+            (AssignedJob::NotAsked, _) => look(Source::Job, reason),
+            // Its end may lie among the failed deliveries.
+            (AssignedJob::Unread, _) => match self.evidence.deliveries {
+                DeliveryEvidence::NotAsked => look(Source::Recheck, Reason::JobUnread),
+                DeliveryEvidence::Unsettled | DeliveryEvidence::Settled => keep(Reason::JobUnread),
+            },
+            (AssignedJob::Here, Some(_)) => note(Note::JobHere, reason),
+            (AssignedJob::Here, None) => keep(reason),
+            (AssignedJob::Completed, _) => note(Note::JobCompleted, Reason::CompletedRecently),
+            (AssignedJob::Elsewhere, None) => note(Note::JobElsewhere, Reason::JobElsewhere),
+            (AssignedJob::Elsewhere, Some(first)) if self.passed(first.since, self.timers.idle_window) => {
+                note(Note::JobDropped, Reason::JobElsewhere)
+            }
+            (AssignedJob::Elsewhere, Some(_)) => keep(Reason::JobElsewhere),
+        }
+    }
+
+    /// Row 17: looked for among the failed deliveries, the jobs that wait and those in progress; else kept to the end.
+    fn job_unknown(&self) -> Conclusion {
+        match self.evidence.jobs {
+            JobsEvidence::NotAsked => look(Source::Recheck, Reason::BusySeen),
+            JobsEvidence::Unread | JobsEvidence::NoneOnRunner => keep(Reason::BusySeen),
+            JobsEvidence::OnRunner(_) => keep(Reason::JobSurfaced),
+        }
+    }
+
+    /// Row 14: deregistered by us; nothing new can be assigned, and what was assigned before surfaces meanwhile.
+    fn deregistered(&self, at: Timestamp) -> Conclusion {
+        let long = self.timers.quarantine.max(self.timers.gone_grace);
+        let (quarantine, ground, reason) = match self.record.deregister_intent.map(|intent| intent.ground) {
+            Some(DeregistrationGround::NeverConnected) => {
+                (self.timers.quarantine, Ground::NeverConnected, Reason::NeverConnected)
+            }
+            Some(DeregistrationGround::Idle | DeregistrationGround::Offline) => {
+                (self.timers.quarantine, Ground::IdleAfterDeregistration, Reason::IdleAfterDeregistration)
+            }
+            // Nobody found it idle: it was stopped or gone and is back, or its completion was taken back. Without a
+            // registration it takes nothing new, so its absence is judged as in row 16.
+            Some(
+                DeregistrationGround::JobCompleted | DeregistrationGround::InstanceGone | DeregistrationGround::Stopped,
+            ) => (long, Ground::RegistrationGone, Reason::RegistrationGone),
+            None => return keep(Reason::DeregistrationInDoubt),
+        };
+        let quarantine = match self.record.deregistration {
+            Some(DeregistrationOutcome::Confirmed) => quarantine,
+            Some(DeregistrationOutcome::Unconfirmed) | None => long,
+        };
+        if !self.passed(at, quarantine) {
+            return keep(Reason::Quarantine);
+        }
+        match &self.evidence.registration {
+            RegistrationEvidence::NotAsked => look(Source::Registrations, reason),
+            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
+            RegistrationEvidence::Present(runner) if runner.busy => note(Note::Busy, Reason::BusyNow),
+            // A list may lag behind our DELETE.
+            RegistrationEvidence::Present(_) => {
+                self.asked_by_itself(reason).unwrap_or(note(Note::RegistrationBack, Reason::RegistrationBack))
+            }
+            RegistrationEvidence::Absent if ground == Ground::RegistrationGone && self.rebuilt() => {
+                keep(Reason::RebuiltRecord)
+            }
+            RegistrationEvidence::Absent => self.settled(reason).unwrap_or_else(|| self.end(ground, reason)),
+        }
+    }
+
+    /// Row 16: its registration is not found, and it was not us. One reading proves nothing (404 storms, lists that
+    /// omit); an instance that speaks decides for itself.
+    fn registration_absent(&self, silent: bool) -> Conclusion {
+        match self.evidence.control {
+            PositiveControl::NotAsked => return look(Source::Registrations, Reason::RegistrationAbsent),
+            PositiveControl::Unanswered | PositiveControl::MassAbsence => return keep(Reason::NoPositiveControl),
+            PositiveControl::Held | PositiveControl::Cautious => {}
+        }
+        match self.record.absent {
+            _ if self.rebuilt() => keep(Reason::RebuiltRecord),
+            _ if !silent => keep(Reason::SupervisorAlive),
+            Some(spell) if spell.sweeps >= Spell::SWEEPS => {
+                if !self.passed(spell.since, self.timers.gone_grace) {
+                    return keep(Reason::RegistrationAbsent);
+                }
+                let gone = Reason::RegistrationGone;
+                self.settled(gone).unwrap_or_else(|| self.end(Ground::RegistrationGone, gone))
+            }
+            Some(_) | None => note(Note::Absent, Reason::RegistrationAbsent),
+        }
+    }
+}
+
+/// A living instance without any job evidence that we have not deregistered.
+struct Undrained<'a> {
+    judge: &'a Judge<'a>,
+    silent: bool,
+}
+
+impl Undrained<'_> {
+    fn conclude(&self) -> Conclusion {
+        let booted = self.judge.passed(self.judge.launched_at, self.judge.timers.boot_grace);
+        match self.judge.record.runner_id {
+            None if !booted => keep(Reason::Booting),
+            None if !self.silent => keep(Reason::SupervisorAlive),
+            None => self.without_runner_id(),
+            Some(_) => self.with_runner_id(booted),
+        }
+    }
+
+    /// Rows 22 and 23, asked by name.
+    fn without_runner_id(&self) -> Conclusion {
+        match (&self.judge.evidence.registration, self.judge.record.jit_intent()) {
+            (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, Reason::ConfigurationUnaccounted),
+            (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
+            (RegistrationEvidence::Present(runner), _) => note(Note::RunnerId(runner.id), Reason::RunnerFound),
+            (RegistrationEvidence::Absent, Known::Unread) => keep(Reason::ConfigurationUnaccounted),
+            (RegistrationEvidence::Absent, Known::Is(_)) => self.judge.registration_absent(self.silent),
+            // The intent is written before the call, so without it no configuration and no job can exist.
+            (RegistrationEvidence::Absent, Known::Absent) => self
+                .judge
+                .settled(Reason::NeverConnected)
+                .unwrap_or_else(|| self.judge.end(Ground::NeverConnected, Reason::NeverConnected)),
+        }
+    }
+
+    fn with_runner_id(&self, booted: bool) -> Conclusion {
+        let record = self.judge.record;
+        match &self.judge.evidence.registration {
+            RegistrationEvidence::NotAsked => self.before_asking(booted),
+            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
+            RegistrationEvidence::Absent if record.deregister_intent.is_some() => {
+                let reason = Reason::DeregistrationInDoubt;
+                self.judge.asked_by_itself(reason).unwrap_or(note(Note::Deregistered, reason))
+            }
+            RegistrationEvidence::Absent if !booted => keep(Reason::Booting),
+            RegistrationEvidence::Absent => self.judge.registration_absent(self.silent),
+            RegistrationEvidence::Present(runner) if runner.busy => note(Note::Busy, Reason::BusyNow),
+            // A DELETE was begun and did not happen: what is found later is not its doing.
+            RegistrationEvidence::Present(_) if record.deregister_intent.is_some() => {
+                note(Note::RegistrationBack, Reason::RegistrationBack)
+            }
+            RegistrationEvidence::Present(runner)
+                if record.absent.is_some() || (runner.online && record.offline.is_some()) =>
+            {
+                note(Note::Present, Reason::RunnerFound)
+            }
+            RegistrationEvidence::Present(_) if self.judge.rebuilt() => keep(Reason::RebuiltRecord),
+            RegistrationEvidence::Present(runner) if !runner.online => self.offline(runner, booted),
+            RegistrationEvidence::Present(runner) => self.idle(runner),
+        }
+    }
+
+    /// Ledger, EC2 and the instance alone decide whether it is drained or GitHub is asked.
+    fn before_asking(&self, booted: bool) -> Conclusion {
+        let record = self.judge.record;
+        let ghost = self.silent && !self.judge.rebuilt();
+        if record.deregister_intent.is_some() {
+            return look(Source::Registrations, Reason::DeregistrationInDoubt);
+        }
+        match self.wanted() {
+            Some(reason) if record.drain_requested_at.is_some() || record.idle_since.is_some() => {
+                note(Note::Wanted, reason)
+            }
+            // Whether its registration is gone or it never connected: such a runner serves nobody.
+            Some(reason) if ghost && booted => look(Source::Registrations, reason),
+            Some(reason) => keep(reason),
+            None if ghost && (self.drain_is_unanswered() || (booted && record.idle_since.is_none())) => {
+                look(Source::Registrations, Reason::Surplus)
+            }
+            None => (Action::Drain, Reason::Surplus),
+        }
+    }
+
+    /// Whether a job may be about to come for it, or the fleet's idle schedule keeps it.
+    fn wanted(&self) -> Option<Reason> {
+        let young = |age| !self.judge.passed(self.judge.launched_at, age);
+        let timers = self.judge.timers;
+        match self.judge.evidence.demand {
+            DemandEvidence::Unread | DemandEvidence::Waiting => Some(Reason::Wanted),
+            // The instance that was launched for such a job may be this one, still booting.
+            DemandEvidence::WaitingLong => {
+                young(timers.minimum_running.max(timers.boot_grace)).then_some(Reason::Wanted)
+            }
+            DemandEvidence::Quiet => young(timers.minimum_running).then_some(Reason::Wanted),
+            DemandEvidence::Pool => Some(Reason::Pool),
+            DemandEvidence::Unwanted => None,
+        }
+    }
+
+    fn drain_is_unanswered(&self) -> bool {
+        let record = self.judge.record;
+        record.drain_requested_at.is_some_and(|requested| self.judge.passed(requested, self.judge.timers.drain_answer))
+    }
+
+    /// Row 18, else row 19.
+    fn offline(&self, runner: &Runner, booted: bool) -> Conclusion {
+        let never_connected = runner.version == Some(None) && runner.ephemeral == Some(true);
+        match self.judge.record.offline {
+            _ if !booted => self.not_idle(Reason::Booting),
+            _ if !self.silent => self.not_idle(Reason::SupervisorAlive),
+            _ if never_connected => self.judge.settled(Reason::NeverConnected).unwrap_or_else(|| {
+                self.judge.deregister(runner, DeregistrationGround::NeverConnected, Reason::NeverConnected)
+            }),
+            Some(spell) if spell.sweeps >= Spell::SWEEPS => {
+                if !self.judge.passed(spell.since, self.judge.timers.gone_grace) {
+                    return keep(Reason::Offline);
+                }
+                self.judge.settled(Reason::OfflineConfirmed).unwrap_or_else(|| {
+                    self.judge.deregister(runner, DeregistrationGround::Offline, Reason::OfflineConfirmed)
+                })
+            }
+            Some(_) | None => note(Note::Offline, Reason::Offline),
+        }
+    }
+
+    /// Rows 20 and 21.
+    fn idle(&self, runner: &Runner) -> Conclusion {
+        let record = self.judge.record;
+        if let Some(reason) = self.wanted() {
+            return match (record.drain_requested_at, record.idle_since) {
+                (None, None) => keep(reason),
+                (_, _) => note(Note::Wanted, reason),
+            };
+        }
+        let Some(idle_since) = record.idle_since else { return note(Note::Idle, Reason::IdleTooShort) };
+        if record.drain_requested_at.is_none() {
+            return (Action::Drain, Reason::Surplus);
+        }
+        if !self.drain_is_unanswered() {
+            return keep(Reason::DrainUnanswered);
+        }
+        if !self.silent {
+            return keep(Reason::SupervisorAlive);
+        }
+        if !self.judge.passed(idle_since, self.judge.timers.idle_window) {
+            return keep(Reason::IdleTooShort);
+        }
+        self.judge
+            .settled(Reason::IdleConfirmed)
+            .unwrap_or_else(|| self.judge.deregister(runner, DeregistrationGround::Idle, Reason::IdleConfirmed))
+    }
+
+    /// Anything but an idle reading breaks the row of them.
+    fn not_idle(&self, reason: Reason) -> Conclusion {
+        match self.judge.record.idle_since {
+            Some(_) => note(Note::NotIdle, reason),
+            None => keep(reason),
+        }
+    }
+}
