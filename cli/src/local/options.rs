@@ -63,8 +63,9 @@ pub(crate) struct Faults {
     /// GitHub shows a runner as idle for the whole of a job.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) lying_busy_flag: f64,
-    /// A delivery is never sent. Breaks promises: a job whose `queued` delivery is lost is not looked for yet (P3), and
-    /// where `in_progress` or `completed` is lost and the supervisor is dead, the instance stays until its hard age (P2).
+    /// A delivery is never sent; half of those are in GitHub's log as failed. Breaks a promise: a job whose `queued`
+    /// delivery is lost is not looked for yet (P3), and scenes that wait for its instance are not played. The run then
+    /// lasts until its time is over. Whatever else is lost, nothing leaks (P2).
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) lose_webhooks: f64,
     /// A delivery is sent twice.
@@ -73,7 +74,8 @@ pub(crate) struct Faults {
     /// A listing of runners leaves one out.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) list_omission: f64,
-    /// A call to GitHub answers 502.
+    /// A call to GitHub answers 502. An instance that gets no configuration for it ends itself, and its scene does not come
+    /// to what it announced; the promises hold.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) github_errors: f64,
     /// A call to EC2 answers `RequestLimitExceeded`.
