@@ -36,7 +36,7 @@ use reply::Reply;
 const BODY_BYTES_MAX: usize = 16 << 20;
 
 /// Everything behind the port.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Services {
     /// GitHub.
     pub github: GitHub,
@@ -52,6 +52,12 @@ pub struct Services {
 }
 
 impl Services {
+    /// Services that answer at once and were not called yet.
+    #[must_use]
+    pub fn new(github: GitHub, ec2: Ec2, dynamodb: DynamoDb, ssm: ParameterStore) -> Self {
+        Self { github, ec2, dynamodb, ssm, github_delay: Duration::ZERO, counts: Counts::default() }
+    }
+
     /// Answers one request and says after what time.
     fn answer(&mut self, parts: &Parts, body: &Bytes) -> (Reply, Duration) {
         let target = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());

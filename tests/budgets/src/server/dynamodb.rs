@@ -23,6 +23,8 @@ const INDEX: (&str, &str, &str) = ("open", "open_pk", "open_sk");
 pub struct DynamoDb {
     /// The tables.
     pub tables: BTreeMap<String, Table>,
+    /// Transactions that took effect, by `ClientRequestToken`.
+    transactions: BTreeMap<String, Value>,
 }
 
 /// One table.
@@ -86,15 +88,27 @@ struct Put {
     item: Attributes,
 }
 
+/// What a put came to.
+enum Checked {
+    Holds(Put),
+    /// Its condition does not hold over what is there.
+    Fails(Option<Attributes>),
+}
+
 impl DynamoDb {
+    /// These tables.
+    #[must_use]
+    pub fn new(tables: impl IntoIterator<Item = (String, Table)>) -> Self {
+        Self { tables: tables.into_iter().collect(), transactions: BTreeMap::new() }
+    }
+
     /// `None`: an operation that is not spoken here.
     pub(super) fn answer(&mut self, operation: &str, body: &Bytes) -> Option<Reply> {
         let request: Value = serde_json::from_slice(body).unwrap_or_default();
-        let plain = |refusal| (refusal, json!({}));
         let outcome = match operation {
             "GetItem" => self.get(&request).map_err(plain),
             "BatchGetItem" => self.batch_get(&request).map_err(plain),
-            "PutItem" => self.put(&request).map_err(plain),
+            "PutItem" => self.put(&request),
             "Query" => self.query(&request).map_err(plain),
             "TransactWriteItems" => self.transact(&request),
             _ => return None,
@@ -137,18 +151,29 @@ impl DynamoDb {
         Ok(json!({ "Responses": responses, "UnprocessedKeys": {} }))
     }
 
-    fn put(&mut self, request: &Value) -> Result<Value, Refusal> {
-        let put = self
-            .checked_put(request)?
-            .ok_or_else(|| Refusal::new("ConditionalCheckFailedException", "The conditional request failed"))?;
-        self.carry_out(put);
-        Ok(json!({}))
+    fn put(&mut self, request: &Value) -> Outcome {
+        match self.checked_put(request).map_err(plain)? {
+            Checked::Holds(put) => {
+                self.carry_out(put);
+                Ok(json!({}))
+            }
+            Checked::Fails(stored) => {
+                let refusal = Refusal::new("ConditionalCheckFailedException", "The conditional request failed");
+                let told = stored.filter(|_| request["ReturnValuesOnConditionCheckFailure"] == "ALL_OLD");
+                Err((refusal, told.map_or_else(|| json!({}), |stored| json!({ "Item": stored }))))
+            }
+        }
     }
 
-    /// All or nothing, each item's condition against what is there before.
+    /// All or nothing, each item's condition against what is there before; a token that was seen changes nothing more.
     fn transact(&mut self, request: &Value) -> Outcome {
-        let plain = |refusal| (refusal, json!({}));
         only(request, &["TransactItems", "ClientRequestToken"]).map_err(plain)?;
+        let token = request["ClientRequestToken"].as_str();
+        match token.and_then(|token| self.transactions.get(token)) {
+            Some(done) if *done == request["TransactItems"] => return Ok(json!({})),
+            Some(_) => return Err(plain(Refusal::new("IdempotentParameterMismatchException", "the token was used"))),
+            None => {}
+        }
         let items = request["TransactItems"].as_array().map(Vec::as_slice).unwrap_or_default();
         if items.is_empty() || items.len() > ITEMS_MAX {
             return Err(plain(invalid("Member must have length less than or equal to 100, and more than none")));
@@ -158,13 +183,15 @@ impl DynamoDb {
         let mut targets = BTreeSet::new();
         for item in items {
             only(item, &["Put"]).map_err(plain)?;
-            let put = self.checked_put(&item["Put"]).map_err(plain)?;
-            reasons.push(json!({ "Code": if put.is_some() { "None" } else { "ConditionalCheckFailed" } }));
-            if let Some(put) = put {
-                if !targets.insert((put.table.clone(), put.key.clone())) {
-                    return Err(plain(invalid("Transaction request cannot include multiple operations on one item")));
+            match self.checked_put(&item["Put"]).map_err(plain)? {
+                Checked::Holds(put) => {
+                    if !targets.insert((put.table.clone(), put.key.clone())) {
+                        return Err(plain(invalid("Transaction request cannot include two operations on one item")));
+                    }
+                    puts.push(put);
+                    reasons.push(json!({ "Code": "None" }));
                 }
-                puts.push(put);
+                Checked::Fails(_) => reasons.push(json!({ "Code": "ConditionalCheckFailed" })),
             }
         }
         if puts.len() < items.len() {
@@ -174,27 +201,36 @@ impl DynamoDb {
         for put in puts {
             self.carry_out(put);
         }
+        if let Some(token) = token {
+            self.transactions.insert(token.to_owned(), request["TransactItems"].clone());
+        }
         Ok(json!({}))
     }
 
-    /// `None` where its condition does not hold.
-    fn checked_put(&self, request: &Value) -> Result<Option<Put>, Refusal> {
+    fn checked_put(&self, request: &Value) -> Result<Checked, Refusal> {
         only(
             request,
-            &["TableName", "Item", "ConditionExpression", "ExpressionAttributeNames", "ExpressionAttributeValues"],
+            &[
+                "TableName",
+                "Item",
+                "ConditionExpression",
+                "ExpressionAttributeNames",
+                "ExpressionAttributeValues",
+                "ReturnValuesOnConditionCheckFailure",
+            ],
         )?;
         let table = self.table(&request["TableName"])?;
         let item = request["Item"].as_object().ok_or_else(|| invalid("no Item"))?;
         let key = table.key_of(item)?;
-        let holds = match request["ConditionExpression"].as_str() {
-            None => true,
-            Some(text) => {
-                Condition::parse(text, &request["ExpressionAttributeNames"], &request["ExpressionAttributeValues"])?
-                    .holds(table.items.get(&key))
+        let stored = table.items.get(&key);
+        if let Some(text) = request["ConditionExpression"].as_str() {
+            let (names, values) = (&request["ExpressionAttributeNames"], &request["ExpressionAttributeValues"]);
+            if !Condition::parse(text, names, values)?.holds(stored) {
+                return Ok(Checked::Fails(stored.cloned()));
             }
-        };
+        }
         let name = request["TableName"].as_str().unwrap_or_default().to_owned();
-        Ok(holds.then(|| Put { table: name, key, item: item.clone() }))
+        Ok(Checked::Holds(Put { table: name, key, item: item.clone() }))
     }
 
     fn carry_out(&mut self, put: Put) {
@@ -276,6 +312,11 @@ fn only(request: &Value, known: &[&str]) -> Result<(), Refusal> {
     foreign.map_or(Ok(()), |name| Err(invalid(format!("the counting server does not speak {name}"))))
 }
 
+/// A refusal that says nothing more.
+fn plain(refusal: Refusal) -> (Refusal, Value) {
+    (refusal, json!({}))
+}
+
 fn invalid(message: impl Into<String>) -> Refusal {
     Refusal::new("ValidationException", message)
 }
@@ -296,7 +337,7 @@ mod tests {
         for id in 0..count {
             table.seed(item(id, 1));
         }
-        DynamoDb { tables: BTreeMap::from([("ledger".to_owned(), table)]) }
+        DynamoDb::new([("ledger".to_owned(), table)])
     }
 
     fn call(dynamodb: &mut DynamoDb, operation: &str, request: &Value) -> (u16, Value) {
@@ -316,16 +357,25 @@ mod tests {
     fn a_write_takes_effect_only_over_the_version_that_was_read() {
         let mut dynamodb = dynamodb(2);
         assert_eq!(call(&mut dynamodb, "PutItem", &put(0, 1)).0, 200);
-        let (status, refused) = call(&mut dynamodb, "PutItem", &put(0, 1));
+        let mut again = put(0, 1);
+        let (status, refused) = call(&mut dynamodb, "PutItem", &again);
         assert_eq!((status, &refused["__type"]), (400, &json!("com.amazonaws#ConditionalCheckFailedException")));
+        assert!(refused["Item"].is_null());
+        again["ReturnValuesOnConditionCheckFailure"] = json!("ALL_OLD");
+        assert_eq!(call(&mut dynamodb, "PutItem", &again).1["Item"], item(0, 2), "what lies there instead");
         let both = json!({ "TransactItems": [{ "Put": put(1, 1) }, { "Put": put(0, 1) }] });
         let (status, refused) = call(&mut dynamodb, "TransactWriteItems", &both);
         let codes = json!([{ "Code": "None" }, { "Code": "ConditionalCheckFailed" }]);
         assert_eq!((status, &refused["CancellationReasons"]), (400, &codes));
         let key = json!({ "TableName": "ledger", "Key": { "pk": { "S": "instance#0001" }, "sk": { "S": "v" } } });
         assert_eq!(call(&mut dynamodb, "GetItem", &key).1["Item"]["version"]["N"], "1", "nothing of it was done");
-        let both = json!({ "TransactItems": [{ "Put": put(1, 1) }, { "Put": put(0, 2) }] });
-        assert_eq!(call(&mut dynamodb, "TransactWriteItems", &both).0, 200);
+        let mut both =
+            json!({ "TransactItems": [{ "Put": put(1, 1) }, { "Put": put(0, 2) }], "ClientRequestToken": "t" });
+        for attempt in ["the first", "a repetition under its token"] {
+            assert_eq!(call(&mut dynamodb, "TransactWriteItems", &both).0, 200, "{attempt}");
+        }
+        both["TransactItems"][0]["Put"] = put(1, 2);
+        assert_eq!(call(&mut dynamodb, "TransactWriteItems", &both).0, 400, "something else under that token");
         assert_eq!(call(&mut dynamodb, "GetItem", &key).1["Item"]["version"]["N"], "2");
     }
 
@@ -392,7 +442,7 @@ mod tests {
     fn a_request_that_says_more_than_is_understood_is_refused() {
         let mut dynamodb = dynamodb(1);
         let mut request = put(0, 1);
-        request["ReturnValues"] = json!("ALL_OLD");
+        request["ReturnValues"] = json!("NONE");
         assert_eq!(call(&mut dynamodb, "PutItem", &request).0, 400);
         assert!(dynamodb.answer("UpdateItem", &Bytes::new()).is_none());
     }

@@ -42,8 +42,9 @@ impl ParameterStore {
     /// All on one page: the tests store no JIT configurations.
     fn by_path(&self, request: &Value) -> Value {
         let path = request["Path"].as_str().unwrap_or_default();
-        let below = self.below(path).map(|(name, value)| parameter(name, value)).collect::<Vec<_>>();
-        json!({ "Parameters": below })
+        let prefix = below(path);
+        let found = self.values.iter().filter(|(name, _)| name.starts_with(&prefix));
+        json!({ "Parameters": found.map(|(name, value)| parameter(name, value)).collect::<Vec<_>>() })
     }
 
     /// Filters by `Name` or `Path`, and refuses any other.
@@ -52,24 +53,26 @@ impl ParameterStore {
         let [filter] = filters.as_slice() else {
             return Err(Refusal::new("ValidationException", "one filter is spoken here"));
         };
-        let prefix = match (filter["Key"].as_str(), filter["Option"].as_str(), filter["Values"][0].as_str()) {
-            (Some("Name"), Some("BeginsWith"), Some(prefix)) => prefix.to_owned(),
-            (Some("Path"), _, Some(path)) => format!("{}/", path.trim_end_matches('/')),
-            (_, _, _) => return Err(Refusal::new("InvalidFilterKey", "the filter is not spoken here")),
-        };
+        let (prefix, one_level) =
+            match (filter["Key"].as_str(), filter["Option"].as_str(), filter["Values"][0].as_str()) {
+                (Some("Name"), Some("BeginsWith"), Some(prefix)) => (prefix.to_owned(), false),
+                (Some("Path"), None | Some("OneLevel"), Some(path)) => (below(path), true),
+                (Some("Path"), Some("Recursive"), Some(path)) => (below(path), false),
+                (_, _, _) => return Err(Refusal::new("InvalidFilterKey", "the filter is not spoken here")),
+            };
         let described: Vec<Value> = self
             .values
             .keys()
-            .filter(|name| name.starts_with(&prefix))
+            .filter(|name| name.strip_prefix(&prefix).is_some_and(|rest| !(one_level && rest.contains('/'))))
             .map(|name| json!({ "Name": name, "Type": "SecureString", "LastModifiedDate": 0 }))
             .collect();
         Ok(json!({ "Parameters": described }))
     }
+}
 
-    fn below(&self, path: &str) -> impl Iterator<Item = (&String, &String)> {
-        let prefix = format!("{}/", path.trim_end_matches('/'));
-        self.values.iter().filter(move |(name, _)| name.starts_with(&prefix))
-    }
+/// How the names below a path begin.
+fn below(path: &str) -> String {
+    format!("{}/", path.trim_end_matches('/'))
 }
 
 fn name_of(request: &Value) -> &str {
