@@ -25,6 +25,6 @@ async fn pass(adapters: &Adapters, context: Context) -> Result<Report, Error> {
     let policy = adapters.policy().await?;
     let deadline = Deadline::of(SystemClock.now(), Timestamp(i64::try_from(context.deadline)?));
     let outcome = removal::run_pass(adapters, &policy, deadline).await;
-    telemetry::emit(FUNCTION, &removal::metrics_of(&outcome));
+    telemetry::emit(&policy.deployment, FUNCTION, &removal::metrics_of(&outcome));
     Ok(outcome?)
 }

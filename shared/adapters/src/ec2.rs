@@ -16,7 +16,7 @@ use runner_scaler_core::ports::{
 };
 use runner_scaler_core::removal::TerminationProof;
 use runner_scaler_core::time::Timestamp;
-use tracing::info;
+use tracing::warn;
 
 use crate::Adapters;
 use crate::aws::{Effect, code_of, misshapen, port_error};
@@ -26,6 +26,10 @@ const PAGE_SIZE: i32 = 1_000;
 
 /// Code of a termination that `disableApiTermination` forbids (EC2 API reference, error codes, read 2026-11-20).
 const PROTECTED: &str = "OperationNotPermitted";
+
+/// Calls refused in one request to drain before it is given up. One odd instance among 1,000 costs ten; more means that
+/// it is the request which EC2 does not take.
+const REFUSED_MAX: usize = 40;
 
 impl ComputeRead for Adapters {
     async fn instances(&self, deployment: &Deployment) -> Result<Vec<Instance>, PortError> {
@@ -45,16 +49,23 @@ impl Compute for Adapters {
     async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<Vec<InstanceId>, PortError> {
         let mut batches: Vec<&[InstanceId]> = instance_ids.chunks(TAGGED_MAX).rev().collect();
         let mut tagged = Vec::with_capacity(instance_ids.len());
+        let mut refused = 0;
         while let Some(batch) = batches.pop() {
             match tag_drain(self.ec2(), batch, at).boxed().await {
                 Ok(()) => tagged.extend_from_slice(batch),
-                // One instance that EC2 no longer knows refuses the whole call; the others shall still hear of it.
-                Err(error) if error.class == Class::Absent && batch.len() > 1 => {
+                // One instance that EC2 no longer knows, or that has as many tags as EC2 allows, refuses the whole call;
+                // the others shall still hear of it.
+                Err(error)
+                    if matches!(error.class, Class::Absent | Class::Rejected)
+                        && batch.len() > 1
+                        && refused < REFUSED_MAX =>
+                {
+                    refused += 1;
                     let (first, second) = batch.split_at(batch.len() / 2);
                     batches.extend([second, first]);
                 }
-                Err(error) if error.class == Class::Absent => {
-                    info!(error = %error, "an instance that EC2 does not know was not asked to drain");
+                Err(error) if matches!(error.class, Class::Absent | Class::Rejected) && batch.len() == 1 => {
+                    warn!(error = %error, "an instance cannot be asked to drain: {error}");
                 }
                 Err(error) => return Err(error),
             }

@@ -69,6 +69,8 @@ pub(crate) struct State {
     pub(crate) parameters_put: BTreeMap<InstanceId, Timestamp>,
     /// Instances with `disableApiTermination`.
     pub(crate) protected: BTreeSet<InstanceId>,
+    /// Instances that EC2 denies to end.
+    pub(crate) refused: BTreeSet<InstanceId>,
     /// Repositories that the installation reaches; those of the jobs besides.
     pub(crate) repositories: BTreeSet<Repository>,
     /// Repository of a job where it is not `octo/hello`.

@@ -83,6 +83,12 @@ impl Deadline {
         Self { at: deadline, reserve: Self::RESERVE_MAX.min(deadline.since(now) / 4) }
     }
 
+    /// Half of the time that is left at `now`.
+    #[must_use]
+    pub fn half(self, now: Timestamp) -> Self {
+        Self { at: now.plus(self.at.since(now) / 2), reserve: self.reserve / 2 }
+    }
+
     /// Whether a new item may be begun.
     #[must_use]
     pub fn allows_more(self, now: Timestamp) -> bool {

@@ -156,8 +156,11 @@ fn record(number: u64, state: State, now: Timestamp) -> InstanceRecord {
         State::IdleConfirmed => {
             record.drain_requested_at = Some(now.minus(HOUR));
             record.idle_since = Some(now.minus(HOUR));
+            record.idle_seen_at = Some(now);
         }
-        State::Orphan => record.absent = Some(Spell { since: now.minus(2 * HOUR), sweeps: Spell::SWEEPS }),
+        State::Orphan => {
+            record.absent = Some(Spell { since: now.minus(2 * HOUR), last: now, sweeps: Spell::SWEEPS });
+        }
     }
     record
 }

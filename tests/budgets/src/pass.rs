@@ -71,7 +71,7 @@ pub async fn run(function: Function) -> Result<(), Failure> {
         Function::OrphanSweeper => orphan::run_pass(&adapters, &policy, deadline).await,
     };
     let wall_ms = u64::try_from(SystemClock.now().since(begun_at).as_millis()).unwrap_or(u64::MAX);
-    telemetry::emit(function.name(), &removal::metrics_of(&outcome));
+    telemetry::emit(&policy.deployment, function.name(), &removal::metrics_of(&outcome));
     let (report, error) = match outcome {
         Ok(report) => (serde_json::to_value(report).map_err(Failure::inside("report"))?, None),
         Err(failed) => (Value::Null, Some(failed.to_string())),

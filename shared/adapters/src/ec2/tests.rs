@@ -205,7 +205,6 @@ async fn a_drain_that_ec2_refuses_for_another_reason_is_an_error() {
     for (case, reply, expected) in [
         ("throttled", Reply::ec2_error(503, "RequestLimitExceeded"), Class::Throttled { retry_after: None }),
         ("denied", Reply::ec2_error(403, "UnauthorizedOperation"), Class::Misconfigured),
-        ("no id of an instance", Reply::ec2_error(400, "InvalidInstanceID.Malformed"), Class::Rejected),
         ("late", Reply::new(200, "").late(), Class::OutcomeUnknown),
     ] {
         let wire = Wire::start(move |_| Some(reply.clone())).await;
@@ -214,6 +213,25 @@ async fn a_drain_that_ec2_refuses_for_another_reason_is_an_error() {
         assert_eq!(refused.class(), expected, "{case}: {refused}");
         assert_eq!(wire.seen().len(), 1, "{case}: the batch is not halved");
     }
+}
+
+#[tokio::test]
+async fn an_instance_that_cannot_be_tagged_keeps_no_other_from_being_asked() {
+    for code in ["InvalidInstanceID.Malformed", "TagLimitExceeded"] {
+        let wire = Wire::start(move |request| {
+            let answer = format!("<CreateTagsResponse {NAMESPACE}><return>true</return></CreateTagsResponse>");
+            Some(if request.body.contains("=i-2&") { Reply::ec2_error(400, code) } else { Reply::new(200, answer) })
+        })
+        .await;
+        let ids: Vec<InstanceId> = (1..=5).map(|number| InstanceId::new(format!("i-{number}"))).collect();
+        let tagged = wire.adapters().request_drain(&ids, Timestamp(0)).await.expect("the others");
+        let others: Vec<InstanceId> = ids.into_iter().filter(|id| id.as_str() != "i-2").collect();
+        assert_eq!(tagged, others, "{code}");
+    }
+    let wire = Wire::start(|_| Some(Reply::ec2_error(400, "BrandNew"))).await;
+    let ids: Vec<InstanceId> = (0..1_000).map(|number| InstanceId::new(format!("i-{number}"))).collect();
+    wire.adapters().request_drain(&ids, Timestamp(0)).await.expect_err("all refused");
+    assert!(wire.seen().len() <= 100, "{} calls in vain", wire.seen().len());
 }
 
 #[tokio::test]

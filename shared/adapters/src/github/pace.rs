@@ -9,11 +9,12 @@ use std::time::Duration;
 use runner_scaler_core::time::Timestamp;
 
 /// Changes that may go out at once. More, and [`REFILL`] has to be slower, for both together must not exceed 180 in a
-/// minute; fewer, and a burst of launches, each of which registers a runner, waits although GitHub would take it.
-const BURST: u32 = 100;
+/// minute: a thousand changes would then take much longer than GitHub's limit asks for (with 20 a tenth longer, with
+/// 100 twice as long). Fewer, and a few launches at once, each of which registers a runner, wait in vain.
+const BURST: u32 = 20;
 
-/// One more change each 750 ms, 80 a minute: what 180 leaves beside the burst.
-const REFILL: Duration = Duration::from_millis(750);
+/// One more change each 375 ms, 160 a minute: what 180 leaves beside the burst.
+const REFILL: Duration = Duration::from_millis(375);
 
 /// The longest wait for a change's turn. Longer, and an invocation sleeps away the time that others need; shorter, and
 /// a few concurrent changes are sent back to their queue although their turn comes within seconds.
@@ -104,26 +105,26 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_at_once_do_not_wait_and_the_next_take_turns() {
+    fn twenty_at_once_do_not_wait_and_the_next_take_turns() {
         let (mut bucket, now) = (Bucket::full(), Timestamp(1_000_000));
-        for nth in 1..=100 {
+        for nth in 1..=20 {
             assert_eq!(bucket.take(now, JITTER_MAX), Ok(Duration::ZERO), "change {nth}");
         }
         let ms = Duration::from_millis;
-        assert_eq!(bucket.take(now, Duration::ZERO), Ok(ms(750)));
-        assert_eq!(bucket.take(now, ms(100)), Ok(ms(1_600)));
-        assert_eq!(bucket.take(now, Duration::ZERO), Ok(ms(2_350)), "what was waited in addition is lost");
-        assert_eq!(bucket.take(now, Duration::MAX), Ok(ms(3_100) + JITTER_MAX));
+        assert_eq!(bucket.take(now, Duration::ZERO), Ok(ms(375)));
+        assert_eq!(bucket.take(now, ms(100)), Ok(ms(850)));
+        assert_eq!(bucket.take(now, Duration::ZERO), Ok(ms(1_225)), "what was waited in addition is lost");
+        assert_eq!(bucket.take(now, Duration::MAX), Ok(ms(1_600) + JITTER_MAX));
     }
 
     #[test]
     fn whose_turn_is_too_far_away_is_told_when_and_takes_none() {
         let (mut bucket, now) = (Bucket::full(), Timestamp(1_000_000));
         bucket.empty(now);
-        for _ in 0..13 {
+        for _ in 0..26 {
             bucket.take(now, Duration::ZERO).expect("within ten seconds");
         }
-        let too_long = Err(Duration::from_millis(14 * 750));
+        let too_long = Err(Duration::from_millis(27 * 375));
         assert_eq!(bucket.take(now, Duration::ZERO), too_long);
         assert_eq!(bucket.take(now, Duration::ZERO), too_long, "the first took no turn");
     }

@@ -88,9 +88,9 @@ impl Breaker {
         self.until.map(|until| until.since(now)).filter(|wait| !wait.is_zero())
     }
 
-    /// Another process was refused until then.
-    fn learn(&mut self, until: Timestamp) {
-        self.until = self.until.max(Some(until));
+    /// Another process was refused until then; its clock may be ahead of ours.
+    fn learn(&mut self, until: Timestamp, now: Timestamp) {
+        self.until = self.until.max(Some(until.min(now.plus(SAID_MAX))));
     }
 
     /// A refusal: until when calls wait from now on. The refusals of one burst are one: only the first after a wait
@@ -102,7 +102,7 @@ impl Breaker {
         let doubled = 2_u32.saturating_pow(self.refusals.saturating_sub(1).min(8));
         let unsaid = || UNSAID_MIN.saturating_mul(doubled).min(UNSAID_MAX);
         let until = now.plus(said.map_or_else(unsaid, |said| said.min(SAID_MAX)));
-        self.learn(until);
+        self.learn(until, now);
         self.until.unwrap_or(until)
     }
 
@@ -130,7 +130,7 @@ impl Pressure {
             // Noted before the answer, so that a ledger that cannot be read is not asked at every call.
             known.read_at = Some(now);
             if let Some(until) = self.read(owner).await {
-                known.breaker.learn(until);
+                known.breaker.learn(until, now);
             }
         }
         known.breaker.wait(SystemClock.now()).map_or(Ok(()), |wait| Err(held_back(call, wait)))
@@ -296,9 +296,11 @@ mod tests {
             assert_eq!(breaker.wait(NOW), Some(Duration::from_secs(expected)), "{case}");
         }
         let mut breaker = Breaker::default();
-        breaker.learn(NOW.plus(Duration::from_secs(9)));
-        breaker.learn(NOW);
+        breaker.learn(NOW.plus(Duration::from_secs(9)), NOW);
+        breaker.learn(NOW, NOW);
         assert_eq!(breaker.wait(NOW), Some(Duration::from_secs(9)), "what another process was told");
+        breaker.learn(NOW.plus(SAID_MAX * 9), NOW);
+        assert_eq!(breaker.wait(NOW), Some(SAID_MAX), "by a clock that was ahead");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
+use runner_scaler_core::ids::Deployment;
 use runner_scaler_core::metrics::Metric;
 use runner_scaler_core::time::{Clock, Timestamp};
 use serde_json::{Map, Value, json};
@@ -18,18 +19,22 @@ const NAMESPACE: &str = "runner-scaler";
 /// Metrics of one line, the most that the format takes.
 const METRICS_MAX: usize = 100;
 
-/// The dimension that every metric has.
+/// A dimension that every metric has: two deployments may share an account.
+const ENVIRONMENT: &str = "environment";
+
+/// The other one.
 const FUNCTION: &str = "function";
 
 /// Dimensions of metrics that go into one line, by name.
 type Dimensions<'a> = BTreeMap<&'a str, &'a str>;
 
-/// Writes metrics to the standard output, each with the dimension `function` besides its own.
+/// Writes metrics to the standard output, each with the dimensions `environment` (the deployment) and `function` besides
+/// its own.
 ///
 /// Numbers that a pass could not write are lost and do not fail it.
-pub fn emit(function: &str, metrics: &[Metric]) {
+pub fn emit(deployment: &Deployment, function: &str, metrics: &[Metric]) {
     let mut text = String::new();
-    for line in lines(function, metrics, SystemClock.now()) {
+    for line in lines(deployment, function, metrics, SystemClock.now()) {
         text.push_str(&line.to_string());
         text.push('\n');
     }
@@ -40,10 +45,10 @@ pub fn emit(function: &str, metrics: &[Metric]) {
 }
 
 /// One object a line: the metrics with the same dimensions, each name once.
-fn lines(function: &str, metrics: &[Metric], now: Timestamp) -> Vec<Value> {
+fn lines(deployment: &Deployment, function: &str, metrics: &[Metric], now: Timestamp) -> Vec<Value> {
     let mut groups: BTreeMap<Dimensions<'_>, Vec<Line<'_>>> = BTreeMap::new();
     for metric in metrics {
-        let mut dimensions = Dimensions::from([(FUNCTION, function)]);
+        let mut dimensions = Dimensions::from([(ENVIRONMENT, deployment.as_str()), (FUNCTION, function)]);
         dimensions.extend(metric.dimensions.iter().map(|(name, value)| (*name, value.as_str())));
         let lines = groups.entry(dimensions).or_default();
         // A line names a metric once: its value is a member of that name.
@@ -80,6 +85,10 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_795_235_128_312);
+
+    fn deployment() -> Deployment {
+        Deployment::new("prod")
+    }
 
     fn metric(name: &'static str, value: u64, dimensions: &[(&'static str, &str)]) -> Metric {
         let dimensions = dimensions.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
@@ -121,19 +130,21 @@ mod tests {
     #[test]
     fn a_line_is_what_the_specification_describes() {
         let waited = Metric { unit: Unit::Seconds, ..metric("OldestJobWaited", 40, &[("fleet", "linux")]) };
-        let lines = lines("scale-down", &[metric("InstancesTerminated", 3, &[("fleet", "linux")]), waited], NOW);
+        let lines =
+            lines(&deployment(), "scale-down", &[metric("InstancesTerminated", 3, &[("fleet", "linux")]), waited], NOW);
         let expected = json!({
             "_aws": {
                 "Timestamp": 1_795_235_128_312_i64,
                 "CloudWatchMetrics": [{
                     "Namespace": "runner-scaler",
-                    "Dimensions": [["fleet", "function"]],
+                    "Dimensions": [["environment", "fleet", "function"]],
                     "Metrics": [
                         { "Name": "InstancesTerminated", "Unit": "Count" },
                         { "Name": "OldestJobWaited", "Unit": "Seconds" },
                     ],
                 }],
             },
+            "environment": "prod",
             "function": "scale-down",
             "fleet": "linux",
             "InstancesTerminated": 3,
@@ -156,7 +167,7 @@ mod tests {
             metric("Drained", 6, &linux),
             metric("Drained", 7, &linux),
         ];
-        let lines = lines("scale-down", &metrics, NOW);
+        let lines = lines(&deployment(), "scale-down", &metrics, NOW);
         let mut told: Vec<Vec<(String, u64)>> = lines.iter().map(checked).collect();
         told.sort();
         let line = |members: &[(&str, u64)]| members.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
@@ -172,10 +183,11 @@ mod tests {
 
     #[test]
     fn a_line_holds_a_hundred_metrics_at_most_and_nothing_makes_no_line() {
-        assert_eq!(lines("scale-down", &[], NOW), [Value::Null; 0]);
+        assert_eq!(lines(&deployment(), "scale-down", &[], NOW), [Value::Null; 0]);
         let names: Vec<&'static str> = (0..250).map(|n| &*format!("Metric{n}").leak()).collect();
         let metrics: Vec<Metric> = names.iter().map(|name| metric(name, 1, &[])).collect();
-        let sizes: Vec<usize> = lines("scale-down", &metrics, NOW).iter().map(|line| checked(line).len()).collect();
+        let sizes: Vec<usize> =
+            lines(&deployment(), "scale-down", &metrics, NOW).iter().map(|line| checked(line).len()).collect();
         assert_eq!(sizes, [100, 100, 50]);
     }
 }

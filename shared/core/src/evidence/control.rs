@@ -49,22 +49,24 @@ impl PositiveControl {
         now: Timestamp,
     ) -> (Self, Option<AbsenceBreaker>) {
         let missing: BTreeSet<RunnerId> = expected.difference(listed).copied().collect();
-        if missing.len() <= MISSING_ALLOWED.max(expected.len() / 2) {
-            let closed = breaker.filter(|open| open.agreeing_count > 0).map(|open| AbsenceBreaker {
-                missing: BTreeSet::new(),
-                agreeing_count: 0,
-                agreed_at: now,
-                ..open.clone()
-            });
-            return (Self::Held, closed);
-        }
-        // Of those that were missing and whose instances live on, none may have come back.
-        let agrees = |open: &AbsenceBreaker| {
-            open.agreeing_count > 0 && open.missing.iter().all(|id| missing.contains(id) || !expected.contains(id))
+        // Of those that were missing and whose instances live on, none has come back and some are left. That they are
+        // fewer than half by now is our own doing, or that of instances that ended themselves.
+        let agrees = |open: &&AbsenceBreaker| {
+            let mut left = open.missing.intersection(expected).peekable();
+            open.agreeing_count > 0 && left.peek().is_some() && left.all(|id| missing.contains(id))
         };
-        let (since, count, first_missing) = match breaker.filter(|open| agrees(open)) {
+        let (since, count, first_missing) = match breaker.filter(agrees) {
             Some(open) => (open.agreeing_since, open.agreeing_count + 1, open.missing.clone()),
-            None => (now, 1, missing),
+            None if missing.len() > MISSING_ALLOWED.max(expected.len() / 2) => (now, 1, missing),
+            None => {
+                let closed = breaker.filter(|open| open.agreeing_count > 0).map(|open| AbsenceBreaker {
+                    missing: BTreeSet::new(),
+                    agreeing_count: 0,
+                    agreed_at: now,
+                    ..open.clone()
+                });
+                return (Self::Held, closed);
+            }
         };
         let believed = count >= AGREEING_LISTS && now.since(since) >= AGREEING_TIME;
         let open = AbsenceBreaker {

@@ -80,6 +80,9 @@ impl Compute for Fake {
     async fn terminate(&self, proof: TerminationProof) -> Result<Termination, PortError> {
         self.call("Compute::terminate", |state| {
             let id = proof.instance_id();
+            if state.refused.contains(id) {
+                return Err(PortError::new("TerminateInstances", Class::Denied, "UnauthorizedOperation"));
+            }
             if state.protected.contains(id) {
                 return Ok(Termination::Protected);
             }

@@ -7,6 +7,9 @@ use crate::ledger::{Record, Versioned};
 use crate::ports::{Expect, Item, Key, Ledger, OpenPartition, VitalSign, VitalSigns, Write};
 use crate::time::Timestamp;
 
+/// Bytes of an item, the most that DynamoDB takes (400 KB).
+const ITEM_MAX: usize = 400 * 1_024;
+
 impl Fake {
     /// Stores a record whatever is there, as if another process had.
     pub(crate) fn put<R: Record>(&self, record: &R) {
@@ -51,6 +54,9 @@ impl Ledger for Fake {
         self.call("Ledger::write", |state| {
             assert!((1..=100).contains(&writes.len()), "DynamoDB takes 1 to 100 items, not {}", writes.len());
             for (index, write) in writes.iter().enumerate() {
+                if write.item.body.to_string().len() > ITEM_MAX {
+                    return Err(PortError::new(format!("write {}", write.item.key), Class::Rejected, "item size"));
+                }
                 let twice = writes.iter().skip(index + 1).any(|other| other.item.key == write.item.key);
                 assert!(!twice, "DynamoDB refuses {} twice in one transaction", write.item.key);
                 let holds = match (write.expect, state.items.get(&write.item.key)) {

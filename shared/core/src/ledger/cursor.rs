@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::ids::{DeliveryGuid, InstanceId};
+use crate::ids::{Access, DeliveryGuid, InstanceId};
 use crate::ports::{Kind, OpenPartition};
 use crate::time::Timestamp;
 
@@ -15,19 +15,68 @@ use crate::time::Timestamp;
 pub struct PassCursor {
     /// The function.
     pub function: String,
-    /// The last instance that a pass cut short came to; the next begins after it. `None` after a whole pass.
+    /// The last instance that a pass came to before its deadline or one of its caps; the next begins after it. `None`
+    /// after a whole pass.
     pub after: Option<InstanceId>,
-    /// When the registrations and parameters without an instance were last looked for.
+    /// When JIT configurations without an instance were last looked for.
     pub strays_at: Option<Timestamp>,
+    /// The last record without a listed instance that a pass cut short came to.
+    #[serde(default)]
+    pub unlisted_after: Option<InstanceId>,
     /// When the last pass that came to its end and met no error ended.
     pub whole_at: Option<Timestamp>,
+    /// Where runners of ours were registered, and when that was last seen: a registration may outlive the last instance
+    /// of its scope.
+    #[serde(default)]
+    pub scopes: Vec<SeenScope>,
 }
+
+/// A scope under which runners of ours were registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenScope {
+    /// The scope, and the installation that reaches it.
+    pub access: Access,
+    /// When an instance was last registered there.
+    pub seen_at: Timestamp,
+    /// When registrations without an instance were last looked for there.
+    pub swept_at: Option<Timestamp>,
+}
+
+/// How long a scope is looked at after its last instance: GitHub removes an ephemeral registration that was not
+/// connected for a day (facts/github.md 2.1).
+const SCOPE_KEPT: Duration = Duration::from_hours(48);
+
+/// Scopes remembered, the last seen ones. More, and repositories by the thousand that register by themselves would cost
+/// a list each every quarter of an hour.
+const SCOPES_MAX: usize = 100;
 
 impl PassCursor {
     /// A function that never ran.
     #[must_use]
     pub fn new(function: impl Into<String>) -> Self {
-        Self { function: function.into(), after: None, strays_at: None, whole_at: None }
+        Self {
+            function: function.into(),
+            after: None,
+            strays_at: None,
+            unlisted_after: None,
+            whole_at: None,
+            scopes: Vec::new(),
+        }
+    }
+
+    /// Remembers where runners are registered now, and forgets where none was for long.
+    pub fn note_accesses(&mut self, seen: impl IntoIterator<Item = Access>, now: Timestamp) {
+        for access in seen {
+            match self.scopes.iter_mut().find(|known| known.access == access) {
+                Some(known) => known.seen_at = now,
+                None => self.scopes.push(SeenScope { access, seen_at: now, swept_at: None }),
+            }
+        }
+        self.scopes.retain(|scope| now.since(scope.seen_at) < SCOPE_KEPT);
+        if self.scopes.len() > SCOPES_MAX {
+            self.scopes.sort_by_key(|scope| std::cmp::Reverse(scope.seen_at));
+            self.scopes.truncate(SCOPES_MAX);
+        }
     }
 }
 
@@ -56,6 +105,8 @@ pub struct UnsettledDelivery {
     pub id: u64,
     /// When it was sent.
     pub delivered_at: Timestamp,
+    /// Since when its payload cannot be read.
+    pub unread_since: Option<Timestamp>,
     /// The instances that its payload names, once it was read and not applied; `None` while it was not read, so that it
     /// may concern any.
     pub concerns: Option<BTreeSet<InstanceId>>,

@@ -1,5 +1,7 @@
 //! What we remember of one instance, and of events that came before its record.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Record, closed_until};
@@ -89,7 +91,9 @@ pub struct RemovalIntent<G> {
 pub struct Spell {
     /// The first of them.
     pub since: Timestamp,
-    /// How many, counted up to [`Self::SWEEPS`].
+    /// The last of them.
+    pub last: Timestamp,
+    /// How many.
     pub sweeps: u32,
 }
 
@@ -98,10 +102,20 @@ impl Spell {
     /// decide; more, and nothing is won, for `gone_grace` must pass besides.
     pub const SWEEPS: u32 = 3;
 
+    /// Readings further apart are two rows: nobody knows what was in between. Shorter, and where the caps of a pass put
+    /// instances off for some sweeps, or sweeps are rare, their rows begin anew in vain; longer, and two moments a
+    /// working day apart count as one absence.
+    pub const GAP: Duration = Duration::from_hours(2);
+
     /// The spell after one more reading at `now`.
     #[must_use]
     pub fn extended(spell: Option<Self>, now: Timestamp) -> Self {
-        spell.map_or(Self { since: now, sweeps: 1 }, |spell| Self { sweeps: spell.sweeps + 1, ..spell })
+        match spell {
+            Some(spell) if now.since(spell.last) < Self::GAP => {
+                Self { last: now, sweeps: spell.sweeps.saturating_add(1), ..spell }
+            }
+            Some(_) | None => Self { since: now, last: now, sweeps: 1 },
+        }
     }
 }
 
@@ -113,6 +127,10 @@ pub struct Elsewhere {
     /// When it was first shown so.
     pub since: Timestamp,
 }
+
+/// Jobs remembered besides the one that started. An ephemeral runner has one job; each of these keeps the instance, so
+/// that more than a few say nothing new.
+const BESIDES_MAX: usize = 8;
 
 /// What we remember of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +157,9 @@ pub struct InstanceRecord {
     pub handed_over_at: Option<Timestamp>,
     /// A job started; sticky.
     pub job_started: Option<JobStarted>,
+    /// Other jobs that started on this very runner before that one was known to have ended.
+    #[serde(default)]
+    pub started_besides: Vec<JobStarted>,
     /// That job ended.
     pub job_completed: Option<JobCompleted>,
     /// A job is said to have ended here, and its start or the runner's id is not known yet.
@@ -147,6 +168,9 @@ pub struct InstanceRecord {
     pub busy_seen_at: Option<Timestamp>,
     /// First of an unbroken row of idle readings.
     pub idle_since: Option<Timestamp>,
+    /// The last of them.
+    #[serde(default)]
+    pub idle_seen_at: Option<Timestamp>,
     /// First drain request.
     pub drain_requested_at: Option<Timestamp>,
     /// Written before DELETE.
@@ -207,10 +231,12 @@ impl InstanceRecord {
             runner_id: None,
             handed_over_at: None,
             job_started: None,
+            started_besides: Vec::new(),
             job_completed: None,
             completion_claim: None,
             busy_seen_at: None,
             idle_since: None,
+            idle_seen_at: None,
             drain_requested_at: None,
             deregister_intent: None,
             deregistered_at: None,
@@ -239,23 +265,57 @@ impl InstanceRecord {
     }
 
     /// Marks a record as rebuilt that a restored ledger brought back: it was launched before `epoch`, the time of the
-    /// restore, and what happened to it between backup and restore is unread (design section 4).
+    /// restore, and what happened to it between backup and restore is unread (design section 4). Rows of readings from
+    /// before are broken.
     #[must_use]
     pub fn seen_from(mut self, epoch: Option<Timestamp>) -> Self {
-        if let Some(epoch) = epoch
-            && self.origin == Origin::Launch
-            && self.launched_at < epoch
-        {
+        let restored = |epoch: &Timestamp| match self.origin {
+            Origin::Launch => self.launched_at < *epoch,
+            Origin::Rebuilt { at } => at < *epoch,
+        };
+        if let Some(epoch) = epoch.filter(restored) {
             self.origin = Origin::Rebuilt { at: epoch };
+            self.missing_since = None;
+            self.missing_counted_at = None;
+            self.stopped_since = None;
+            self.elsewhere = None;
+            self.break_rows();
         }
         self
+    }
+
+    /// Ends the rows of readings that say that nobody uses the instance: something else was seen.
+    pub fn break_rows(&mut self) {
+        self.absent = None;
+        self.offline = None;
+        self.idle_since = None;
+        self.idle_seen_at = None;
+    }
+
+    /// Takes in an idle reading; one long after the last begins a new row.
+    pub fn note_idle(&mut self, now: Timestamp) {
+        if self.idle_seen_at.is_none_or(|last| now.since(last) >= Spell::GAP) {
+            self.idle_since = None;
+        }
+        self.idle_since.get_or_insert(now);
+        self.idle_seen_at = Some(now);
     }
 
     /// The job that GitHub's jobs API is to be asked about: the one that started here, or is said to have ended here.
     #[must_use]
     pub fn job_in_question(&self) -> Option<JobId> {
         let started = self.job_started.as_ref().map(|started| started.job_id);
-        started.or(self.completion_claim.as_ref().map(|claim| claim.completed.job_id))
+        let claimed = || self.completion_claim.as_ref().map(|claim| claim.completed.job_id);
+        let completed = || self.job_completed.as_ref().map(|completed| completed.job_id);
+        started.or_else(claimed).or_else(completed)
+    }
+
+    /// Takes in that the jobs API says of the job in question that it ended on this very runner.
+    pub fn complete(&mut self, job_id: JobId, now: Timestamp) {
+        self.job_completed = Some(JobCompleted { job_id, at: now });
+        self.completion_claim = self.completion_claim.take().filter(|claim| claim.completed.job_id != job_id);
+        self.elsewhere = None;
+        self.take_up_next();
     }
 
     /// Drops the job that started here, because the jobs API showed it elsewhere twice (row 10). A busy reading that
@@ -266,8 +326,20 @@ impl InstanceRecord {
             let explained = started.runner_id.is_some() && started.runner_id == self.runner_id;
             self.busy_seen_at = self.busy_seen_at.filter(|busy| !explained || *busy > elsewhere.since);
         }
-        self.completion_claim = None;
-        self.idle_since = None;
+        self.completion_claim = self.completion_claim.take().filter(|claim| claim.completed.job_id != elsewhere.job_id);
+        self.break_rows();
+        self.take_up_next();
+    }
+
+    /// Once the job that started here is over or elsewhere, another one that started here besides takes its place.
+    fn take_up_next(&mut self) {
+        let over = self.job_completed.as_ref().map(|completed| completed.job_id);
+        self.started_besides.retain(|started| Some(started.job_id) != over);
+        if !self.started_besides.is_empty() {
+            self.job_started = Some(self.started_besides.remove(0));
+            self.job_completed = None;
+            self.settle_claim();
+        }
     }
 
     /// Whether anything says that a job ever came.
@@ -300,8 +372,17 @@ impl InstanceRecord {
             }
             self.job_started = Some(started);
             self.settle_claim();
+            return true;
         }
-        replaces
+        let known = |known: &JobStarted| known.job_id == started.job_id;
+        let besides = ours(started.runner_id)
+            && !self.job_started.as_ref().is_some_and(known)
+            && !self.started_besides.iter().any(known)
+            && self.started_besides.len() < BESIDES_MAX;
+        if besides {
+            self.started_besides.push(started);
+        }
+        besides
     }
 
     /// Takes in that a job completed on a runner of that id. It counts only once the runner id is this record's and the
@@ -336,6 +417,7 @@ impl InstanceRecord {
                 let started = |started: &JobStarted| started.job_id == claim.completed.job_id;
                 if self.job_started.as_ref().is_some_and(started) {
                     self.job_completed = self.completion_claim.take().map(|claim| claim.completed);
+                    self.take_up_next();
                 }
             }
         }
@@ -412,7 +494,7 @@ impl Record for OrphanEvent {
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.at.plus(std::time::Duration::from_hours(24)))
+        Some(self.at.plus(Duration::from_hours(24)))
     }
 }
 
@@ -453,8 +535,14 @@ mod tests {
         assert!(!record.note_started(started(1, Some(8))), "another runner's job");
         assert!(record.note_started(started(1, None)));
         assert!(record.note_started(started(2, Some(7))), "bound by runner id");
-        assert!(!record.note_started(started(3, Some(7))) && !record.note_started(started(3, None)));
+        assert!(!record.note_started(started(3, None)), "by a name, which anyone may take");
+        assert!(record.note_started(started(4, Some(7))), "on this very runner");
+        assert!(!record.note_started(started(4, Some(7))), "again");
         assert_eq!(record.job_started.as_ref().map(|s| s.job_id), Some(JobId(2)));
+        record.note_completed(completed(2), RunnerId(7));
+        assert_eq!((record.job_started.as_ref().map(|s| s.job_id), &record.job_completed), (Some(JobId(4)), &None));
+        record.note_completed(completed(4), RunnerId(7));
+        assert_eq!(record.job_completed, Some(completed(4)));
     }
 
     #[test]

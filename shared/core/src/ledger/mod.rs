@@ -3,6 +3,8 @@
 //! The ledger is never believed over EC2, GitHub or the instance, and the system recovers when it is empty: a record
 //! rebuilt from EC2 carries [`Origin::Rebuilt`], and a field missing on it is *unread*, never *absent*.
 
+#[cfg(test)]
+mod binding_tests;
 mod breaker;
 mod cursor;
 mod instance;
@@ -17,7 +19,7 @@ use crate::ports::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
 pub use breaker::{AbsenceBreaker, BackPressure};
-pub use cursor::{DELIVERY_LOG, DeliveryCursor, PassCursor, UnsettledDelivery};
+pub use cursor::{DELIVERY_LOG, DeliveryCursor, PassCursor, SeenScope, UnsettledDelivery};
 pub use instance::{
     CompletionClaim, DeregistrationOutcome, Elsewhere, InstanceRecord, JobCompleted, JobStarted, Known, Origin,
     OrphanEvent, RemovalIntent, Spell,
@@ -194,8 +196,10 @@ pub async fn update<R: Record>(
 pub struct Open<R> {
     /// Those that are still open.
     pub records: Vec<Versioned<R>>,
-    /// Whether nothing was left out: neither records beyond the limit nor records of a schema that is not ours.
-    pub complete: bool,
+    /// Whether there may be more beyond the limit.
+    pub cut: bool,
+    /// Whether some were left out because of their schema.
+    pub foreign: bool,
 }
 
 /// Reads the records that an index query showed, anew and consistently: the index lags behind the table.
@@ -206,12 +210,12 @@ pub async fn open<R: Record>(
     limit: usize,
 ) -> Result<Open<R>, PortError> {
     let shown = ledger.open(partition, until, limit).await?;
-    let mut open = Open { records: Vec::new(), complete: shown.len() < limit };
+    let mut open = Open { records: Vec::new(), cut: shown.len() >= limit, foreign: false };
     for (_, stored) in load_all::<R>(ledger, shown.into_iter().map(|item| item.key.id)).await? {
         match stored {
             Stored::Present(record) if record.record.open().is_some() => open.records.push(record),
             Stored::Present(_) | Stored::Absent => {}
-            Stored::Foreign => open.complete = false,
+            Stored::Foreign => open.foreign = true,
         }
     }
     Ok(open)

@@ -38,7 +38,7 @@ pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Dea
     // First: a slow removal must not keep jobs waiting.
     let sent = demand::send_due_jobs(ports, policy, deadline).await;
     let mut pass = Pass::new(ports, policy, deadline, Duties::OrphanSweeper).await;
-    over_unlisted_records(ports, &mut pass).await;
+    over_unlisted_records(ports, policy, &mut pass).await;
     strays::settle(ports, policy, &mut pass).await;
     // Last, for it is what a deadline may cut: it goes on where it stopped.
     pass.over_listed_instances().await;
@@ -50,7 +50,7 @@ pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Dea
 }
 
 /// Open records whose instance the listing did not show: gone, or not shown yet.
-async fn over_unlisted_records<P: RemovalPorts>(ports: &P, pass: &mut Pass<'_, P>) {
+async fn over_unlisted_records<P: RemovalPorts>(ports: &P, policy: &Policy, pass: &mut Pass<'_, P>) {
     // Without a complete listing nothing is missing.
     let Some(listed) = pass.listed() else { return };
     let shown = match ports.open(&OpenPartition::Instances, Timestamp(i64::MAX), RECORDS_MAX).await {
@@ -61,8 +61,12 @@ async fn over_unlisted_records<P: RemovalPorts>(ports: &P, pass: &mut Pass<'_, P
         }
     };
     let open_count = shown.len();
-    let unlisted: Vec<String> =
+    let mut unlisted: Vec<String> =
         shown.into_iter().map(|item| item.key.id).filter(|id| !listed.contains_key(&InstanceId::new(id))).collect();
+    unlisted.sort_unstable();
+    let after = pass.cursor_mut().unlisted_after.take();
+    let first = after.map_or(0, |after| unlisted.partition_point(|id| id.as_str() <= after.as_str()));
+    unlisted.rotate_left(first);
     let records = match ledger::load_all::<InstanceRecord>(ports, unlisted).await {
         Ok(records) => records,
         Err(error) => {
@@ -72,11 +76,16 @@ async fn over_unlisted_records<P: RemovalPorts>(ports: &P, pass: &mut Pass<'_, P
     };
     let missing = |(_, stored): &&(String, Stored<InstanceRecord>)| matches!(stored, Stored::Present(record) if record.record.gone_at.is_none());
     let apart = apart(records.iter().filter(missing).count(), open_count);
-    for (_, stored) in records {
-        let Stored::Present(mut record) = stored else { continue };
-        if !pass.allows_more() {
+    let begun_at = pass.begun_at();
+    let mut last = None;
+    for (id, stored) in records {
+        if !pass.allows_half(begun_at) {
+            pass.cursor_mut().unlisted_after = last;
             return;
         }
+        last = Some(InstanceId::new(id));
+        let Stored::Present(mut record) = stored else { continue };
+        record.record = record.record.seen_from(policy.ledger_epoch);
         match vanished(&record.record, pass.begun_at(), apart) {
             Vanished::Leave => {}
             Vanished::Gone => pass.over_vanished(record).await,

@@ -12,21 +12,18 @@ use crate::ids::{InstanceId, Scope};
 use crate::ledger::{self, InstanceRecord, Stored};
 use crate::ports::{InstanceState, Runner};
 use crate::removal::{Pass, RemovalPorts};
+use crate::time::Timestamp;
 
 /// How often they are looked for: a whole list of the runners each time. Longer, and a secret or a registration stays
 /// for longer (the bound is an hour, simulation.md L3 and L4); shorter, and the lists eat the hourly budget.
 const INTERVAL: Duration = Duration::from_mins(15);
 
-/// Looks for strays when it is time to.
+/// Looks for strays where it is time to, the longest neglected scope first.
 pub(super) async fn settle<P: RemovalPorts>(ports: &P, policy: &Policy, pass: &mut Pass<'_, P>) {
     let now = pass.begun_at();
     let interval = INTERVAL.min(policy.orphan_timers.boot_grace);
-    let due = |at| now.since(at) >= interval;
-    let (Some(listed), Some(cursor)) = (pass.listed(), pass.cursor_mut()) else { return };
-    if !cursor.strays_at.is_none_or(due) {
-        return;
-    }
-    cursor.strays_at = Some(now);
+    let due = |at: Option<Timestamp>| at.is_none_or(|at| now.since(at) >= interval);
+    let Some(listed) = pass.listed() else { return };
     let lives = |id: &InstanceId| {
         listed.get(id).is_some_and(|state| match state {
             InstanceState::Terminated => false,
@@ -38,15 +35,26 @@ pub(super) async fn settle<P: RemovalPorts>(ports: &P, policy: &Policy, pass: &m
             | InstanceState::Unrecognised => true,
         })
     };
-    match configurations(ports, policy, pass, &lives).await {
-        Ok(()) => {}
-        Err(error) => pass.report.error(error),
+    if due(pass.cursor_mut().strays_at) {
+        pass.cursor_mut().strays_at = Some(now);
+        if let Err(error) = configurations(ports, policy, pass, &lives).await {
+            pass.report.error(error);
+        }
     }
-    for (access, runners) in pass.listed_runners().await {
+    let mut scopes = pass.cursor_mut().scopes.clone();
+    scopes.sort_by_key(|scope| scope.swept_at);
+    for scope in scopes.into_iter().filter(|scope| due(scope.swept_at)) {
+        if !pass.allows_half(now) {
+            break;
+        }
+        let runners = pass.listed_runners(&scope.access).await;
         let strays: Vec<Runner> =
             runners.into_iter().filter(|runner| runner.name.instance_id().is_some_and(|id| !lives(&id))).collect();
-        if let Err(error) = registrations(ports, pass, &access.scope, strays).await {
+        if let Err(error) = registrations(ports, pass, &scope.access.scope, strays).await {
             pass.report.error(error);
+        }
+        for known in pass.cursor_mut().scopes.iter_mut().filter(|known| known.access == scope.access) {
+            known.swept_at = Some(now);
         }
     }
 }

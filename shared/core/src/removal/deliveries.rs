@@ -8,12 +8,13 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::RemovalPorts;
+use super::open_jobs::Freshness;
 use super::report::Report;
 use crate::error::{Class, Classify, PortError};
-use crate::ids::{DeliveryGuid, InstanceId};
+use crate::ids::{DeliveryGuid, InstanceId, RunnerName};
 use crate::ledger::{self, DELIVERY_LOG, DeliveryCursor, InstanceRecord, Stored, UnsettledDelivery, Versioned};
 use crate::ports::Delivery;
-use crate::time::Timestamp;
+use crate::time::{Deadline, Timestamp};
 use crate::webhook::{self, Event};
 
 /// A reading begins this much before the last one: GitHub logs an attempt when it ends, up to 10 s after it was sent
@@ -28,7 +29,7 @@ const PAYLOADS_MAX: usize = 200;
 /// more, the reading ends at the last of them.
 const UNSETTLED_MAX: usize = 1_500;
 
-/// Instances that one refused payload may name: its author chooses its text.
+/// Instances that a payload may name which is not even JSON.
 const CONCERNS_MAX: usize = 16;
 
 /// Clocks of GitHub and EC2 may differ by this much when "since the launch" is asked.
@@ -38,14 +39,15 @@ const CLOCK_SKEW: Duration = Duration::from_mins(10);
 const UNREADABLE: Duration = Duration::from_mins(60);
 
 /// What the log says about one instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// In the order in which one outweighs another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Word {
     /// All that failed and may be about it is in the ledger.
     Settled,
+    /// The log, or a payload that may be about anybody, cannot be read for so long that the jobs API has to stand in.
+    Unreadable,
     /// Something may be about it, or the log cannot be read.
     Unsettled,
-    /// The log cannot be read for so long that the jobs API has to stand in.
-    Unreadable,
 }
 
 /// The log as this pass read it.
@@ -71,30 +73,36 @@ impl Deliveries {
         &mut self,
         ports: &P,
         record: &InstanceRecord,
-        fresh: impl Fn(Timestamp) -> bool,
+        fresh: Freshness,
         report: &mut Report,
     ) -> Word {
         let log = match self.read.take() {
-            Some((at, log)) if fresh(at) => self.read.insert((at, log)),
+            Some((at, log)) if fresh.holds(at) => self.read.insert((at, log)),
             Some(_) | None => {
                 let at = ports.now();
-                let log = self.settle(ports, at, report).await;
+                let log = self.settle(ports, at, fresh.deadline, report).await;
                 self.read.insert((at, log))
             }
         };
         let now = log.0;
         match &log.1 {
-            Log::Read(unsettled) if unsettled.values().any(|delivery| may_be_about(delivery, record)) => {
-                Word::Unsettled
+            Log::Read(unsettled) => {
+                let about = unsettled.values().filter(|delivery| may_be_about(delivery, record));
+                about.map(|delivery| word_of(delivery, now)).max().unwrap_or(Word::Settled)
             }
-            Log::Read(_) => Word::Settled,
             Log::Unreadable { since } if now.since(*since) >= UNREADABLE => Word::Unreadable,
             Log::Unreadable { .. } | Log::Unknown => Word::Unsettled,
         }
     }
 
     /// Reads the log from where the last reading ended, applies what it can and remembers the rest.
-    async fn settle<P: RemovalPorts>(&mut self, ports: &P, now: Timestamp, report: &mut Report) -> Log {
+    async fn settle<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        now: Timestamp,
+        deadline: Deadline,
+        report: &mut Report,
+    ) -> Log {
         let mut stored = match ledger::load::<DeliveryCursor>(ports, DeliveryCursor::ID).await {
             Ok(Stored::Present(cursor)) => cursor,
             Ok(Stored::Absent) => Versioned::new(DeliveryCursor::default()),
@@ -108,8 +116,12 @@ impl Deliveries {
             }
         };
         let before = stored.record.clone();
-        let log = match self.advance(ports, &mut stored.record, now, report).await {
-            Ok(()) => Log::Read(stored.record.unsettled.clone()),
+        let log = match self.advance(ports, &mut stored.record, now, deadline, report).await {
+            Ok(()) if stored.record.read_until == Some(now) => Log::Read(stored.record.unsettled.clone()),
+            Ok(()) => {
+                report.error("more deliveries failed than can be remembered: nothing is settled until some are");
+                Log::Unknown
+            }
             Err(error) => {
                 let since = *stored.record.unreadable_since.get_or_insert(now);
                 if now.since(since) >= UNREADABLE {
@@ -135,6 +147,7 @@ impl Deliveries {
         ports: &P,
         cursor: &mut DeliveryCursor,
         now: Timestamp,
+        deadline: Deadline,
         report: &mut Report,
     ) -> Result<(), PortError> {
         let oldest = now.minus(DELIVERY_LOG);
@@ -148,7 +161,7 @@ impl Deliveries {
             if delivery.delivered_at < oldest {
                 warn!(delivery_id = %guid, "delivery {guid} is older than GitHub's log and was never settled");
                 cursor.unsettled.remove(&guid);
-            } else if !delivery.refused && self.payloads_read < PAYLOADS_MAX {
+            } else if !delivery.refused && self.payloads_read < PAYLOADS_MAX && deadline.allows_more(ports.now()) {
                 self.payloads_read += 1;
                 match apply(ports, delivery.id, ports.now(), report).await {
                     Outcome::Applied => {
@@ -156,7 +169,15 @@ impl Deliveries {
                         cursor.unsettled.remove(&guid);
                         cursor.applied.insert(guid, delivery.delivered_at);
                     }
-                    Outcome::Unread => {}
+                    Outcome::Unread => {
+                        let unread_since = delivery.unread_since.or(Some(now));
+                        cursor.unsettled.insert(guid, UnsettledDelivery { unread_since, ..delivery });
+                    }
+                    // It speaks for nobody of ours, and is not read again.
+                    Outcome::NotApplied { concerns, refused: true } if concerns.is_empty() => {
+                        cursor.unsettled.remove(&guid);
+                        cursor.applied.insert(guid, delivery.delivered_at);
+                    }
                     Outcome::NotApplied { concerns, refused } => {
                         warn!(delivery_id = %guid, "delivery {guid} is not applied");
                         let concerns = Some(concerns);
@@ -183,8 +204,13 @@ fn take_in(cursor: &mut DeliveryCursor, mut failed: Vec<Delivery>) {
             cursor.read_until = Some(delivery.delivered_at);
             return;
         }
-        let unsettled =
-            UnsettledDelivery { id: delivery.id, delivered_at: delivery.delivered_at, concerns: None, refused: false };
+        let unsettled = UnsettledDelivery {
+            id: delivery.id,
+            delivered_at: delivery.delivered_at,
+            unread_since: None,
+            concerns: None,
+            refused: false,
+        };
         cursor.unsettled.insert(delivery.guid, unsettled);
     }
 }
@@ -212,12 +238,30 @@ async fn apply<P: RemovalPorts>(ports: &P, id: u64, now: Timestamp, report: &mut
         Ok(()) => Outcome::Applied,
         // Any author of a workflow can make a payload that we refuse, so it speaks for the instances it names only.
         Err(error) => {
-            let concerns: BTreeSet<InstanceId> = InstanceId::all_in(&payload).take(CONCERNS_MAX).collect();
+            let concerns = concerned(&payload);
             let refused = error.class() == Class::Rejected;
             warn!(error = %error, class = ?error.class(), "a failed delivery is not applied: {error}");
             Outcome::NotApplied { concerns, refused }
         }
     }
+}
+
+/// The instance whose runner the payload names. Nothing else in it counts, for its author chooses the rest.
+fn concerned(payload: &str) -> BTreeSet<InstanceId> {
+    match serde_json::from_str::<serde_json::Value>(payload) {
+        Ok(value) => {
+            let name = value.pointer("/workflow_job/runner_name").and_then(serde_json::Value::as_str);
+            name.and_then(|name| RunnerName::new(name).instance_id()).into_iter().collect()
+        }
+        Err(_) => InstanceId::all_in(payload).take(CONCERNS_MAX).collect(),
+    }
+}
+
+/// What a delivery that is not settled says of an instance that it may be about.
+fn word_of(delivery: &UnsettledDelivery, now: Timestamp) -> Word {
+    let for_long = |since| now.since(since) >= UNREADABLE;
+    let unread_for_long = delivery.concerns.is_none() && delivery.unread_since.is_some_and(for_long);
+    if unread_for_long { Word::Unreadable } else { Word::Unsettled }
 }
 
 fn may_be_about(delivery: &UnsettledDelivery, record: &InstanceRecord) -> bool {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::batch;
 use super::drain::{self, Drained};
@@ -19,12 +19,12 @@ use crate::error::{Class, Classify, PortError};
 use crate::evidence::{Evidence, PositiveControl, RecordEvidence, RegistrationEvidence};
 use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken, RunnerName, Scope};
 use crate::ledger::{
-    self, DeregistrationOutcome, Elsewhere, InstanceRecord, JobCompleted, JobRecord, Origin, OrphanEvent, PassCursor,
+    self, DeregistrationOutcome, Elsewhere, InstanceRecord, JobRecord, Origin, OrphanEvent, PassCursor, RemovalIntent,
     Spell, Stored, Versioned,
 };
 use crate::ports::{Deregistration, KillSwitch, Runner, Termination};
 use crate::time::{Deadline, Timestamp};
-use crate::verdict::{Action, Note, Reason, Verdict, decide};
+use crate::verdict::{Action, Note, Reason, Source, Verdict, decide};
 
 /// Which verdicts a pass carries out. Both functions read and judge the same; each act has one owner, so that the two
 /// never do the same thing at the same time and IAM can tell them apart.
@@ -75,12 +75,11 @@ impl Duties {
             | Action::Note(
                 Note::Busy
                 | Note::Idle
-                | Note::NotIdle
                 | Note::Wanted
                 | Note::RunnerId(_)
                 | Note::Deregistered
                 | Note::RegistrationBack
-                | Note::Present
+                | Note::RowsBroken
                 | Note::JobCompleted
                 | Note::JobElsewhere
                 | Note::JobHere
@@ -179,19 +178,36 @@ pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Dea
     pass.finish().await
 }
 
+/// What a pass may do besides writing to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    /// Carry verdicts out.
+    Act,
+    /// Come to them and carry none out: `mode` says so.
+    Observe,
+    /// Nothing: the kill switch is thrown or cannot be read.
+    Nothing,
+}
+
+/// While observing, so many acts of a pass are pursued to the end; each costs a call or two that no act makes an end
+/// to, so that more would be made anew in every pass.
+const OBSERVED_MAX: u32 = 50;
+
 /// One pass in progress.
 pub(crate) struct Pass<'a, P> {
     pub(super) ports: &'a P,
     policy: &'a Policy,
     deadline: Deadline,
     duties: Duties,
-    /// Whether anything but the ledger may be changed.
-    may_act: bool,
+    leave: Leave,
     gathered: Option<Gathered>,
-    /// Where the last pass was cut short; `None` where that cannot be read.
-    cursor: Option<Versioned<PassCursor>>,
+    /// Where the last pass was cut short.
+    cursor: Versioned<PassCursor>,
     /// The last instance that this pass came to.
     last: Option<InstanceId>,
+    /// The one before the first that a cap put off: the next pass begins after it, so that what takes the room in vain
+    /// does not take it from everybody behind it for ever.
+    put_off_after: Option<InstanceId>,
     acts: BTreeMap<FleetName, usize>,
     cautious_acts: BTreeMap<String, usize>,
     drains: Vec<Versioned<InstanceRecord>>,
@@ -204,25 +220,30 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     /// Reads the kill switch, EC2, the ledger and the vital signs.
     pub(crate) async fn new(ports: &'a P, policy: &'a Policy, deadline: Deadline, duties: Duties) -> Self {
         let mut report = Report::default();
-        let may_act = match (ports.kill_switch().await, policy.mode) {
-            (Ok(KillSwitch::RemovalEnabled), Mode::Enforce | Mode::Retire) => true,
-            (Ok(KillSwitch::RemovalEnabled), Mode::Observe) => false,
+        let leave = match (ports.kill_switch().await, policy.mode) {
+            (Ok(KillSwitch::RemovalEnabled), Mode::Enforce | Mode::Retire) => Leave::Act,
+            (Ok(KillSwitch::RemovalEnabled), Mode::Observe) => Leave::Observe,
             (Ok(KillSwitch::RemovalDisabled), _) => {
                 warn!("the kill switch is thrown: nothing is removed");
-                false
+                Leave::Nothing
             }
             (Err(error), _) => {
                 report.error(error);
-                false
+                Leave::Nothing
             }
         };
-        let cursor = match ledger::load::<PassCursor>(ports, duties.function()).await {
-            Ok(Stored::Present(cursor)) => Some(cursor),
-            Ok(Stored::Absent) => Some(Versioned::new(PassCursor::new(duties.function()))),
-            Ok(Stored::Foreign) => None,
+        let mut cursor = match ledger::load::<PassCursor>(ports, duties.function()).await {
+            Ok(Stored::Present(cursor)) => cursor,
+            Ok(Stored::Absent) => Versioned::new(PassCursor::new(duties.function())),
+            // Begun from nothing in every pass; its own write meets a conflict and changes nothing.
+            Ok(Stored::Foreign) => {
+                report
+                    .error(format!("the cursor of {} is of another schema: every pass begins anew", duties.function()));
+                Versioned::new(PassCursor::new(duties.function()))
+            }
             Err(error) => {
                 report.error(error);
-                None
+                Versioned::new(PassCursor::new(duties.function()))
             }
         };
         let gathered = match Gathered::begin(ports, policy, ports.now(), &mut report).await {
@@ -232,15 +253,19 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 None
             }
         };
+        if let (Duties::OrphanSweeper, Some(gathered)) = (duties, &gathered) {
+            cursor.record.note_accesses(gathered.accesses(), gathered.now);
+        }
         Self {
             ports,
             policy,
             deadline,
             duties,
-            may_act,
+            leave,
             gathered,
             cursor,
             last: None,
+            put_off_after: None,
             acts: BTreeMap::new(),
             cautious_acts: BTreeMap::new(),
             drains: Vec::new(),
@@ -255,18 +280,26 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let mut items = gathered.evidence.clone();
         let id = |evidence: &Evidence| evidence.instance.id.clone();
         items.sort_by_key(id);
-        let after = self.cursor.as_ref().and_then(|cursor| cursor.record.after.as_ref());
+        let after = self.cursor.record.after.as_ref();
         let first = after.map_or(0, |after| items.partition_point(|evidence| evidence.instance.id <= *after));
         let count = items.len();
         items.rotate_left(first.min(count));
+        // What is past every bound waits for nothing that can be slow.
+        let (policy, now) = (self.policy, self.ports.now());
+        items.sort_by_key(|evidence| decide(evidence, policy, now).reason != Reason::HardAge);
         for item in items {
             if !self.deadline.allows_more(self.ports.now()) {
                 self.report.cut_by_deadline = true;
                 break;
             }
             let id = item.instance.id.clone();
+            let overflows = self.report.overflow_count;
             self.settle(item).await;
-            if !self.report.cut_by_deadline {
+            if self.report.overflow_count > overflows && self.put_off_after.is_none() {
+                self.put_off_after.clone_from(&self.last);
+            }
+            // An item that was cut has its turn first in the next pass; one that had all of this pass has had it.
+            if self.deadline.allows_more(self.ports.now()) || self.last.is_none() {
                 self.last = Some(id);
             }
         }
@@ -288,19 +321,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         self.gathered.as_ref().map(instances)
     }
 
-    /// Every access under which an instance of this pass is registered, with the runners that GitHub lists there.
-    pub(crate) async fn listed_runners(&mut self) -> Vec<(Access, Vec<Runner>)> {
-        let mut all = Vec::new();
-        let Some(gathered) = &mut self.gathered else { return all };
-        for access in gathered.accesses() {
-            if !self.deadline.allows_more(self.ports.now()) {
-                self.report.cut_by_deadline = true;
-                break;
-            }
-            let runners = gathered.listed_runners(self.ports, &access, &mut self.report).await;
-            all.push((access, runners));
-        }
-        all
+    /// The runners that GitHub lists under that access; empty where the list does not count.
+    pub(crate) async fn listed_runners(&mut self, access: &Access) -> Vec<Runner> {
+        let Some(gathered) = &mut self.gathered else { return Vec::new() };
+        gathered.listed_runners(self.ports, access, &mut self.report).await
     }
 
     /// Begin of the pass.
@@ -309,8 +333,15 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     }
 
     /// Where the last pass ended.
-    pub(crate) fn cursor_mut(&mut self) -> Option<&mut PassCursor> {
-        self.cursor.as_mut().map(|cursor| &mut cursor.record)
+    pub(crate) fn cursor_mut(&mut self) -> &mut PassCursor {
+        &mut self.cursor.record
+    }
+
+    /// Whether half of the time that was left at `begun_at` allows another item: what comes first must not take it all.
+    pub(crate) fn allows_half(&mut self, begun_at: Timestamp) -> bool {
+        let allowed = self.deadline.half(begun_at).allows_more(self.ports.now());
+        self.report.cut_by_deadline |= !allowed;
+        allowed
     }
 
     /// Whether the deadline allows another item.
@@ -322,20 +353,18 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
 
     /// Stores the cursor, logs the report and fails visibly if anything did.
     pub(crate) async fn finish(mut self) -> Result<Report, FailedPass> {
-        if let Some(mut cursor) = self.cursor.take() {
-            let now = self.ports.now();
-            let last = self.last.take().or(cursor.record.after.take());
-            cursor.record.after = last.filter(|_| self.report.cut_by_deadline);
-            if self.report.errors.is_empty() && !self.report.cut_by_deadline {
-                self.report.seconds_since_whole = cursor.record.whole_at.map(|at| now.since(at).as_secs());
-                cursor.record.whole_at = Some(now);
-            }
-            match ledger::store(self.ports, cursor).await {
-                Ok(_) => {}
-                // Another pass ran besides; either end is as good to go on from.
-                Err(error) if error.class() == Class::Conflict => {}
-                Err(error) => self.report.error(error),
-            }
+        let (now, mut cursor) = (self.ports.now(), self.cursor);
+        let last = self.last.take().or(cursor.record.after.take());
+        cursor.record.after = last.filter(|_| self.report.cut_by_deadline).or(self.put_off_after.take());
+        if self.report.errors.is_empty() && !self.report.cut_by_deadline {
+            self.report.seconds_since_whole = cursor.record.whole_at.map(|at| now.since(at).as_secs());
+            cursor.record.whole_at = Some(now);
+        }
+        match ledger::store(self.ports, cursor).await {
+            Ok(_) => {}
+            // Another pass ran besides; either end is as good to go on from.
+            Err(error) if error.class() == Class::Conflict => {}
+            Err(error) => self.report.error(error),
         }
         let report = self.report;
         info!(report = %serde_json::to_string(&report).unwrap_or_default(), "pass over {} instances", report.instance_count);
@@ -358,9 +387,15 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                     self.report.cut_by_deadline = true;
                     return;
                 }
+                Action::Look(source) if self.is_in_vain(source, verdict.reason, &evidence) => {
+                    self.report.overflow_count += 1;
+                    self.report.keep(&evidence, verdict.reason);
+                    return;
+                }
                 Action::Look(source) => {
                     let Some(gathered) = &mut self.gathered else { return };
-                    gathered.look(self.ports, self.policy, source, &mut evidence, &mut self.report).await;
+                    let deadline = self.deadline;
+                    gathered.look(self.ports, self.policy, deadline, source, &mut evidence, &mut self.report).await;
                 }
                 Action::Keep
                 | Action::Note(_)
@@ -398,6 +433,12 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         match verdict.action {
             Action::Keep | Action::Look(_) => {
                 self.report.keep(&evidence, verdict.reason);
+                let id = &evidence.instance.id;
+                debug!(
+                    instance_id = %id, reason = ?verdict.reason, vetoes = ?verdict.vetoes,
+                    next_look = %verdict.next_look.map_or_else(|| "new evidence".to_owned(), |at| at.to_string()),
+                    "kept {id}: {:?}", verdict.reason
+                );
                 Ok(())
             }
             Action::Note(note) => {
@@ -423,27 +464,50 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
 
     /// Whether kill switch and mode allow anything but the ledger to be changed; counts and logs what they forbid.
     pub(crate) fn permits(&mut self, act: &str) -> bool {
-        if !self.may_act {
+        let may_act = self.leave == Leave::Act;
+        if !may_act {
             info!(verdict = act, "not done, kill switch or mode: {act}");
             self.report.forbidden_count += 1;
         }
-        self.may_act
+        may_act
     }
 
     /// Whether the caps leave room for one more act on a ground that rests on an absence or a flag.
-    fn within_caps(&mut self, evidence: &Evidence) -> bool {
+    fn has_room(&self, evidence: &Evidence) -> bool {
         let Some(record) = evidence.known_record() else { return false };
         let living = self.gathered.as_ref().map_or(0, |gathered| gathered.living_count(&record.fleet));
-        let of_fleet = self.acts.entry(record.fleet.clone()).or_default();
-        let of_owner = self.cautious_acts.entry(record.access.scope.owner().to_ascii_lowercase()).or_default();
+        let of_fleet = self.acts.get(&record.fleet).copied().unwrap_or(0);
+        let of_owner = self.cautious_acts.get(&owner_of(record)).copied().unwrap_or(0);
         let cautious = evidence.control == PositiveControl::Cautious;
-        if *of_fleet >= ACTS_PER_FLEET.max(living / 4) || (cautious && *of_owner >= ACTS_PER_CAUTIOUS_OWNER) {
+        of_fleet < ACTS_PER_FLEET.max(living / 4) && (!cautious || of_owner < ACTS_PER_CAUTIOUS_OWNER)
+    }
+
+    /// Takes the room for one act, if there is any.
+    fn within_caps(&mut self, evidence: &Evidence) -> bool {
+        let (true, Some(record)) = (self.has_room(evidence), evidence.known_record()) else {
             self.report.overflow_count += 1;
             return false;
+        };
+        *self.acts.entry(record.fleet.clone()).or_default() += 1;
+        if evidence.control == PositiveControl::Cautious {
+            *self.cautious_acts.entry(owner_of(record)).or_default() += 1;
         }
-        *of_fleet += 1;
-        *of_owner += usize::from(cautious);
         true
+    }
+
+    /// Whether a reading is for an act that cannot follow, as kill switch, mode or caps leave no room for it: each would
+    /// cost calls in every pass.
+    fn is_in_vain(&self, source: Source, reason: Reason, evidence: &Evidence) -> bool {
+        let for_an_act = match source {
+            Source::Runner | Source::Recheck => true,
+            Source::Registrations | Source::Job => false,
+        };
+        let forbidden = match self.leave {
+            Leave::Act => false,
+            Leave::Observe => self.report.forbidden_count >= OBSERVED_MAX,
+            Leave::Nothing => true,
+        };
+        for_an_act && (forbidden || (reason.is_capped() && !self.has_room(evidence)))
     }
 
     /// Writes evidence or an outcome into the record whatever else was written there meanwhile: it must not be lost.
@@ -468,10 +532,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let fields = &mut record.record;
         match note {
             Note::Busy => return self.remember(&id, |record| note_busy(record, now)).await,
-            Note::Idle => fields.idle_since = Some(now),
-            Note::NotIdle => fields.idle_since = None,
+            Note::Idle => fields.note_idle(now),
             Note::Wanted => {
                 fields.idle_since = None;
+                fields.idle_seen_at = None;
                 fields.drain_requested_at = None;
             }
             Note::RunnerId(runner_id) => {
@@ -489,27 +553,23 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 fields.deregister_intent = None;
                 fields.deregistered_at = None;
                 fields.deregistration = None;
-                fields.idle_since = None;
+                fields.break_rows();
             }
             Note::Absent => {
-                fields.absent = Some(Spell::extended(fields.absent, now));
-                fields.idle_since = None;
+                let absent = Spell::extended(fields.absent, now);
+                fields.break_rows();
+                fields.absent = Some(absent);
             }
             Note::Offline => {
-                fields.offline = Some(Spell::extended(fields.offline, now));
-                fields.idle_since = None;
+                let offline = Spell::extended(fields.offline, now);
+                fields.break_rows();
+                fields.offline = Some(offline);
             }
-            Note::Present => {
-                fields.absent = None;
-                fields.offline = None;
-                fields.idle_since = None;
-            }
+            Note::RowsBroken => fields.break_rows(),
             Note::JobCompleted => {
                 let Some(job_id) = fields.job_in_question() else { return Ok(()) };
                 warn!(instance_id = %id, job_id = %job_id, "the jobs API says that job {job_id} of {id} has ended");
-                fields.job_completed = Some(JobCompleted { job_id, at: now });
-                fields.completion_claim = None;
-                fields.elsewhere = None;
+                fields.complete(job_id, now);
             }
             Note::JobElsewhere => {
                 let Some(job_id) = fields.job_in_question() else { return Ok(()) };
@@ -622,21 +682,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         ground: DeregistrationGround,
         now: Timestamp,
     ) -> Result<(), PortError> {
-        let capped = match ground {
-            DeregistrationGround::Idle | DeregistrationGround::NeverConnected | DeregistrationGround::Offline => {
-                !self.within_caps(evidence)
-            }
-            // Gone by an absence, not by EC2's word.
-            DeregistrationGround::InstanceGone
-                if evidence.known_record().is_some_and(|record| record.missing_since.is_some()) =>
-            {
-                !self.within_caps(evidence)
-            }
-            DeregistrationGround::JobCompleted | DeregistrationGround::Stopped | DeregistrationGround::InstanceGone => {
-                false
-            }
-        };
-        if capped || !self.permitted(verdict) {
+        // Gone by an absence, not by EC2's word, is capped too.
+        let missed = ground == DeregistrationGround::InstanceGone
+            && evidence.known_record().is_some_and(|record| record.missing_since.is_some());
+        if (verdict.reason.is_capped() || missed) && !self.within_caps(evidence) || !self.permitted(verdict) {
             return Ok(());
         }
         let Some(deregisterable) = Deregisterable::establish(evidence, self.policy, now) else { return Ok(()) };
@@ -666,10 +715,23 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 .await
             }
             // Not a success, and not our doing: nothing that is found later may be laid to this DELETE.
-            Ok(Deregistration::Absent) => self.remember(&id, take_back_intent).await,
+            Ok(Deregistration::Absent) => self.remember(&id, |record| take_back(record, intent, Reading::Broken)).await,
             Err(error) => {
-                if error.class() != Class::OutcomeUnknown {
-                    self.remember(&id, take_back_intent).await?;
+                match error.class() {
+                    Class::OutcomeUnknown => {}
+                    // Not made: what was read of the runner holds as before.
+                    Class::Throttled { .. } => {
+                        self.remember(&id, |record| take_back(record, intent, Reading::Holds)).await?;
+                    }
+                    Class::Transient
+                    | Class::NoCapacity
+                    | Class::Rejected
+                    | Class::Conflict
+                    | Class::Absent
+                    | Class::Denied
+                    | Class::Misconfigured => {
+                        self.remember(&id, |record| take_back(record, intent, Reading::Broken)).await?;
+                    }
                 }
                 Err(error)
             }
@@ -683,13 +745,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         ground: Ground,
         now: Timestamp,
     ) -> Result<(), PortError> {
-        let capped = match ground {
-            Ground::IdleAfterDeregistration | Ground::NeverConnected | Ground::RegistrationGone => {
-                !self.within_caps(evidence)
-            }
-            Ground::JobCompleted | Ground::Stopped | Ground::HardAge => false,
-        };
-        if capped {
+        if verdict.reason.is_capped() && !self.within_caps(evidence) {
             return Ok(());
         }
         if !self.permitted(verdict) {
@@ -738,15 +794,37 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
 /// Stands for what an instance's tags do not tell; no login at GitHub has this name.
 const UNKNOWN: &str = "-";
 
+fn owner_of(record: &InstanceRecord) -> String {
+    record.access.scope.owner().to_ascii_lowercase()
+}
+
 /// Busy is remembered for good and breaks the row of idle readings. Returns whether that is news.
 fn note_busy(record: &mut InstanceRecord, now: Timestamp) -> bool {
     record.busy_seen_at = Some(now);
-    record.idle_since = None;
+    record.break_rows();
     true
 }
 
-fn take_back_intent(record: &mut InstanceRecord) -> bool {
+/// What a DELETE that was not made says of what was read before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// Nothing.
+    Holds,
+    /// It is out of date.
+    Broken,
+}
+
+/// Takes back our own intent, not that of another pass, and none that was answered. Returns whether the record changed.
+fn take_back(record: &mut InstanceRecord, own: Option<Intent>, reading: Reading) -> bool {
+    let answered = own.is_none_or(|own| record.deregistered_at.is_some_and(|at| at >= own.at));
+    if record.deregister_intent != own || answered {
+        return false;
+    }
     record.deregister_intent = None;
-    record.idle_since = None;
+    if reading == Reading::Broken {
+        record.break_rows();
+    }
     true
 }
+
+type Intent = RemovalIntent<DeregistrationGround>;

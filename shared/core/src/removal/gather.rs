@@ -17,9 +17,11 @@ use crate::evidence::{
     RegistrationEvidence, VitalEvidence, Witness,
 };
 use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
-use crate::ledger::{self, AbsenceBreaker, InstanceRecord, JobRecord, JobStarted, Stored, Versioned};
+use crate::ledger::{
+    self, AbsenceBreaker, DeregistrationOutcome, InstanceRecord, JobRecord, JobStarted, Stored, Versioned,
+};
 use crate::ports::{Instance, InstanceState, JobReading, JobState, Runner, VitalSigns, Worker};
-use crate::time::Timestamp;
+use crate::time::{Deadline, Timestamp};
 use crate::verdict::Source;
 
 /// Jobs that started and whose fate is asked in one pass, one call each. More, and a webhook outage eats the hourly
@@ -174,7 +176,7 @@ impl Gathered {
             tags: BTreeMap::new(),
         };
         let sign = vital_sign(ports, &instance.id, report).await;
-        let evidence = self.evidence_of(instance, RecordEvidence::Present(Box::new(record)), sign, policy);
+        let evidence = self.evidence_of(instance, record_evidence(Stored::Present(record), policy), sign, policy);
         // The record was made by a launch of ours, or rebuilt from an instance that was ours.
         Evidence { ownership: Ownership::Ours, ..evidence }
     }
@@ -208,6 +210,7 @@ impl Gathered {
         &mut self,
         ports: &P,
         policy: &Policy,
+        deadline: Deadline,
         source: Source,
         evidence: &mut Evidence,
         report: &mut Report,
@@ -232,7 +235,7 @@ impl Gathered {
                 evidence.witness = Witness::Runner;
             }
             Source::Job => evidence.assigned_job = self.assigned_job(ports, &record, report).await,
-            Source::Recheck => self.recheck(ports, policy, &record, evidence, report).await,
+            Source::Recheck => self.recheck(ports, policy, deadline, &record, evidence, report).await,
         }
     }
 
@@ -261,7 +264,8 @@ impl Gathered {
             .filter(|evidence| evidence.instance.state == InstanceState::Running)
             .filter_map(Evidence::known_record)
             .filter(|record| record.access.scope == access.scope && record.deregister_intent.is_none())
-            .filter(|record| !record.has_job_evidence() && record.job_completed.is_none())
+            // A runner whose job is over is registered no more; one whose job runs is.
+            .filter(|record| record.job_completed.is_none() && record.completion_claim.is_none())
             .filter_map(|record| record.runner_id)
             .collect();
         let listed = runners.iter().map(|runner| runner.id).collect();
@@ -354,6 +358,7 @@ impl Gathered {
         &mut self,
         ports: &P,
         policy: &Policy,
+        deadline: Deadline,
         record: &InstanceRecord,
         evidence: &mut Evidence,
         report: &mut Report,
@@ -361,20 +366,23 @@ impl Gathered {
         let now = ports.now();
         let quarantine = policy.timers(&record.fleet).quarantine;
         let not_before = record.deregistered_at.map_or(Timestamp(0), |at| at.plus(quarantine));
-        let fresh = Freshness { not_before, now };
-        let word = self.deliveries.about(ports, record, |at| fresh.holds(at), report).await;
+        let fresh = Freshness { not_before, now, deadline };
+        let word = self.deliveries.about(ports, record, fresh, report).await;
         // Anew: a job may have been queued and assigned since the pass began.
         self.jobs.refresh(ports, report).await;
         if evidence.demand != DemandEvidence::Pool {
             evidence.demand = self.jobs.demand_for(record, policy, now);
         }
-        evidence.jobs = self.jobs.ask(ports, record, fresh, report).await;
-        let unseen = record.absent.is_some() || record.busy_seen_at.is_some();
+        let asked = self.jobs.ask(ports, record, fresh, report).await;
+        evidence.jobs = asked.unwrap_or(JobsEvidence::NoneOnRunner);
+        let unconfirmed =
+            record.deregistered_at.is_some() && record.deregistration != Some(DeregistrationOutcome::Confirmed);
+        let unseen = record.absent.is_some() || record.busy_seen_at.is_some() || unconfirmed;
         let scanned = match (evidence.jobs, word) {
             (JobsEvidence::NoneOnRunner, Word::Unreadable) => {
                 Some(self.jobs.in_progress_on(ports, policy, record, fresh, report).await)
             }
-            (JobsEvidence::NoneOnRunner, Word::Settled) if unseen => {
+            (JobsEvidence::NoneOnRunner, Word::Settled) if unseen || asked.is_none() => {
                 Some(self.jobs.in_progress_on(ports, policy, record, fresh, report).await)
             }
             (
@@ -385,6 +393,7 @@ impl Gathered {
         match scanned {
             Some(InProgress::Says(jobs)) => evidence.jobs = jobs,
             Some(InProgress::Unread) => evidence.jobs = JobsEvidence::Unread,
+            Some(InProgress::NoWitness) if asked.is_none() => evidence.jobs = JobsEvidence::Unread,
             Some(InProgress::NoWitness) | None => {}
         }
         evidence.deliveries = match (word, scanned) {
@@ -400,6 +409,10 @@ impl Gathered {
                 RecordEvidence::Unread
             }
         };
+        // What was said of one job is not said of the next.
+        if evidence.known_record().and_then(InstanceRecord::job_in_question) != record.job_in_question() {
+            evidence.assigned_job = AssignedJob::NotAsked;
+        }
     }
 
     /// Writes what the jobs API said into the ledger: first that a job is on a runner of ours, which is sticky, and

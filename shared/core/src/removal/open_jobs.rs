@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use super::RemovalPorts;
 use super::report::Report;
-use crate::config::{Mode, Policy};
+use crate::config::{HARD_AGE, Mode, Policy};
 use crate::error::PortError;
 use crate::evidence::{DemandEvidence, JobsEvidence};
 use crate::ids::{Access, FleetName, JobId, Repository, Scope};
-use crate::ledger::{self, InstanceRecord, JobRecord, Stored};
+use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, Stored};
 use crate::ports::{JobReading, JobState, OpenPartition};
-use crate::time::Timestamp;
+use crate::time::{Deadline, Timestamp};
 
-/// Jobs asked of the jobs API for one re-check. More, and one re-check eats the pass; beyond it the instance is kept,
-/// for where so many jobs wait, no runner is surplus.
-const JOBS_ASKED_MAX: usize = 20;
+/// Jobs asked of the jobs API for re-checks that lie close together: what one learns serves the others. More, and one
+/// re-check eats the pass; beyond it the jobs in progress are looked through instead, and where that cannot be done the
+/// instance is kept.
+const JOBS_ASKED_MAX: usize = 60;
 /// Jobs read from the index of one fleet; a fleet with more is not judged.
-const JOBS_READ_MAX: usize = 500;
+const JOBS_READ_MAX: usize = 10_000;
 
 /// GitHub cancels a job that was queued for 24 h, at the latest after 48 (facts/world.md G14).
 const QUEUE_LIMIT: Duration = Duration::from_hours(48);
@@ -28,12 +29,30 @@ const REPOSITORIES_SCANNED_MAX: usize = 30;
 
 /// The open jobs of all fleets, and what GitHub said of jobs in this pass.
 pub(super) struct OpenJobs {
-    /// `None` where a fleet's could not be read whole.
-    fleets: BTreeMap<FleetName, Option<Vec<JobRecord>>>,
+    fleets: BTreeMap<FleetName, JobsOfFleet>,
     readings: BTreeMap<JobId, (Timestamp, JobReading)>,
     in_progress: BTreeMap<Access, (Timestamp, Scan)>,
     /// Readings that are not in the ledger yet.
     news: Vec<(Repository, JobReading)>,
+}
+
+/// The open jobs of one fleet.
+#[derive(Default)]
+struct JobsOfFleet {
+    jobs: Vec<JobRecord>,
+    whole: Whole,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Whole {
+    /// All were read.
+    #[default]
+    Yes,
+    /// Some are of another schema: what they are, only another version of this code knows. They speak for the fleet
+    /// that they wait for.
+    ButForeign,
+    /// They could not be read, or are too many: anything may be among them.
+    No,
 }
 
 /// The jobs in progress of the repositories of a scope.
@@ -61,6 +80,8 @@ pub(super) struct Freshness {
     /// Begin of what must be seen, for example the end of a quarantine.
     pub(super) not_before: Timestamp,
     pub(super) now: Timestamp,
+    /// Nothing long is begun after it.
+    pub(super) deadline: Deadline,
 }
 
 /// How long a reading of GitHub or of the ledger's index serves for several instances. Longer, and a job may have been
@@ -80,10 +101,17 @@ impl OpenJobs {
         for fleet in fleets.into_iter().chain([JobRecord::no_fleet()]) {
             let partition = OpenPartition::Jobs(fleet.clone());
             let read = match ledger::open::<JobRecord>(ports, &partition, Timestamp(i64::MAX), JOBS_READ_MAX).await {
-                Ok(open) => open.complete.then(|| open.records.into_iter().map(|job| job.record).collect()),
+                Ok(open) => JobsOfFleet {
+                    whole: match (open.cut, open.foreign) {
+                        (true, _) => Whole::No,
+                        (false, true) => Whole::ButForeign,
+                        (false, false) => Whole::Yes,
+                    },
+                    jobs: open.records.into_iter().map(|job| job.record).collect(),
+                },
                 Err(error) => {
                     report.error(error);
-                    None
+                    JobsOfFleet { jobs: Vec::new(), whole: Whole::No }
                 }
             };
             jobs.insert(fleet, read);
@@ -106,8 +134,13 @@ impl OpenJobs {
     /// may have been given to the runner by hand. `None` where some fleet's jobs are not known.
     fn within_reach(&self, record: &InstanceRecord) -> Option<Vec<&JobRecord>> {
         let mut jobs = Vec::new();
-        for read in self.fleets.values() {
-            jobs.extend(read.as_ref()?.iter().filter(|job| covers(&record.access.scope, job)));
+        for (fleet, read) in &self.fleets {
+            match read.whole {
+                Whole::No => return None,
+                Whole::ButForeign if *fleet == record.fleet => return None,
+                Whole::ButForeign | Whole::Yes => {}
+            }
+            jobs.extend(read.jobs.iter().filter(|job| covers(&record.access.scope, job)));
         }
         Some(jobs)
     }
@@ -132,40 +165,39 @@ impl OpenJobs {
         }
     }
 
-    /// Asks the jobs API of every open job that this runner could have been given.
+    /// Asks the jobs API of every open job that this runner could have been given; `None` where they are too many to be
+    /// asked one by one.
     pub(super) async fn ask<P: RemovalPorts>(
         &mut self,
         ports: &P,
         record: &InstanceRecord,
         fresh: Freshness,
         report: &mut Report,
-    ) -> JobsEvidence {
-        let Some(runner_id) = record.runner_id else { return JobsEvidence::NoneOnRunner };
-        let Some(jobs) = self.within_reach(record) else { return JobsEvidence::Unread };
-        if jobs.len() > JOBS_ASKED_MAX {
-            return JobsEvidence::Unread;
-        }
-        let cancelled = fresh.now.minus(QUEUE_LIMIT);
+    ) -> Option<JobsEvidence> {
+        let Some(runner_id) = record.runner_id else { return Some(JobsEvidence::NoneOnRunner) };
+        let Some(jobs) = self.within_reach(record) else { return Some(JobsEvidence::Unread) };
         // Its repository may be gone, and its job with it; a 404 must not keep everybody's instances.
-        let jobs: Vec<JobRecord> =
-            jobs.into_iter().filter(|job| !job.is_waiting() || job.queued_at >= cancelled).cloned().collect();
+        let jobs: Vec<JobRecord> = jobs.into_iter().filter(|job| may_run(job, fresh.now)).cloned().collect();
+        if jobs.len() > JOBS_ASKED_MAX {
+            return None;
+        }
         for job in jobs {
             let known = self.readings.get(&job.job_id).filter(|(at, _)| fresh.holds(*at));
             let reading = match known {
                 Some((_, reading)) => reading.clone(),
                 None => match self.read_job(ports, &job, report).await {
                     Some(reading) => reading,
-                    None => return JobsEvidence::Unread,
+                    None => return Some(JobsEvidence::Unread),
                 },
             };
             if reading.runner_id == Some(runner_id) {
-                return JobsEvidence::OnRunner(job.job_id);
+                return Some(JobsEvidence::OnRunner(job.job_id));
             }
             if reading.state == JobState::Unrecognised {
-                return JobsEvidence::Unread;
+                return Some(JobsEvidence::Unread);
             }
         }
-        JobsEvidence::NoneOnRunner
+        Some(JobsEvidence::NoneOnRunner)
     }
 
     async fn read_job<P: RemovalPorts>(
@@ -200,7 +232,7 @@ impl OpenJobs {
         let access = &record.access;
         if self.in_progress.get(access).is_none_or(|(at, _)| !fresh.holds(*at)) {
             let at = ports.now();
-            let jobs = scan(ports, policy, access).await.unwrap_or_else(|error| {
+            let jobs = scan(ports, policy, fresh.deadline, access).await.unwrap_or_else(|error| {
                 report.error(error);
                 Scan::Unread
             });
@@ -218,7 +250,12 @@ impl OpenJobs {
     }
 }
 
-async fn scan<P: RemovalPorts>(ports: &P, policy: &Policy, access: &Access) -> Result<Scan, PortError> {
+async fn scan<P: RemovalPorts>(
+    ports: &P,
+    policy: &Policy,
+    deadline: Deadline,
+    access: &Access,
+) -> Result<Scan, PortError> {
     let mut repositories: Vec<Repository> = match &access.scope {
         Scope::Repository { owner, name } => Repository::try_from(format!("{owner}/{name}")).into_iter().collect(),
         Scope::Organization { owner } => ports
@@ -238,10 +275,25 @@ async fn scan<P: RemovalPorts>(ports: &P, policy: &Policy, access: &Access) -> R
     }
     let mut jobs = Vec::new();
     for repository in repositories {
+        if !deadline.allows_more(ports.now()) {
+            return Ok(Scan::Unread);
+        }
         let read = ports.jobs_in_progress(&repository, access.installation_id).await?;
         jobs.extend(read.into_iter().map(|job| (repository.clone(), job)));
     }
     Ok(Scan::Read(jobs))
+}
+
+/// Whether GitHub may still have the job: it cancels what waits for long and fails what runs for long.
+fn may_run(job: &JobRecord, now: Timestamp) -> bool {
+    match job.phase {
+        JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => {
+            // A job is made long before it is queued where somebody must approve it.
+            now.since(job.queued_at.max(job.recorded_at.unwrap_or(job.queued_at))) < QUEUE_LIMIT
+        }
+        JobPhase::Started { at } => now.since(at) < HARD_AGE,
+        JobPhase::Completed { .. } => false,
+    }
 }
 
 /// Whether a runner of that scope can be given the job.

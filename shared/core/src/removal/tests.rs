@@ -2,7 +2,14 @@
 //! that must turn it back.
 
 mod adversary;
+mod budgets;
+mod crash;
+mod fourth_review;
+mod guards;
+mod incidents;
+mod proofs;
 mod second_review;
+mod third_review;
 
 use std::time::Duration;
 

@@ -72,8 +72,6 @@ pub enum Note {
     Busy,
     /// Idle at GitHub, for the first time in a row.
     Idle,
-    /// Not certainly idle: the row of idle readings is broken.
-    NotIdle,
     /// A job may be about to come for it: what was done towards removal begins anew.
     Wanted,
     /// The runner's id, found by its name.
@@ -86,8 +84,8 @@ pub enum Note {
     Absent,
     /// Its runner is offline: one more sweep.
     Offline,
-    /// What was absent or offline is there again.
-    Present,
+    /// Something was seen that ends the rows of idle, absent and offline readings.
+    RowsBroken,
     /// The jobs API says that its job has ended.
     JobCompleted,
     /// The jobs API shows its job elsewhere, for the first time.

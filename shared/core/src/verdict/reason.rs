@@ -205,6 +205,20 @@ impl fmt::Debug for Vetoes {
 }
 
 impl Reason {
+    /// Whether it is the ground of an act that rests on an absence or a flag (rows 14, 16, 18, 19, 20 and 23), of which
+    /// a pass does only so many.
+    #[must_use]
+    pub fn is_capped(self) -> bool {
+        [
+            Self::IdleConfirmed,
+            Self::IdleAfterDeregistration,
+            Self::NeverConnected,
+            Self::OfflineConfirmed,
+            Self::RegistrationGone,
+        ]
+        .contains(&self)
+    }
+
     /// Who vetoes where this is why an instance is kept.
     #[must_use]
     pub fn veto(self) -> Veto {

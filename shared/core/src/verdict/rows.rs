@@ -23,6 +23,9 @@ pub const REAPED: Duration = Duration::from_hours(48);
 /// often, and every pass makes a call in vain; less often, and an instance outlives its protection by longer.
 const PROTECTED_LOOK: Duration = Duration::from_hours(1);
 
+/// How often GitHub is asked again to delete the registration of a machine that is gone, after it refused (422).
+const BUSY_LOOK: Duration = Duration::from_hours(1);
+
 type Conclusion = (Action, Reason);
 
 fn keep(reason: Reason) -> Conclusion {
@@ -64,8 +67,15 @@ pub(super) fn signs_of_life(evidence: &Evidence, policy: &Policy, now: Timestamp
 
 /// Rows 0, 1 (the ledger), 2, 4, 24 and 25; then those of a living instance.
 pub(super) fn conclude(evidence: &Evidence, policy: &Policy, watch: &Watch) -> Conclusion {
+    let missed = |record: &InstanceRecord| record.missing_since.is_some() || record.gone_at.is_some();
     match evidence.ownership {
         Ownership::Foreign => return keep(Reason::NotOurs),
+        // It is listed, so it is not gone, whoever may touch it and whatever its state.
+        Ownership::Bypassed | Ownership::Ours
+            if evidence.instance.state != InstanceState::Terminated && evidence.known_record().is_some_and(missed) =>
+        {
+            return note(Note::Seen, Reason::SeenAgain);
+        }
         Ownership::Bypassed => return keep(Reason::Bypassed),
         Ownership::Ours => {}
     }
@@ -94,6 +104,8 @@ pub(super) fn conclude(evidence: &Evidence, policy: &Policy, watch: &Watch) -> C
         {
             judge.end(Ground::HardAge, Reason::HardAge)
         }
+        // It was started and is being stopped once more.
+        InstanceState::Stopping if record.stopped_since.is_some() => note(Note::Running, Reason::NotRunning),
         InstanceState::Stopping | InstanceState::Unrecognised => keep(Reason::NotRunning),
         InstanceState::Stopped => judge.stopped(),
         InstanceState::Pending | InstanceState::Running => judge.living(),
@@ -172,19 +184,25 @@ impl<'a> Judge<'a> {
         if self.in_hand(self.record.terminate_intent.map(|intent| intent.at)) {
             return keep(Reason::InHand);
         }
-        if self.record.protected_at.is_some_and(|at| !self.passed(at, PROTECTED_LOOK)) {
+        if self.protected() {
             return keep(Reason::Protected);
         }
         (Action::Terminate(ground), reason)
     }
 
+    fn protected(&self) -> bool {
+        self.record.protected_at.is_some_and(|at| !self.passed(at, PROTECTED_LOOK))
+    }
+
     fn deregister(&self, runner: &Runner, ground: DeregistrationGround, reason: Reason) -> Conclusion {
-        if self.deregistration_in_hand() {
+        // Answered or not: a second DELETE would rest on what was read before the first.
+        if self.in_hand(self.record.deregister_intent.map(|intent| intent.at)) {
             return keep(Reason::InHand);
         }
         (Action::Deregister(runner.id, ground), reason)
     }
 
+    /// A DELETE that is not known to be answered.
     fn deregistration_in_hand(&self) -> bool {
         let open = |at: &Timestamp| self.record.deregistered_at.is_none_or(|done| done < *at);
         self.in_hand(self.record.deregister_intent.map(|intent| intent.at).filter(open))
@@ -230,7 +248,10 @@ impl<'a> Judge<'a> {
         let traces = [
             Some(self.launched_at.plus(self.timers.idle_maximum)),
             record.job_started.as_ref().map(|started| started.at),
-            record.busy_seen_at,
+            // Of a job that is known, its own start counts.
+            record.busy_seen_at.filter(|busy| {
+                record.job_started.is_none() || record.job_completed.as_ref().is_some_and(|done| *busy > done.at)
+            }),
             record.completion_claim.as_ref().map(|claim| claim.completed.at),
             match record.origin {
                 Origin::Launch => None,
@@ -251,6 +272,10 @@ impl<'a> Judge<'a> {
         if handing_over && !self.passed(gone_at, self.timers.boot_grace) {
             // An answer to generate-jitconfig may be on its way, and would leave a registration and a parameter behind.
             return keep(Reason::Ending);
+        }
+        // GitHub holds the runner of a machine lost in mid-job busy for hours; each DELETE in between is a call in vain.
+        if record.busy_seen_at.is_some_and(|busy| busy >= gone_at && !self.passed(busy, BUSY_LOOK)) {
+            return keep(Reason::BusyNow);
         }
         if self.passed(gone_at, REAPED) {
             return (Action::CleanUp, Reason::Gone);
@@ -303,6 +328,9 @@ impl<'a> Judge<'a> {
         if !self.passed(since, self.timers.completed_grace) {
             return keep(Reason::Stopped);
         }
+        if self.protected() {
+            return keep(Reason::Protected);
+        }
         match &self.evidence.registration {
             RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::Stopped),
             RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
@@ -318,17 +346,20 @@ impl<'a> Judge<'a> {
 
     fn living(&self) -> Conclusion {
         let record = self.record;
-        if record.missing_since.is_some() || record.gone_at.is_some() {
-            return note(Note::Seen, Reason::SeenAgain);
-        }
         if record.stopped_since.is_some() {
             return note(Note::Running, Reason::SeenAgain);
         }
         if self.policy.mutant.leaves_out_recheck() && record.deregistered_at.is_some() {
             return (Action::Terminate(Ground::IdleAfterDeregistration), Reason::IdleAfterDeregistration);
         }
+        let rows = record.absent.is_some() || record.offline.is_some() || record.idle_since.is_some();
         let silent = match (self.silent(), self.evidence.vital_sign) {
             (None, _) => return keep(Reason::VitalSignUnread),
+            // What was read before its sign of life is no part of what is read after it.
+            (Some(false), VitalEvidence::Sign(sign)) if rows => {
+                let worker = sign.worker != Worker::None;
+                return note(Note::RowsBroken, if worker { Reason::WorkerAlive } else { Reason::SupervisorAlive });
+            }
             (Some(_), VitalEvidence::Sign(sign)) if sign.worker != Worker::None => return keep(Reason::WorkerAlive),
             (Some(silent), _) => silent,
         };
@@ -343,9 +374,16 @@ impl<'a> Judge<'a> {
         if self.in_hand(record.terminate_intent.map(|intent| intent.at)) || self.deregistration_in_hand() {
             return keep(Reason::InHand);
         }
+        if self.protected() {
+            return keep(Reason::Protected);
+        }
         match (&record.job_completed, record.has_job_evidence()) {
             (Some(completed), _) if record.busy_seen_at.is_some_and(|busy| busy > completed.at) => {
-                keep(Reason::BusySeen)
+                if silent {
+                    self.job_unknown()
+                } else {
+                    keep(Reason::BusySeen)
+                }
             }
             (Some(completed), _) if !self.passed(completed.at, self.timers.completed_grace) => {
                 keep(Reason::CompletedRecently)
@@ -366,7 +404,7 @@ impl<'a> Judge<'a> {
         match &self.evidence.registration {
             RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::JobCompleted),
             RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
-            RegistrationEvidence::Present(runner) if runner.busy && runner.online => keep(Reason::BusyNow),
+            RegistrationEvidence::Present(runner) if runner.busy && runner.online => note(Note::Busy, Reason::BusyNow),
             // GitHub holds the runner of a lost machine busy for hours; the jobs API must say so in this very pass.
             RegistrationEvidence::Present(runner) if runner.busy => match self.evidence.assigned_job {
                 AssignedJob::NotAsked => look(Source::Job, Reason::BusyNow),
@@ -399,7 +437,18 @@ impl<'a> Judge<'a> {
             _ if !silent => keep(reason),
             RegistrationEvidence::NotAsked => look(Source::Registrations, reason),
             RegistrationEvidence::Unread => keep(reason),
-            RegistrationEvidence::Present(runner) if runner.busy && runner.online => keep(Reason::BusyNow),
+            // What the jobs API says otherwise of its job is contradicted, and that is remembered.
+            RegistrationEvidence::Present(runner) if runner.busy && runner.online => {
+                match (self.record.elsewhere, self.record.busy_seen_at) {
+                    (Some(elsewhere), seen) if seen.is_none_or(|seen| seen <= elsewhere.since) => {
+                        note(Note::Busy, Reason::BusyNow)
+                    }
+                    (_, _) => keep(Reason::BusyNow),
+                }
+            }
+            RegistrationEvidence::Present(runner) if self.record.runner_id.is_none() => {
+                note(Note::RunnerId(runner.id), Reason::RunnerFound)
+            }
             RegistrationEvidence::Present(_) | RegistrationEvidence::Absent => match self.record.job_in_question() {
                 Some(_) => self.by_the_jobs_api(reason),
                 None => self.job_unknown(),
@@ -437,43 +486,52 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Row 14: deregistered by us; nothing new can be assigned, and what was assigned before surfaces meanwhile.
+    /// Row 14: deregistered by us; nothing new can be assigned, and what was assigned before surfaces meanwhile. Where
+    /// GitHub did not confirm it, or nobody had found the runner idle (it was stopped or gone and is back, or its
+    /// completion was taken back), its absence is judged as one that is not our doing.
     fn deregistered(&self, at: Timestamp) -> Conclusion {
-        let long = self.timers.quarantine.max(self.timers.gone_grace);
-        let (quarantine, ground, reason) = match self.record.deregister_intent.map(|intent| intent.ground) {
-            Some(DeregistrationGround::NeverConnected) => {
-                (self.timers.quarantine, Ground::NeverConnected, Reason::NeverConnected)
-            }
+        // Restored from before: what surfaced since then is lost with the ledger's last hours.
+        if let Origin::Rebuilt { at: rebuilt_at } = self.record.origin
+            && at < rebuilt_at
+        {
+            return keep(Reason::RebuiltRecord);
+        }
+        let confirmed = self.record.deregistration == Some(DeregistrationOutcome::Confirmed);
+        let found_idle = match self.record.deregister_intent.map(|intent| intent.ground) {
+            Some(DeregistrationGround::NeverConnected) => Some((Ground::NeverConnected, Reason::NeverConnected)),
             Some(DeregistrationGround::Idle | DeregistrationGround::Offline) => {
-                (self.timers.quarantine, Ground::IdleAfterDeregistration, Reason::IdleAfterDeregistration)
+                Some((Ground::IdleAfterDeregistration, Reason::IdleAfterDeregistration))
             }
-            // Nobody found it idle: it was stopped or gone and is back, or its completion was taken back. Without a
-            // registration it takes nothing new, so its absence is judged as in row 16.
             Some(
                 DeregistrationGround::JobCompleted | DeregistrationGround::InstanceGone | DeregistrationGround::Stopped,
-            ) => (long, Ground::RegistrationGone, Reason::RegistrationGone),
-            None => return keep(Reason::DeregistrationInDoubt),
+            )
+            | None => None,
         };
-        let quarantine = match self.record.deregistration {
-            Some(DeregistrationOutcome::Confirmed) => quarantine,
-            Some(DeregistrationOutcome::Unconfirmed) | None => long,
-        };
-        if !self.passed(at, quarantine) {
+        let found_idle = found_idle.filter(|_| confirmed);
+        if found_idle.is_some() && !self.passed(at, self.timers.quarantine) {
             return keep(Reason::Quarantine);
         }
-        match &self.evidence.registration {
-            RegistrationEvidence::NotAsked => look(Source::Registrations, reason),
-            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
-            RegistrationEvidence::Present(runner) if runner.busy => note(Note::Busy, Reason::BusyNow),
+        let reason = found_idle.map_or(Reason::RegistrationGone, |(_, reason)| reason);
+        match (&self.evidence.registration, found_idle) {
+            (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, reason),
+            (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
+            (RegistrationEvidence::Present(runner), _) if runner.busy => note(Note::Busy, Reason::BusyNow),
             // A list may lag behind our DELETE.
-            RegistrationEvidence::Present(_) => {
+            (RegistrationEvidence::Present(_), _) => {
                 self.asked_by_itself(reason).unwrap_or(note(Note::RegistrationBack, Reason::RegistrationBack))
             }
-            RegistrationEvidence::Absent if ground == Ground::RegistrationGone && self.rebuilt() => {
-                keep(Reason::RebuiltRecord)
+            (RegistrationEvidence::Absent, None) => self.registration_absent(true),
+            (RegistrationEvidence::Absent, Some((ground, reason))) => {
+                self.settled(reason).unwrap_or_else(|| self.end(ground, reason))
             }
-            RegistrationEvidence::Absent => self.settled(reason).unwrap_or_else(|| self.end(ground, reason)),
         }
+    }
+
+    /// Whether an unbroken row of readings is long enough to be believed.
+    fn is_long(&self, spell: Spell) -> bool {
+        spell.sweeps >= Spell::SWEEPS
+            && self.passed(spell.since, self.timers.gone_grace)
+            && !self.passed(spell.last, Spell::GAP)
     }
 
     /// Row 16: its registration is not found, and it was not us. One reading proves nothing (404 storms, lists that
@@ -487,10 +545,7 @@ impl<'a> Judge<'a> {
         match self.record.absent {
             _ if self.rebuilt() => keep(Reason::RebuiltRecord),
             _ if !silent => keep(Reason::SupervisorAlive),
-            Some(spell) if spell.sweeps >= Spell::SWEEPS => {
-                if !self.passed(spell.since, self.timers.gone_grace) {
-                    return keep(Reason::RegistrationAbsent);
-                }
+            Some(spell) if self.is_long(spell) => {
                 let gone = Reason::RegistrationGone;
                 self.settled(gone).unwrap_or_else(|| self.end(Ground::RegistrationGone, gone))
             }
@@ -537,7 +592,7 @@ impl Undrained<'_> {
         match &self.judge.evidence.registration {
             RegistrationEvidence::NotAsked => self.before_asking(booted),
             RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
-            RegistrationEvidence::Absent if record.deregister_intent.is_some() => {
+            RegistrationEvidence::Absent if record.deregister_intent.is_some() && !self.judge.rebuilt() => {
                 let reason = Reason::DeregistrationInDoubt;
                 self.judge.asked_by_itself(reason).unwrap_or(note(Note::Deregistered, reason))
             }
@@ -551,7 +606,7 @@ impl Undrained<'_> {
             RegistrationEvidence::Present(runner)
                 if record.absent.is_some() || (runner.online && record.offline.is_some()) =>
             {
-                note(Note::Present, Reason::RunnerFound)
+                note(Note::RowsBroken, Reason::RunnerFound)
             }
             RegistrationEvidence::Present(_) if self.judge.rebuilt() => keep(Reason::RebuiltRecord),
             RegistrationEvidence::Present(runner) if !runner.online => self.offline(runner, booted),
@@ -610,10 +665,7 @@ impl Undrained<'_> {
             _ if never_connected => self.judge.settled(Reason::NeverConnected).unwrap_or_else(|| {
                 self.judge.deregister(runner, DeregistrationGround::NeverConnected, Reason::NeverConnected)
             }),
-            Some(spell) if spell.sweeps >= Spell::SWEEPS => {
-                if !self.judge.passed(spell.since, self.judge.timers.gone_grace) {
-                    return keep(Reason::Offline);
-                }
+            Some(spell) if self.judge.is_long(spell) => {
                 self.judge.settled(Reason::OfflineConfirmed).unwrap_or_else(|| {
                     self.judge.deregister(runner, DeregistrationGround::Offline, Reason::OfflineConfirmed)
                 })
@@ -631,7 +683,12 @@ impl Undrained<'_> {
                 (_, _) => note(Note::Wanted, reason),
             };
         }
-        let Some(idle_since) = record.idle_since else { return note(Note::Idle, Reason::IdleTooShort) };
+        let (Some(idle_since), Some(idle_seen_at)) = (record.idle_since, record.idle_seen_at) else {
+            return note(Note::Idle, Reason::IdleTooShort);
+        };
+        if self.judge.passed(idle_seen_at, Spell::GAP) {
+            return note(Note::Idle, Reason::IdleTooShort);
+        }
         if record.drain_requested_at.is_none() {
             return (Action::Drain, Reason::Surplus);
         }
@@ -642,7 +699,9 @@ impl Undrained<'_> {
             return keep(Reason::SupervisorAlive);
         }
         if !self.judge.passed(idle_since, self.judge.timers.idle_window) {
-            return keep(Reason::IdleTooShort);
+            // Renewed before it is too old, where the window is longer than the gap.
+            let to_renew = self.judge.passed(idle_seen_at, Spell::GAP / 3);
+            return if to_renew { note(Note::Idle, Reason::IdleTooShort) } else { keep(Reason::IdleTooShort) };
         }
         self.judge
             .settled(Reason::IdleConfirmed)
@@ -652,7 +711,7 @@ impl Undrained<'_> {
     /// Anything but an idle reading breaks the row of them.
     fn not_idle(&self, reason: Reason) -> Conclusion {
         match self.judge.record.idle_since {
-            Some(_) => note(Note::NotIdle, reason),
+            Some(_) => note(Note::RowsBroken, reason),
             None => keep(reason),
         }
     }
