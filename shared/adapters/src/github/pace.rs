@@ -22,7 +22,7 @@ pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// The longest addition to a wait, so that functions that were held up together do not go on together. More, and the
 /// bucket refills noticeably slower (what is waited in addition is lost to it); less, and nothing is spread.
-pub(super) const JITTER_MAX: Duration = Duration::from_millis(150);
+pub(super) const JITTER_MAX: Duration = Duration::from_millis(30);
 
 /// The bucket of one installation in one process.
 #[derive(Debug)]
@@ -112,9 +112,9 @@ mod tests {
         }
         let ms = Duration::from_millis;
         assert_eq!(bucket.take(now, Duration::ZERO), Ok(ms(375)));
-        assert_eq!(bucket.take(now, ms(100)), Ok(ms(850)));
-        assert_eq!(bucket.take(now, Duration::ZERO), Ok(ms(1_225)), "what was waited in addition is lost");
-        assert_eq!(bucket.take(now, Duration::MAX), Ok(ms(1_600) + JITTER_MAX));
+        assert_eq!(bucket.take(now, ms(20)), Ok(ms(770)));
+        assert_eq!(bucket.take(now, Duration::ZERO), Ok(ms(1_145)), "what was waited in addition is lost");
+        assert_eq!(bucket.take(now, Duration::MAX), Ok(ms(1_520) + JITTER_MAX));
     }
 
     #[test]

@@ -286,7 +286,11 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         items.rotate_left(first.min(count));
         // What is past every bound waits for nothing that can be slow.
         let (policy, now) = (self.policy, self.ports.now());
-        items.sort_by_key(|evidence| decide(evidence, policy, now).reason != Reason::HardAge);
+        let past_hard_age = |evidence: &Evidence| decide(evidence, policy, now).reason == Reason::HardAge;
+        let (oldest, items): (Vec<Evidence>, Vec<Evidence>) = items.into_iter().partition(past_hard_age);
+        for item in oldest {
+            self.settle(item).await;
+        }
         for item in items {
             if !self.deadline.allows_more(self.ports.now()) {
                 self.report.cut_by_deadline = true;
