@@ -775,7 +775,14 @@ fn the_jobs_api_settles_a_job_whose_end_was_lost() {
     let present = |online, busy| RegistrationEvidence::Present(Runner { online, busy, ..runner() });
     let absent = || RegistrationEvidence::Absent;
     for (case, elsewhere, registration, assigned_job, action, reason) in [
-        ("5: busy and online", None, present(true, true), AssignedJob::NotAsked, Action::Keep, Reason::BusyNow),
+        (
+            "5: busy and online",
+            None,
+            present(true, true),
+            AssignedJob::NotAsked,
+            Action::Note(Note::Busy),
+            Reason::BusyNow,
+        ),
         (
             "6: busy and offline",
             None,

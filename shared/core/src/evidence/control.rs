@@ -55,9 +55,12 @@ impl PositiveControl {
             let mut left = open.missing.intersection(expected).peekable();
             open.agreeing_count > 0 && left.peek().is_some() && left.all(|id| missing.contains(id))
         };
-        let (since, count, first_missing) = match breaker.filter(agrees) {
+        // Those that are missing besides must be few enough to be believed by themselves: this is no second storm.
+        let allowed = MISSING_ALLOWED.max(expected.len() / 2);
+        let no_other = |open: &&AbsenceBreaker| missing.difference(&open.missing).count() <= allowed;
+        let (since, count, first_missing) = match breaker.filter(agrees).filter(no_other) {
             Some(open) => (open.agreeing_since, open.agreeing_count + 1, open.missing.clone()),
-            None if missing.len() > MISSING_ALLOWED.max(expected.len() / 2) => (now, 1, missing),
+            None if missing.len() > allowed => (now, 1, missing),
             None => {
                 let closed = breaker.filter(|open| open.agreeing_count > 0).map(|open| AbsenceBreaker {
                     missing: BTreeSet::new(),

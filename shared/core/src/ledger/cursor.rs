@@ -110,8 +110,6 @@ pub struct UnsettledDelivery {
     /// The instances that its payload names, once it was read and not applied; `None` while it was not read, so that it
     /// may concern any.
     pub concerns: Option<BTreeSet<InstanceId>>,
-    /// Whether it can never be applied, so that it is not read again.
-    pub refused: bool,
 }
 
 /// How far GitHub's log of failed deliveries was read and applied to the ledger.
@@ -123,8 +121,12 @@ pub struct DeliveryCursor {
     pub applied: BTreeMap<DeliveryGuid, Timestamp>,
     /// Those that are not.
     pub unsettled: BTreeMap<DeliveryGuid, UnsettledDelivery>,
+    /// Instances of ours that a payload names which can never be applied, and when the last such was sent.
+    pub refused: BTreeMap<InstanceId, Timestamp>,
     /// Since when the log cannot be read.
     pub unreadable_since: Option<Timestamp>,
+    /// Since when no payload can be read, though some are to be.
+    pub payloads_unread_since: Option<Timestamp>,
 }
 
 impl DeliveryCursor {

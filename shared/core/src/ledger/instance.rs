@@ -128,7 +128,7 @@ pub struct Elsewhere {
     pub since: Timestamp,
 }
 
-/// Jobs remembered besides the one that started. An ephemeral runner has one job; each of these keeps the instance, so
+/// Jobs remembered besides the one that started, and jobs that ended. An ephemeral runner has one job; each of these keeps the instance, so
 /// that more than a few say nothing new.
 const BESIDES_MAX: usize = 8;
 
@@ -162,6 +162,10 @@ pub struct InstanceRecord {
     pub started_besides: Vec<JobStarted>,
     /// That job ended.
     pub job_completed: Option<JobCompleted>,
+    /// Every job that is known to have ended on this very runner: its end may come before its start, and its start again
+    /// long after.
+    #[serde(default)]
+    pub ended: Vec<JobCompleted>,
     /// A job is said to have ended here, and its start or the runner's id is not known yet.
     pub completion_claim: Option<CompletionClaim>,
     /// GitHub showed it busy, or refused a DELETE with 422, and no job is known; sticky.
@@ -233,6 +237,7 @@ impl InstanceRecord {
             job_started: None,
             started_besides: Vec::new(),
             job_completed: None,
+            ended: Vec::new(),
             completion_claim: None,
             busy_seen_at: None,
             idle_since: None,
@@ -275,8 +280,11 @@ impl InstanceRecord {
         };
         if let Some(epoch) = epoch.filter(restored) {
             self.origin = Origin::Rebuilt { at: epoch };
-            self.missing_since = None;
-            self.missing_counted_at = None;
+            // How it was proved gone is part of what that proof is worth.
+            if self.gone_at.is_none() {
+                self.missing_since = None;
+                self.missing_counted_at = None;
+            }
             self.stopped_since = None;
             self.elsewhere = None;
             self.break_rows();
@@ -312,20 +320,19 @@ impl InstanceRecord {
 
     /// Takes in that the jobs API says of the job in question that it ended on this very runner.
     pub fn complete(&mut self, job_id: JobId, now: Timestamp) {
-        self.job_completed = Some(JobCompleted { job_id, at: now });
+        let completed = JobCompleted { job_id, at: now };
+        self.note_ended(&completed);
+        self.job_completed = Some(completed);
         self.completion_claim = self.completion_claim.take().filter(|claim| claim.completed.job_id != job_id);
         self.elsewhere = None;
         self.take_up_next();
     }
 
-    /// Drops the job that started here, because the jobs API showed it elsewhere twice (row 10). A busy reading that
-    /// this very job explains goes with it, where the event named our runner's id; any other stays.
+    /// Drops the job that started here, because the jobs API showed it elsewhere twice (row 10). That the runner was busy
+    /// stays: nobody knows whether it was with this job.
     pub fn drop_job(&mut self) {
         let Some(elsewhere) = self.elsewhere.take() else { return };
-        if let Some(started) = self.job_started.take() {
-            let explained = started.runner_id.is_some() && started.runner_id == self.runner_id;
-            self.busy_seen_at = self.busy_seen_at.filter(|busy| !explained || *busy > elsewhere.since);
-        }
+        self.job_started = None;
         self.completion_claim = self.completion_claim.take().filter(|claim| claim.completed.job_id != elsewhere.job_id);
         self.break_rows();
         self.take_up_next();
@@ -333,8 +340,8 @@ impl InstanceRecord {
 
     /// Once the job that started here is over or elsewhere, another one that started here besides takes its place.
     fn take_up_next(&mut self) {
-        let over = self.job_completed.as_ref().map(|completed| completed.job_id);
-        self.started_besides.retain(|started| Some(started.job_id) != over);
+        let ended = &self.ended;
+        self.started_besides.retain(|started| !ended.iter().any(|ended| ended.job_id == started.job_id));
         if !self.started_besides.is_empty() {
             self.job_started = Some(self.started_besides.remove(0));
             self.job_completed = None;
@@ -356,6 +363,11 @@ impl InstanceRecord {
     pub fn note_started(&mut self, started: JobStarted) -> bool {
         let ours = |runner_id: Option<RunnerId>| runner_id.is_some() && runner_id == self.runner_id;
         if self.runner_id.is_some() && started.runner_id.is_some() && !ours(started.runner_id) {
+            return false;
+        }
+        let over = self.ended.iter().any(|ended| ended.job_id == started.job_id);
+        let current = self.job_started.as_ref().is_none_or(|known| known.job_id == started.job_id);
+        if over && !current {
             return false;
         }
         let after_completion =
@@ -390,16 +402,28 @@ impl InstanceRecord {
     ///
     /// Returns whether the record changed.
     pub fn note_completed(&mut self, completed: JobCompleted, runner_id: RunnerId) -> bool {
-        let foreign = self.runner_id.is_some_and(|own| own != runner_id);
+        if self.runner_id.is_some_and(|own| own != runner_id) {
+            return false;
+        }
+        let ended = self.runner_id.is_some() && self.note_ended(&completed);
         // A claim of a job that did not start here gives way to the job that did.
         let better = self.job_started.as_ref().is_some_and(|started| started.job_id == completed.job_id);
         let claimed = self.completion_claim.as_ref().is_some_and(|claim| claim.completed == completed || !better);
-        if foreign || self.job_completed.is_some() || claimed {
-            return false;
+        let claims = self.job_completed.is_none() && !claimed;
+        if claims {
+            self.completion_claim = Some(CompletionClaim { completed, runner_id });
         }
-        self.completion_claim = Some(CompletionClaim { completed, runner_id });
         self.settle_claim();
-        true
+        ended || claims
+    }
+
+    /// Remembers that a job ended on this very runner; returns whether that is news.
+    fn note_ended(&mut self, completed: &JobCompleted) -> bool {
+        let news = self.ended.len() < BESIDES_MAX && !self.ended.iter().any(|known| known.job_id == completed.job_id);
+        if news {
+            self.ended.push(completed.clone());
+        }
+        news
     }
 
     /// Takes in the id that GitHub gave this record's runner.
@@ -409,17 +433,20 @@ impl InstanceRecord {
     }
 
     fn settle_claim(&mut self) {
-        let Some(claim) = &self.completion_claim else { return };
-        match self.runner_id {
-            None => {}
-            Some(own) if own != claim.runner_id => self.completion_claim = None,
-            Some(_) => {
-                let started = |started: &JobStarted| started.job_id == claim.completed.job_id;
-                if self.job_started.as_ref().is_some_and(started) {
-                    self.job_completed = self.completion_claim.take().map(|claim| claim.completed);
-                    self.take_up_next();
-                }
+        if let (Some(own), Some(claim)) = (self.runner_id, self.completion_claim.clone()) {
+            if own == claim.runner_id {
+                self.note_ended(&claim.completed);
+            } else {
+                self.completion_claim = None;
             }
+        }
+        let started = self.job_started.as_ref().map(|started| started.job_id);
+        let ended = self.ended.iter().find(|ended| Some(ended.job_id) == started).cloned();
+        if let (None, Some(completed)) = (&self.job_completed, ended) {
+            let other = |claim: &CompletionClaim| claim.completed.job_id != completed.job_id;
+            self.completion_claim = self.completion_claim.take().filter(other);
+            self.job_completed = Some(completed);
+            self.take_up_next();
         }
     }
 }

@@ -2,7 +2,7 @@
 //! those instances that it may be about. GitHub's log is read once for many instances, and only from where the last
 //! reading ended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -59,7 +59,7 @@ pub(super) struct Deliveries {
 
 #[derive(Debug)]
 enum Log {
-    Read(BTreeMap<DeliveryGuid, UnsettledDelivery>),
+    Read(Box<DeliveryCursor>),
     Unreadable {
         since: Timestamp,
     },
@@ -86,9 +86,12 @@ impl Deliveries {
         };
         let now = log.0;
         match &log.1 {
-            Log::Read(unsettled) => {
-                let about = unsettled.values().filter(|delivery| may_be_about(delivery, record));
-                about.map(|delivery| word_of(delivery, now)).max().unwrap_or(Word::Settled)
+            Log::Read(cursor) => {
+                let since = record.launched_at.minus(CLOCK_SKEW);
+                let refused = cursor.refused.get(&record.instance_id).is_some_and(|at| *at >= since);
+                let about = cursor.unsettled.values().filter(|delivery| may_be_about(delivery, record, since));
+                let words = about.map(|delivery| word_of(delivery, cursor.payloads_unread_since, now));
+                words.chain(refused.then_some(Word::Unsettled)).max().unwrap_or(Word::Settled)
             }
             Log::Unreadable { since } if now.since(*since) >= UNREADABLE => Word::Unreadable,
             Log::Unreadable { .. } | Log::Unknown => Word::Unsettled,
@@ -117,7 +120,7 @@ impl Deliveries {
         };
         let before = stored.record.clone();
         let log = match self.advance(ports, &mut stored.record, now, deadline, report).await {
-            Ok(()) if stored.record.read_until == Some(now) => Log::Read(stored.record.unsettled.clone()),
+            Ok(()) if stored.record.read_until == Some(now) => Log::Read(Box::new(stored.record.clone())),
             Ok(()) => {
                 report.error("more deliveries failed than can be remembered: nothing is settled until some are");
                 Log::Unknown
@@ -156,38 +159,82 @@ impl Deliveries {
         cursor.unreadable_since = None;
         cursor.read_until = Some(now);
         cursor.applied.retain(|_, at| *at >= since);
+        cursor.refused.retain(|_, at| *at >= oldest);
         take_in(cursor, failed);
-        for (guid, delivery) in cursor.unsettled.clone() {
+        let mut unsettled: Vec<(DeliveryGuid, UnsettledDelivery)> =
+            cursor.unsettled.iter().map(|(guid, delivery)| (guid.clone(), delivery.clone())).collect();
+        // What was never tried first, so that none waits behind those that cannot be read.
+        unsettled.sort_by_key(|(_, delivery)| (delivery.unread_since, delivery.delivered_at));
+        for (guid, delivery) in unsettled {
             if delivery.delivered_at < oldest {
                 warn!(delivery_id = %guid, "delivery {guid} is older than GitHub's log and was never settled");
                 cursor.unsettled.remove(&guid);
-            } else if !delivery.refused && self.payloads_read < PAYLOADS_MAX && deadline.allows_more(ports.now()) {
+            } else if self.payloads_read < PAYLOADS_MAX && deadline.allows_more(ports.now()) {
                 self.payloads_read += 1;
-                match apply(ports, delivery.id, ports.now(), report).await {
-                    Outcome::Applied => {
-                        info!(delivery_id = %guid, "applied delivery {guid} that had failed");
-                        cursor.unsettled.remove(&guid);
-                        cursor.applied.insert(guid, delivery.delivered_at);
-                    }
-                    Outcome::Unread => {
-                        let unread_since = delivery.unread_since.or(Some(now));
-                        cursor.unsettled.insert(guid, UnsettledDelivery { unread_since, ..delivery });
-                    }
-                    // It speaks for nobody of ours, and is not read again.
-                    Outcome::NotApplied { concerns, refused: true } if concerns.is_empty() => {
-                        cursor.unsettled.remove(&guid);
-                        cursor.applied.insert(guid, delivery.delivered_at);
-                    }
-                    Outcome::NotApplied { concerns, refused } => {
-                        warn!(delivery_id = %guid, "delivery {guid} is not applied");
-                        let concerns = Some(concerns);
-                        cursor.unsettled.insert(guid, UnsettledDelivery { concerns, refused, ..delivery });
-                    }
-                }
+                self.try_one(ports, cursor, guid, delivery, now, report).await;
             }
+        }
+        if cursor.unsettled.values().all(|delivery| delivery.concerns.is_some()) {
+            cursor.payloads_unread_since = None;
         }
         Ok(())
     }
+
+    async fn try_one<P: RemovalPorts>(
+        &self,
+        ports: &P,
+        cursor: &mut DeliveryCursor,
+        guid: DeliveryGuid,
+        delivery: UnsettledDelivery,
+        now: Timestamp,
+        report: &mut Report,
+    ) {
+        let outcome = apply(ports, delivery.id, ports.now(), report).await;
+        match &outcome {
+            Outcome::Unread => {
+                cursor.payloads_unread_since.get_or_insert(now);
+            }
+            Outcome::Applied | Outcome::Refused(_) | Outcome::NotApplied(_) => cursor.payloads_unread_since = None,
+        }
+        match outcome {
+            Outcome::Applied => {
+                info!(delivery_id = %guid, "applied delivery {guid} that had failed");
+                cursor.unsettled.remove(&guid);
+                cursor.applied.insert(guid, delivery.delivered_at);
+            }
+            Outcome::Unread => {
+                let unread_since = delivery.unread_since.or(Some(now));
+                cursor.unsettled.insert(guid, UnsettledDelivery { unread_since, ..delivery });
+            }
+            Outcome::NotApplied(concerns) => {
+                cursor.unsettled.insert(guid, UnsettledDelivery { concerns: Some(concerns), ..delivery });
+            }
+            // Never read again. It speaks for the instances that it names and that are ours; who names others, by the
+            // thousand perhaps, keeps nobody.
+            Outcome::Refused(concerns) => match known(ports, concerns).await {
+                Ok(ours) => {
+                    warn!(delivery_id = %guid, "delivery {guid} can never be applied");
+                    for id in ours {
+                        let last = cursor.refused.entry(id).or_insert(delivery.delivered_at);
+                        *last = (*last).max(delivery.delivered_at);
+                    }
+                    cursor.unsettled.remove(&guid);
+                    cursor.applied.insert(guid, delivery.delivered_at);
+                }
+                Err(error) => report.error(error),
+            },
+        }
+    }
+}
+
+/// Those of the instances that have a record. One without is ended on nothing that a delivery could keep it from.
+async fn known<P: RemovalPorts>(ports: &P, ids: BTreeSet<InstanceId>) -> Result<Vec<InstanceId>, PortError> {
+    let records = ledger::load_all::<InstanceRecord>(ports, ids.iter().map(ToString::to_string)).await?;
+    let stored = |(id, stored): (String, Stored<InstanceRecord>)| match stored {
+        Stored::Absent => None,
+        Stored::Present(_) | Stored::Foreign => Some(InstanceId::new(id)),
+    };
+    Ok(records.into_iter().filter_map(stored).collect())
 }
 
 /// Adds to the cursor what failed and may say that a job started or ended.
@@ -209,7 +256,6 @@ fn take_in(cursor: &mut DeliveryCursor, mut failed: Vec<Delivery>) {
             delivered_at: delivery.delivered_at,
             unread_since: None,
             concerns: None,
-            refused: false,
         };
         cursor.unsettled.insert(delivery.guid, unsettled);
     }
@@ -217,8 +263,12 @@ fn take_in(cursor: &mut DeliveryCursor, mut failed: Vec<Delivery>) {
 
 enum Outcome {
     Applied,
+    /// Its payload cannot be read.
     Unread,
-    NotApplied { concerns: BTreeSet<InstanceId>, refused: bool },
+    /// It could not be written down, and may be later.
+    NotApplied(BTreeSet<InstanceId>),
+    /// It can never be applied.
+    Refused(BTreeSet<InstanceId>),
 }
 
 async fn apply<P: RemovalPorts>(ports: &P, id: u64, now: Timestamp, report: &mut Report) -> Outcome {
@@ -239,9 +289,8 @@ async fn apply<P: RemovalPorts>(ports: &P, id: u64, now: Timestamp, report: &mut
         // Any author of a workflow can make a payload that we refuse, so it speaks for the instances it names only.
         Err(error) => {
             let concerns = concerned(&payload);
-            let refused = error.class() == Class::Rejected;
             warn!(error = %error, class = ?error.class(), "a failed delivery is not applied: {error}");
-            Outcome::NotApplied { concerns, refused }
+            if error.class() == Class::Rejected { Outcome::Refused(concerns) } else { Outcome::NotApplied(concerns) }
         }
     }
 }
@@ -258,13 +307,13 @@ fn concerned(payload: &str) -> BTreeSet<InstanceId> {
 }
 
 /// What a delivery that is not settled says of an instance that it may be about.
-fn word_of(delivery: &UnsettledDelivery, now: Timestamp) -> Word {
+fn word_of(delivery: &UnsettledDelivery, none_read_since: Option<Timestamp>, now: Timestamp) -> Word {
     let for_long = |since| now.since(since) >= UNREADABLE;
-    let unread_for_long = delivery.concerns.is_none() && delivery.unread_since.is_some_and(for_long);
+    let unread = delivery.unread_since.into_iter().chain(none_read_since).min();
+    let unread_for_long = delivery.concerns.is_none() && unread.is_some_and(for_long);
     if unread_for_long { Word::Unreadable } else { Word::Unsettled }
 }
 
-fn may_be_about(delivery: &UnsettledDelivery, record: &InstanceRecord) -> bool {
-    let since_launch = delivery.delivered_at >= record.launched_at.minus(CLOCK_SKEW);
-    since_launch && delivery.concerns.as_ref().is_none_or(|ids| ids.contains(&record.instance_id))
+fn may_be_about(delivery: &UnsettledDelivery, record: &InstanceRecord, since: Timestamp) -> bool {
+    delivery.delivered_at >= since && delivery.concerns.as_ref().is_none_or(|ids| ids.contains(&record.instance_id))
 }

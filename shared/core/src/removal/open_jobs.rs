@@ -166,7 +166,7 @@ impl OpenJobs {
     }
 
     /// Asks the jobs API of every open job that this runner could have been given; `None` where they are too many to be
-    /// asked one by one.
+    /// asked one by one, or some cannot be.
     pub(super) async fn ask<P: RemovalPorts>(
         &mut self,
         ports: &P,
@@ -197,7 +197,9 @@ impl OpenJobs {
                 return Some(JobsEvidence::Unread);
             }
         }
-        Some(JobsEvidence::NoneOnRunner)
+        // What another version of this code wrote cannot be asked about; the jobs in progress can.
+        let foreign = |read: &JobsOfFleet| read.whole == Whole::ButForeign;
+        (!self.fleets.values().any(foreign)).then_some(JobsEvidence::NoneOnRunner)
     }
 
     async fn read_job<P: RemovalPorts>(

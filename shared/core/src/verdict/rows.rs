@@ -248,9 +248,12 @@ impl<'a> Judge<'a> {
         let traces = [
             Some(self.launched_at.plus(self.timers.idle_maximum)),
             record.job_started.as_ref().map(|started| started.at),
+            record.started_besides.iter().map(|started| started.at).max(),
             // Of a job that is known, its own start counts.
             record.busy_seen_at.filter(|busy| {
-                record.job_started.is_none() || record.job_completed.as_ref().is_some_and(|done| *busy > done.at)
+                record.job_started.is_none()
+                    || record.elsewhere.is_some_and(|elsewhere| *busy > elsewhere.since)
+                    || record.job_completed.as_ref().is_some_and(|done| *busy > done.at)
             }),
             record.completion_claim.as_ref().map(|claim| claim.completed.at),
             match record.origin {
@@ -437,13 +440,12 @@ impl<'a> Judge<'a> {
             _ if !silent => keep(reason),
             RegistrationEvidence::NotAsked => look(Source::Registrations, reason),
             RegistrationEvidence::Unread => keep(reason),
-            // What the jobs API says otherwise of its job is contradicted, and that is remembered.
+            // Remembered once, and once more where it contradicts what the jobs API says of its job.
             RegistrationEvidence::Present(runner) if runner.busy && runner.online => {
-                match (self.record.elsewhere, self.record.busy_seen_at) {
-                    (Some(elsewhere), seen) if seen.is_none_or(|seen| seen <= elsewhere.since) => {
-                        note(Note::Busy, Reason::BusyNow)
-                    }
-                    (_, _) => keep(Reason::BusyNow),
+                let contradicted = self.record.elsewhere.map(|elsewhere| elsewhere.since);
+                match self.record.busy_seen_at {
+                    Some(seen) if contradicted.is_none_or(|since| seen > since) => keep(Reason::BusyNow),
+                    Some(_) | None => note(Note::Busy, Reason::BusyNow),
                 }
             }
             RegistrationEvidence::Present(runner) if self.record.runner_id.is_none() => {
