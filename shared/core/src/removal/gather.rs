@@ -234,6 +234,12 @@ impl Gathered {
                 evidence.registration = with_listing(by_itself, listed);
                 evidence.witness = Witness::Runner;
             }
+            Source::Job if self.fates_asked >= FATES_ASKED_MAX => {
+                report.overflow_count += 1;
+                evidence.assigned_job = AssignedJob::Unread;
+                // Nor are the failed deliveries gone through for it: it has its turn in a later pass.
+                evidence.deliveries = DeliveryEvidence::Unsettled;
+            }
             Source::Job => evidence.assigned_job = self.assigned_job(ports, &record, report).await,
             Source::Recheck => self.recheck(ports, policy, deadline, &record, evidence, report).await,
         }
@@ -336,10 +342,6 @@ impl Gathered {
         let (Some(id), Some(runner_id)) = (record.job_in_question(), record.runner_id) else {
             return AssignedJob::Unread;
         };
-        if self.fates_asked >= FATES_ASKED_MAX {
-            report.overflow_count += 1;
-            return AssignedJob::Unread;
-        }
         let Some(repository) = repository_of(ports, record, id, report).await else { return AssignedJob::Unread };
         self.fates_asked += 1;
         match ports.job(&repository, record.access.installation_id, id).await {
