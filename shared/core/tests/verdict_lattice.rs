@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use runner_scaler_core::config::{Environment, HARD_AGE, Policy, parse_policy};
 use runner_scaler_core::evidence::{
-    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
     RegistrationEvidence, VitalEvidence, Witness,
 };
 use runner_scaler_core::ids::{
@@ -80,10 +80,11 @@ fn evidence(record: InstanceRecord) -> Evidence {
         vital_sign: VitalEvidence::Never,
         demand: DemandEvidence::Quiet,
         registration: RegistrationEvidence::NotAsked,
-        witness: Witness::Runner,
+        heard: Heard { from: Witness::Runner, at: NOW },
         control: PositiveControl::Held,
         deliveries: DeliveryEvidence::Settled,
         jobs: JobsEvidence::NoneOnRunner,
+        rechecked_at: NOW,
         assigned_job: AssignedJob::NotAsked,
     }
 }
@@ -300,7 +301,7 @@ fn every_combination(records: &[(String, RecordEvidence)], mut check: impl FnMut
                                     evidence.control = control;
                                     evidence.deliveries = deliveries;
                                     evidence.jobs = jobs;
-                                    evidence.witness = witness;
+                                    evidence.heard.from = witness;
                                     evidence.assigned_job = assigned_job;
                                     evidence.demand = *demand;
                                     evidence.instance.state = state;
@@ -356,7 +357,7 @@ fn shows_life(evidence: &Evidence) -> bool {
         VitalEvidence::Sign(sign) => sign.worker != Worker::None || sign.beat_at == JUST_NOW,
     };
     let github = match &evidence.registration {
-        RegistrationEvidence::NotAsked | RegistrationEvidence::Unread => true,
+        RegistrationEvidence::NotAsked | RegistrationEvidence::Unread | RegistrationEvidence::Denied => true,
         RegistrationEvidence::Absent => false,
         // Row 7: a machine lost in mid-job stays busy at GitHub; the jobs API has said that the job is over.
         RegistrationEvidence::Present(runner) => {
@@ -371,7 +372,7 @@ fn shows_life(evidence: &Evidence) -> bool {
 fn is_settled(evidence: &Evidence) -> bool {
     let record = evidence.known_record().expect("a destructive verdict needs a record");
     matches!(evidence.control, PositiveControl::Held | PositiveControl::Cautious)
-        && evidence.witness == Witness::Runner
+        && evidence.heard.from == Witness::Runner
         && evidence.deliveries == DeliveryEvidence::Settled
         // Whose only job is known to be over cannot be on another.
         && (evidence.jobs == JobsEvidence::NoneOnRunner
@@ -386,7 +387,7 @@ fn check_combination(evidence: &mut Evidence, policy: &Policy, name: &str) -> Op
     let state = evidence.instance.state;
     let ground = match verdict.action {
         Action::Terminate(Ground::Stopped) | Action::Deregister(_, DeregistrationGround::Stopped) => {
-            assert_eq!((state, evidence.witness), (InstanceState::Stopped, Witness::Runner), "{name}: {verdict:?}");
+            assert_eq!((state, evidence.heard.from), (InstanceState::Stopped, Witness::Runner), "{name}: {verdict:?}");
             assert!(matches!(evidence.control, PositiveControl::Held | PositiveControl::Cautious), "{name}");
             format!("{:?}", verdict.action)
         }

@@ -12,8 +12,10 @@ use crate::time::Timestamp;
 pub enum PositiveControl {
     /// Not asked yet in this pass.
     NotAsked,
-    /// The list was denied, cut or failed: a 404 may be a lost permission.
+    /// The list was cut or failed.
     Unanswered,
+    /// The list was denied: 401, 403, or a 404, which may be a lost permission.
+    Denied,
     /// The list was answered whole and misses more of our runners than can be true.
     MassAbsence,
     /// The same, and lists have agreed on it for so long that it must be true: a few absences a pass may count.

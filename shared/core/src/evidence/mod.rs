@@ -9,6 +9,7 @@ mod ownership;
 use crate::ids::JobId;
 use crate::ledger::{InstanceRecord, Versioned};
 use crate::ports::{Instance, Runner, VitalSign};
+use crate::time::Timestamp;
 
 pub use control::PositiveControl;
 pub use ownership::{BYPASS_TAG, ENVIRONMENT_TAG, Ownership, TEMPLATE_TAG};
@@ -28,14 +29,16 @@ pub struct Evidence {
     pub demand: DemandEvidence,
     /// GitHub's word on its runner.
     pub registration: RegistrationEvidence,
-    /// How GitHub was asked for it.
-    pub witness: Witness,
+    /// Who said so, and when.
+    pub heard: Heard,
     /// Whether GitHub's word on absences counts in this pass.
     pub control: PositiveControl,
     /// Whether every event about it has reached the ledger.
     pub deliveries: DeliveryEvidence,
     /// The jobs API's word on the jobs that it could have been given.
     pub jobs: JobsEvidence,
+    /// When deliveries and jobs were asked, where they were.
+    pub rechecked_at: Timestamp,
     /// The jobs API's word on the job that started on it.
     pub assigned_job: AssignedJob,
 }
@@ -81,6 +84,15 @@ pub enum DemandEvidence {
     Unwanted,
 }
 
+/// Who told of a runner, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// Who.
+    pub from: Witness,
+    /// When the question was put: what happened after it is not in the answer.
+    pub at: Timestamp,
+}
+
 /// How GitHub was asked about a runner. A list suffices to keep an instance or to remember a reading; before anything
 /// destructive the runner is read by itself (facts/github.md 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +109,10 @@ pub enum Witness {
 pub enum RegistrationEvidence {
     /// Not asked yet in this pass.
     NotAsked,
-    /// Asked and not answered: error, denied, throttled.
+    /// Asked and not answered: error, throttled, or two answers that contradict each other.
     Unread,
+    /// 401 or 403, or the scope's list answered 404: a permission or the installation is gone, and a person has to act.
+    Denied,
     /// 404 by id, or a 200 without that name. Proves nothing without a positive control.
     Absent,
     /// The registration.
@@ -134,8 +148,10 @@ pub enum JobsEvidence {
 pub enum AssignedJob {
     /// Not asked yet in this pass.
     NotAsked,
-    /// Error, 404 (the repository may be gone, or a permission), or an answer that binds it to no runner.
+    /// Error, or an answer that binds it to no runner.
     Unread,
+    /// 401, 403 or 404: the repository may be gone, or a permission.
+    Denied,
     /// In progress on this runner, or on none that is named.
     Here,
     /// Waits for a runner again, or is bound to another one.

@@ -119,6 +119,7 @@ impl Duties {
             | Reason::SupervisorAlive
             | Reason::JobRunning
             | Reason::JobUnread
+            | Reason::JobDenied
             | Reason::JobElsewhere
             | Reason::BusySeen
             | Reason::BusyNow
@@ -132,6 +133,7 @@ impl Duties {
             | Reason::NeverConnected
             | Reason::Booting
             | Reason::RegistrationUnread
+            | Reason::RegistrationDenied
             | Reason::RegistrationAbsent
             | Reason::RegistrationGone
             | Reason::NoPositiveControl

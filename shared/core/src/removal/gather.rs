@@ -13,7 +13,7 @@ use super::report::Report;
 use crate::config::Policy;
 use crate::error::{Class, Classify, PortError};
 use crate::evidence::{
-    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
     RegistrationEvidence, VitalEvidence, Witness,
 };
 use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
@@ -46,6 +46,7 @@ pub(super) struct Gathered {
 /// The runners of one scope as GitHub listed them in this pass.
 struct ScopeList {
     control: PositiveControl,
+    read_at: Timestamp,
     by_id: BTreeMap<RunnerId, Runner>,
     ids: BTreeMap<RunnerName, RunnerId>,
 }
@@ -131,10 +132,11 @@ impl Gathered {
             record,
             vital_sign,
             registration: RegistrationEvidence::NotAsked,
-            witness: Witness::List,
+            heard: Heard { from: Witness::List, at: self.now },
             control: PositiveControl::NotAsked,
             deliveries: DeliveryEvidence::NotAsked,
             jobs: JobsEvidence::NotAsked,
+            rechecked_at: self.now,
             assigned_job: AssignedJob::NotAsked,
         }
     }
@@ -201,7 +203,10 @@ impl Gathered {
         let list = self.scope(ports, access, report).await;
         match list.control {
             PositiveControl::Held | PositiveControl::Cautious => list.by_id.values().cloned().collect(),
-            PositiveControl::NotAsked | PositiveControl::Unanswered | PositiveControl::MassAbsence => Vec::new(),
+            PositiveControl::NotAsked
+            | PositiveControl::Unanswered
+            | PositiveControl::Denied
+            | PositiveControl::MassAbsence => Vec::new(),
         }
     }
 
@@ -220,19 +225,20 @@ impl Gathered {
             Source::Registrations => {
                 let list = self.scope(ports, &record.access, report).await;
                 evidence.control = list.control;
-                evidence.witness = Witness::List;
+                evidence.heard = Heard { from: Witness::List, at: list.read_at };
                 evidence.registration = match list.control {
                     PositiveControl::NotAsked | PositiveControl::Unanswered => RegistrationEvidence::Unread,
+                    PositiveControl::Denied => RegistrationEvidence::Denied,
                     PositiveControl::MassAbsence | PositiveControl::Cautious | PositiveControl::Held => {
                         list.find(&record).cloned().map_or(RegistrationEvidence::Absent, RegistrationEvidence::Present)
                     }
                 };
             }
             Source::Runner => {
+                evidence.heard = Heard { from: Witness::Runner, at: ports.now() };
                 let by_itself = registration(ports, &record, report).await;
                 let listed = self.scopes.get(&record.access).and_then(|list| list.find(&record));
                 evidence.registration = with_listing(by_itself, listed);
-                evidence.witness = Witness::Runner;
             }
             Source::Job if self.fates_asked >= FATES_ASKED_MAX => {
                 report.overflow_count += 1;
@@ -255,13 +261,15 @@ impl Gathered {
     }
 
     async fn read_scope<P: RemovalPorts>(&self, ports: &P, access: &Access, report: &mut Report) -> ScopeList {
-        let unanswered =
-            ScopeList { control: PositiveControl::Unanswered, by_id: BTreeMap::new(), ids: BTreeMap::new() };
+        let read_at = ports.now();
+        let unanswered = |control| ScopeList { control, read_at, by_id: BTreeMap::new(), ids: BTreeMap::new() };
         let runners = match ports.runners(access).await {
             Ok(runners) => runners,
             Err(error) => {
+                let control =
+                    if is_denial(error.class()) { PositiveControl::Denied } else { PositiveControl::Unanswered };
                 report.error(error);
-                return unanswered;
+                return unanswered(control);
             }
         };
         let expected = self
@@ -279,11 +287,12 @@ impl Gathered {
             Ok(control) => control,
             Err(error) => {
                 report.error(error);
-                return unanswered;
+                return unanswered(PositiveControl::Unanswered);
             }
         };
         ScopeList {
             control,
+            read_at,
             ids: runners.iter().map(|runner| (runner.name.clone(), runner.id)).collect(),
             by_id: runners.into_iter().map(|runner| (runner.id, runner)).collect(),
         }
@@ -327,7 +336,10 @@ impl Gathered {
             PositiveControl::Cautious => {
                 warn!(owner = %scope, "{scope}: GitHub's lists have missed most of the runners for long; believed");
             }
-            PositiveControl::NotAsked | PositiveControl::Unanswered | PositiveControl::Held => {}
+            PositiveControl::NotAsked
+            | PositiveControl::Unanswered
+            | PositiveControl::Denied
+            | PositiveControl::Held => {}
         }
         Ok(control)
     }
@@ -347,8 +359,9 @@ impl Gathered {
         match ports.job(&repository, record.access.installation_id, id).await {
             Ok(reading) => fate(&reading, runner_id),
             Err(error) => {
+                let denied = is_denial(error.class());
                 report.error(error);
-                AssignedJob::Unread
+                if denied { AssignedJob::Denied } else { AssignedJob::Unread }
             }
         }
     }
@@ -366,6 +379,7 @@ impl Gathered {
         report: &mut Report,
     ) {
         let now = ports.now();
+        evidence.rechecked_at = now;
         let quarantine = policy.timers(&record.fleet).quarantine;
         let not_before = record.deregistered_at.map_or(Timestamp(0), |at| at.plus(quarantine));
         let fresh = Freshness { not_before, now, deadline };
@@ -553,6 +567,21 @@ fn record_evidence(stored: Stored<InstanceRecord>, policy: &Policy) -> RecordEvi
     }
 }
 
+/// Whether GitHub refused to tell. A 404 where something must be is a refusal too: a lost permission looks like it
+/// (facts/github.md 2.2).
+fn is_denial(class: Class) -> bool {
+    match class {
+        Class::Denied | Class::Absent => true,
+        Class::Transient
+        | Class::Throttled { .. }
+        | Class::NoCapacity
+        | Class::OutcomeUnknown
+        | Class::Rejected
+        | Class::Conflict
+        | Class::Misconfigured => false,
+    }
+}
+
 /// GitHub's word on one runner, never from a list: by id, or by exact name while no id is known.
 async fn registration<P: RemovalPorts>(
     ports: &P,
@@ -567,8 +596,9 @@ async fn registration<P: RemovalPorts>(
         Ok(Some(runner)) => RegistrationEvidence::Present(runner),
         Ok(None) => RegistrationEvidence::Absent,
         Err(error) => {
+            let denied = is_denial(error.class());
             report.error(error);
-            RegistrationEvidence::Unread
+            if denied { RegistrationEvidence::Denied } else { RegistrationEvidence::Unread }
         }
     }
 }

@@ -48,6 +48,8 @@ pub enum Reason {
     JobRunning,
     /// Row 11: the jobs API does not say how its job stands.
     JobUnread,
+    /// Row 11: the jobs API denies us its job.
+    JobDenied,
     /// Row 10: its job was queued again, or runs on another runner.
     JobElsewhere,
     /// Row 17: busy was seen, and no job is known.
@@ -76,6 +78,8 @@ pub enum Reason {
     Booting,
     /// Row 1: GitHub did not answer.
     RegistrationUnread,
+    /// Row 1: GitHub denies us the runner or its scope.
+    RegistrationDenied,
     /// Row 16 not yet: no registration, and it was not us.
     RegistrationAbsent,
     /// Row 16.
@@ -209,14 +213,61 @@ impl Reason {
     /// a pass does only so many.
     #[must_use]
     pub fn is_capped(self) -> bool {
-        [
-            Self::IdleConfirmed,
-            Self::IdleAfterDeregistration,
-            Self::NeverConnected,
-            Self::OfflineConfirmed,
-            Self::RegistrationGone,
-        ]
-        .contains(&self)
+        match self {
+            Self::IdleConfirmed
+            | Self::IdleAfterDeregistration
+            | Self::NeverConnected
+            | Self::OfflineConfirmed
+            | Self::RegistrationGone => true,
+            Self::NotOurs
+            | Self::Bypassed
+            | Self::LedgerUnread
+            | Self::ForeignRecord
+            | Self::NoRecord
+            | Self::ForeignRegistration
+            | Self::RebuiltRecord
+            | Self::HardAge
+            | Self::Ending
+            | Self::Gone
+            | Self::SeenAgain
+            | Self::NotGone
+            | Self::Reusable
+            | Self::NotRunning
+            | Self::Stopped
+            | Self::VitalSignUnread
+            | Self::WorkerAlive
+            | Self::SupervisorAlive
+            | Self::JobRunning
+            | Self::JobUnread
+            | Self::JobDenied
+            | Self::JobElsewhere
+            | Self::BusySeen
+            | Self::BusyNow
+            | Self::CompletedRecently
+            | Self::JobCompleted
+            | Self::Quarantine
+            | Self::JobSurfaced
+            | Self::RegistrationBack
+            | Self::RunnerFound
+            | Self::ConfigurationUnaccounted
+            | Self::Booting
+            | Self::RegistrationUnread
+            | Self::RegistrationDenied
+            | Self::RegistrationAbsent
+            | Self::DeregistrationInDoubt
+            | Self::NoPositiveControl
+            | Self::DeliveriesUnsettled
+            | Self::JobsUnread
+            | Self::Offline
+            | Self::IdleTooShort
+            | Self::Wanted
+            | Self::Pool
+            | Self::Surplus
+            | Self::DrainUnanswered
+            | Self::InHand
+            | Self::Protected
+            | Self::NotRead => false,
+        }
     }
 
     /// Who vetoes where this is why an instance is kept.
@@ -241,8 +292,9 @@ impl Reason {
             | Self::RegistrationBack
             | Self::RunnerFound
             | Self::RegistrationUnread
+            | Self::RegistrationDenied
             | Self::NotGone => Veto::Registration,
-            Self::JobUnread | Self::JobElsewhere | Self::JobsUnread => Veto::Jobs,
+            Self::JobUnread | Self::JobDenied | Self::JobElsewhere | Self::JobsUnread => Veto::Jobs,
             Self::DeliveriesUnsettled => Veto::Deliveries,
             Self::NoPositiveControl => Veto::PositiveControl,
             Self::Wanted | Self::Pool => Veto::Demand,

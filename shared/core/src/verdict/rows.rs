@@ -26,6 +26,10 @@ const PROTECTED_LOOK: Duration = Duration::from_hours(1);
 /// How often GitHub is asked again to delete the registration of a machine that is gone, after it refused (422).
 const BUSY_LOOK: Duration = Duration::from_hours(1);
 
+/// A reading older than this supports nothing destructive and is made again. Longer, and a job that was assigned
+/// meanwhile is not in it; shorter, and a re-check of many jobs is out of date when it ends.
+const STALE: Duration = Duration::from_mins(5);
+
 type Conclusion = (Action, Reason);
 
 fn keep(reason: Reason) -> Conclusion {
@@ -51,7 +55,11 @@ pub(super) fn signs_of_life(evidence: &Evidence, policy: &Policy, now: Timestamp
         (JobsEvidence::OnRunner(_), _) | (_, AssignedJob::Here) => true,
         (
             JobsEvidence::NotAsked | JobsEvidence::Unread | JobsEvidence::NoneOnRunner,
-            AssignedJob::NotAsked | AssignedJob::Unread | AssignedJob::Elsewhere | AssignedJob::Completed,
+            AssignedJob::NotAsked
+            | AssignedJob::Unread
+            | AssignedJob::Denied
+            | AssignedJob::Elsewhere
+            | AssignedJob::Completed,
         ) => false,
     };
     [
@@ -213,12 +221,21 @@ impl<'a> Judge<'a> {
     /// P1, and the runner read by itself: a list may omit it, and a page of it may be a minute old. `reason` is that of
     /// the act that all of this is for.
     fn asked_by_itself(&self, reason: Reason) -> Option<Conclusion> {
-        match (self.evidence.control, self.evidence.witness) {
+        match (self.evidence.control, self.evidence.heard.from) {
             (PositiveControl::NotAsked, _) => Some(look(Source::Registrations, reason)),
-            (PositiveControl::Unanswered | PositiveControl::MassAbsence, _) => Some(keep(Reason::NoPositiveControl)),
+            (PositiveControl::Unanswered | PositiveControl::Denied | PositiveControl::MassAbsence, _) => {
+                Some(keep(Reason::NoPositiveControl))
+            }
             (PositiveControl::Held | PositiveControl::Cautious, Witness::List) => Some(look(Source::Runner, reason)),
-            (PositiveControl::Held | PositiveControl::Cautious, Witness::Runner) => None,
+            (PositiveControl::Held | PositiveControl::Cautious, Witness::Runner) => {
+                self.passed(self.evidence.heard.at, STALE).then(|| look(Source::Runner, reason))
+            }
         }
+    }
+
+    /// Whether what was last said of deliveries and jobs is too old to act upon.
+    fn recheck_is_stale(&self) -> bool {
+        self.passed(self.evidence.rechecked_at, STALE)
     }
 
     /// P1 and P2.
@@ -226,7 +243,7 @@ impl<'a> Judge<'a> {
         self.asked_by_itself(reason).or(match self.evidence.deliveries {
             DeliveryEvidence::NotAsked => Some(look(Source::Recheck, reason)),
             DeliveryEvidence::Unsettled => Some(keep(Reason::DeliveriesUnsettled)),
-            DeliveryEvidence::Settled => None,
+            DeliveryEvidence::Settled => self.recheck_is_stale().then(|| look(Source::Recheck, reason)),
         })
     }
 
@@ -291,6 +308,7 @@ impl<'a> Judge<'a> {
         match (&self.evidence.registration, self.evidence.control) {
             (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, Reason::Gone),
             (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
+            (RegistrationEvidence::Denied, _) => keep(Reason::RegistrationDenied),
             (RegistrationEvidence::Present(runner), _) => self
                 .asked_by_itself(Reason::Gone)
                 .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::InstanceGone, Reason::Gone)),
@@ -299,7 +317,10 @@ impl<'a> Judge<'a> {
             }
             (
                 RegistrationEvidence::Absent,
-                PositiveControl::NotAsked | PositiveControl::Unanswered | PositiveControl::MassAbsence,
+                PositiveControl::NotAsked
+                | PositiveControl::Unanswered
+                | PositiveControl::Denied
+                | PositiveControl::MassAbsence,
             ) => keep(Reason::NoPositiveControl),
         }
     }
@@ -320,7 +341,10 @@ impl<'a> Judge<'a> {
                 Some(keep(Reason::NotGone))
             }
             RegistrationEvidence::Present(_) => self.settled(Reason::Gone),
-            RegistrationEvidence::NotAsked | RegistrationEvidence::Unread | RegistrationEvidence::Absent => None,
+            RegistrationEvidence::NotAsked
+            | RegistrationEvidence::Unread
+            | RegistrationEvidence::Denied
+            | RegistrationEvidence::Absent => None,
         }
     }
 
@@ -337,6 +361,7 @@ impl<'a> Judge<'a> {
         match &self.evidence.registration {
             RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::Stopped),
             RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
+            RegistrationEvidence::Denied => keep(Reason::RegistrationDenied),
             RegistrationEvidence::Present(runner) if !runner.busy => self
                 .asked_by_itself(Reason::Stopped)
                 .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::Stopped, Reason::Stopped)),
@@ -407,11 +432,13 @@ impl<'a> Judge<'a> {
         match &self.evidence.registration {
             RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::JobCompleted),
             RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
+            RegistrationEvidence::Denied => keep(Reason::RegistrationDenied),
             RegistrationEvidence::Present(runner) if runner.busy && runner.online => note(Note::Busy, Reason::BusyNow),
             // GitHub holds the runner of a lost machine busy for hours; the jobs API must say so in this very pass.
             RegistrationEvidence::Present(runner) if runner.busy => match self.evidence.assigned_job {
                 AssignedJob::NotAsked => look(Source::Job, Reason::BusyNow),
                 AssignedJob::Unread => keep(Reason::JobUnread),
+                AssignedJob::Denied => keep(Reason::JobDenied),
                 AssignedJob::Here | AssignedJob::Elsewhere => keep(Reason::BusyNow),
                 AssignedJob::Completed => self
                     .delivered(Reason::JobCompleted)
@@ -439,7 +466,7 @@ impl<'a> Judge<'a> {
         match &self.evidence.registration {
             _ if !silent => keep(reason),
             RegistrationEvidence::NotAsked => look(Source::Registrations, reason),
-            RegistrationEvidence::Unread => keep(reason),
+            RegistrationEvidence::Unread | RegistrationEvidence::Denied => keep(reason),
             // Remembered once, and once more where it contradicts what the jobs API says of its job.
             RegistrationEvidence::Present(runner) if runner.busy && runner.online => {
                 let contradicted = self.record.elsewhere.map(|elsewhere| elsewhere.since);
@@ -464,10 +491,8 @@ impl<'a> Judge<'a> {
         match (self.evidence.assigned_job, self.record.elsewhere.filter(same)) {
             (AssignedJob::NotAsked, _) => look(Source::Job, reason),
             // Its end may lie among the failed deliveries.
-            (AssignedJob::Unread, _) => match self.evidence.deliveries {
-                DeliveryEvidence::NotAsked => look(Source::Recheck, Reason::JobUnread),
-                DeliveryEvidence::Unsettled | DeliveryEvidence::Settled => keep(Reason::JobUnread),
-            },
+            (AssignedJob::Unread, _) => self.unless_delivered(Reason::JobUnread),
+            (AssignedJob::Denied, _) => self.unless_delivered(Reason::JobDenied),
             (AssignedJob::Here, Some(_)) => note(Note::JobHere, reason),
             (AssignedJob::Here, None) => keep(reason),
             (AssignedJob::Completed, _) => note(Note::JobCompleted, Reason::CompletedRecently),
@@ -476,6 +501,14 @@ impl<'a> Judge<'a> {
                 note(Note::JobDropped, Reason::JobElsewhere)
             }
             (AssignedJob::Elsewhere, Some(_)) => keep(Reason::JobElsewhere),
+        }
+    }
+
+    /// Kept for that reason, once the failed deliveries were gone through in vain.
+    fn unless_delivered(&self, reason: Reason) -> Conclusion {
+        match self.evidence.deliveries {
+            DeliveryEvidence::NotAsked => look(Source::Recheck, reason),
+            DeliveryEvidence::Unsettled | DeliveryEvidence::Settled => keep(reason),
         }
     }
 
@@ -517,6 +550,7 @@ impl<'a> Judge<'a> {
         match (&self.evidence.registration, found_idle) {
             (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, reason),
             (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
+            (RegistrationEvidence::Denied, _) => keep(Reason::RegistrationDenied),
             (RegistrationEvidence::Present(runner), _) if runner.busy => note(Note::Busy, Reason::BusyNow),
             // A list may lag behind our DELETE.
             (RegistrationEvidence::Present(_), _) => {
@@ -541,7 +575,9 @@ impl<'a> Judge<'a> {
     fn registration_absent(&self, silent: bool) -> Conclusion {
         match self.evidence.control {
             PositiveControl::NotAsked => return look(Source::Registrations, Reason::RegistrationAbsent),
-            PositiveControl::Unanswered | PositiveControl::MassAbsence => return keep(Reason::NoPositiveControl),
+            PositiveControl::Unanswered | PositiveControl::Denied | PositiveControl::MassAbsence => {
+                return keep(Reason::NoPositiveControl);
+            }
             PositiveControl::Held | PositiveControl::Cautious => {}
         }
         match self.record.absent {
@@ -578,6 +614,7 @@ impl Undrained<'_> {
         match (&self.judge.evidence.registration, self.judge.record.jit_intent()) {
             (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, Reason::ConfigurationUnaccounted),
             (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
+            (RegistrationEvidence::Denied, _) => keep(Reason::RegistrationDenied),
             (RegistrationEvidence::Present(runner), _) => note(Note::RunnerId(runner.id), Reason::RunnerFound),
             (RegistrationEvidence::Absent, Known::Unread) => keep(Reason::ConfigurationUnaccounted),
             (RegistrationEvidence::Absent, Known::Is(_)) => self.judge.registration_absent(self.silent),
@@ -594,6 +631,7 @@ impl Undrained<'_> {
         match &self.judge.evidence.registration {
             RegistrationEvidence::NotAsked => self.before_asking(booted),
             RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
+            RegistrationEvidence::Denied => keep(Reason::RegistrationDenied),
             RegistrationEvidence::Absent if record.deregister_intent.is_some() && !self.judge.rebuilt() => {
                 let reason = Reason::DeregistrationInDoubt;
                 self.judge.asked_by_itself(reason).unwrap_or(note(Note::Deregistered, reason))

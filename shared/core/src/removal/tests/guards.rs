@@ -187,8 +187,35 @@ fn what_cannot_be_asked_keeps_and_its_answer_removes() {
             signal: |fake, _| fake.always_fail("RegistryRead::runners", Class::Denied),
             withdraw: Some(heal),
             speaks: &[
+                (BeforeDelete, Some(Reason::RegistrationDenied)),
+                (BeforeTerminate, Some(Reason::RegistrationDenied)),
+            ],
+        },
+        Guard {
+            case: "the list is not found: a permission may be lost",
+            signal: |fake, _| fake.always_fail("RegistryRead::runners", Class::Absent),
+            withdraw: Some(heal),
+            speaks: &[
+                (BeforeDelete, Some(Reason::RegistrationDenied)),
+                (BeforeTerminate, Some(Reason::RegistrationDenied)),
+            ],
+        },
+        Guard {
+            case: "the list is cut",
+            signal: |fake, _| fake.always_fail("RegistryRead::runners", Class::Transient),
+            withdraw: Some(heal),
+            speaks: &[
                 (BeforeDelete, Some(Reason::RegistrationUnread)),
                 (BeforeTerminate, Some(Reason::RegistrationUnread)),
+            ],
+        },
+        Guard {
+            case: "the runner itself is denied",
+            signal: |fake, _| fake.always_fail("RegistryRead::runner", Class::Denied),
+            withdraw: Some(heal),
+            speaks: &[
+                (BeforeDelete, Some(Reason::RegistrationDenied)),
+                (BeforeTerminate, Some(Reason::RegistrationDenied)),
             ],
         },
         Guard {
@@ -1111,7 +1138,7 @@ fn a_completion_that_was_lost_is_taken_from_the_jobs_api_and_from_nothing_less()
     job_starts(&fake);
     fake.pass(MINUTE);
     let kept = swept(&fake, &policy()).kept;
-    assert_eq!(kept.keys().collect::<Vec<_>>(), [&Reason::JobUnread], "404: row 11");
+    assert_eq!(kept.keys().collect::<Vec<_>>(), [&Reason::JobDenied], "404: row 11");
     minutes(&fake, &policy(), 120);
     assert_eq!(acts(&fake), 0);
 }
