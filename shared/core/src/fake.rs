@@ -91,6 +91,7 @@ pub(crate) struct Fake {
     met: Cell<bool>,
     killed: Cell<bool>,
     always: RefCell<BTreeMap<&'static str, Class>>,
+    hanging: RefCell<BTreeSet<&'static str>>,
     meanwhile: RefCell<BTreeMap<usize, Meanwhile>>,
 }
 
@@ -106,6 +107,7 @@ impl Fake {
             met: Cell::default(),
             killed: Cell::default(),
             always: RefCell::default(),
+            hanging: RefCell::default(),
             meanwhile: RefCell::default(),
         }
     }
@@ -139,6 +141,11 @@ impl Fake {
         self.always.borrow_mut().insert(name, class);
     }
 
+    /// Every call of that name takes longer than anybody waits, until healed.
+    pub(crate) fn always_hang(&self, name: &'static str) {
+        self.hanging.borrow_mut().insert(name);
+    }
+
     /// Something happens right after the n-th call (from 1) took effect.
     pub(crate) fn meanwhile(&self, call: usize, act: impl FnOnce(&Self) + 'static) {
         self.meanwhile.borrow_mut().insert(call, Box::new(act));
@@ -149,6 +156,7 @@ impl Fake {
         self.killed.set(false);
         self.fault.set(None);
         self.always.borrow_mut().clear();
+        self.hanging.borrow_mut().clear();
     }
 
     /// Makes one call; everything that a port does goes through here.
@@ -168,6 +176,9 @@ impl Fake {
             Some(Fault::KillBefore) => self.kill().await,
             Some(Fault::FailBefore) => return Err(PortError::new(name, Class::Transient, "failed by the test")),
             Some(Fault::KillAfter | Fault::FailAfter | Fault::Repeat) | None => {}
+        }
+        if self.hanging.borrow().contains(name) {
+            std::future::pending::<()>().await;
         }
         if let Some(class) = self.always.borrow().get(name) {
             return Err(PortError::new(name, *class, "failed by the test"));
@@ -202,6 +213,9 @@ impl Clock for Fake {
     }
 
     async fn sleep(&self, duration: Duration) {
+        if self.killed.get() {
+            std::future::pending::<()>().await;
+        }
         self.pass(duration);
     }
 }

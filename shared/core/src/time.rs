@@ -1,9 +1,11 @@
 //! Points in time and the port that tells them. `core` never reads a clock itself.
 
 use std::fmt;
+use std::pin::pin;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -87,6 +89,17 @@ impl Deadline {
     #[must_use]
     pub fn half(self, now: Timestamp) -> Self {
         Self { at: now.plus(self.at.since(now) / 2), reserve: self.reserve / 2 }
+    }
+
+    /// Waits for `reading` for as long as half of the reserve is left for what must follow it. `None`: it took longer
+    /// and was dropped where it stood, as a killed process drops it. A reading may be of any number of pages, each of
+    /// which may take as long as a call may.
+    pub async fn within<T>(self, clock: &impl Clock, reading: impl Future<Output = T>) -> Option<T> {
+        let left = self.at.minus(self.reserve / 2).since(clock.now());
+        match select(pin!(reading), pin!(clock.sleep(left))).await {
+            Either::Left((read, _)) => Some(read),
+            Either::Right(((), _)) => None,
+        }
     }
 
     /// Whether a new item may be begun.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use runner_scaler_core::config::{Environment, HARD_AGE, Policy, parse_policy};
 use runner_scaler_core::evidence::{
-    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
-    RegistrationEvidence, VitalEvidence, Witness,
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl,
+    RecordEvidence, RegistrationEvidence, VitalEvidence, Witness,
 };
 use runner_scaler_core::ids::{
     Access, FleetName, InstanceId, JobId, LaunchToken, Repository, RunnerId, RunnerName, Scope,

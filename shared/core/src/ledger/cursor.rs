@@ -18,6 +18,9 @@ pub struct PassCursor {
     /// The last instance that a pass came to before its deadline or one of its caps; the next begins after it. `None`
     /// after a whole pass.
     pub after: Option<InstanceId>,
+    /// The same among those past their hard age, which come first and get half of the time.
+    #[serde(default)]
+    pub oldest_after: Option<InstanceId>,
     /// When JIT configurations without an instance were last looked for.
     pub strays_at: Option<Timestamp>,
     /// The last record without a listed instance that a pass cut short came to.
@@ -57,6 +60,7 @@ impl PassCursor {
         Self {
             function: function.into(),
             after: None,
+            oldest_after: None,
             strays_at: None,
             unlisted_after: None,
             whole_at: None,

@@ -248,10 +248,15 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 Versioned::new(PassCursor::new(duties.function()))
             }
         };
-        let gathered = match Gathered::begin(ports, policy, ports.now(), &mut report).await {
-            Ok(gathered) => Some(gathered),
-            Err(error) => {
+        let gathered = match deadline.within(ports, Gathered::begin(ports, policy, ports.now(), &mut report)).await {
+            Some(Ok(gathered)) => Some(gathered),
+            Some(Err(error)) => {
                 report.error(error);
+                None
+            }
+            None => {
+                report.error("EC2 and the ledger were not read to their end before the deadline");
+                report.cut_by_deadline = true;
                 None
             }
         };
@@ -282,17 +287,11 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let mut items = gathered.evidence.clone();
         let id = |evidence: &Evidence| evidence.instance.id.clone();
         items.sort_by_key(id);
-        let after = self.cursor.record.after.as_ref();
-        let first = after.map_or(0, |after| items.partition_point(|evidence| evidence.instance.id <= *after));
-        let count = items.len();
-        items.rotate_left(first.min(count));
-        // What is past every bound waits for nothing that can be slow.
         let (policy, now) = (self.policy, self.ports.now());
         let past_hard_age = |evidence: &Evidence| decide(evidence, policy, now).reason == Reason::HardAge;
-        let (oldest, items): (Vec<Evidence>, Vec<Evidence>) = items.into_iter().partition(past_hard_age);
-        for item in oldest {
-            self.settle(item).await;
-        }
+        let (oldest, mut items): (Vec<Evidence>, Vec<Evidence>) = items.into_iter().partition(past_hard_age);
+        self.over_oldest(oldest).await;
+        begin_after(&mut items, self.cursor.record.after.as_ref());
         for item in items {
             if !self.deadline.allows_more(self.ports.now()) {
                 self.report.cut_by_deadline = true;
@@ -309,8 +308,28 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 self.last = Some(id);
             }
         }
-        self.request_drains().await;
+        let deadline = self.deadline;
+        if deadline.within(self.ports, self.request_drains()).await.is_none() {
+            self.report.cut_by_deadline = true;
+        }
         self.write_notes().await;
+    }
+
+    /// Those past every bound wait for nothing that can be slow, and take no more than half of the time from the rest:
+    /// a call that hangs may be met at each of them.
+    async fn over_oldest(&mut self, mut oldest: Vec<Evidence>) {
+        begin_after(&mut oldest, self.cursor.record.oldest_after.take().as_ref());
+        let half = self.deadline.half(self.ports.now());
+        let mut last = None;
+        for item in oldest {
+            if !half.allows_more(self.ports.now()) {
+                self.report.cut_by_deadline = true;
+                self.cursor.record.oldest_after = last;
+                return;
+            }
+            last = Some(item.instance.id.clone());
+            self.settle(item).await;
+        }
     }
 
     /// Judges one instance that is gone and no longer listed.
@@ -330,7 +349,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     /// The runners that GitHub lists under that access; empty where the list does not count.
     pub(crate) async fn listed_runners(&mut self, access: &Access) -> Vec<Runner> {
         let Some(gathered) = &mut self.gathered else { return Vec::new() };
-        gathered.listed_runners(self.ports, access, &mut self.report).await
+        let (ports, deadline) = (self.ports, self.deadline);
+        let listed = deadline.within(ports, gathered.listed_runners(ports, access, &mut self.report)).await;
+        self.report.cut_by_deadline |= listed.is_none();
+        listed.unwrap_or_default()
     }
 
     /// Begin of the pass.
@@ -400,8 +422,12 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 }
                 Action::Look(source) => {
                     let Some(gathered) = &mut self.gathered else { return };
-                    let deadline = self.deadline;
-                    gathered.look(self.ports, self.policy, deadline, source, &mut evidence, &mut self.report).await;
+                    let (ports, deadline) = (self.ports, self.deadline);
+                    let look = gathered.look(ports, self.policy, deadline, source, &mut evidence, &mut self.report);
+                    if deadline.within(ports, look).await.is_none() {
+                        self.report.cut_by_deadline = true;
+                        return;
+                    }
                 }
                 Action::Keep
                 | Action::Note(_)
@@ -795,6 +821,12 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             ));
         }
     }
+}
+
+/// Begins a round of instances, sorted by id, after the one that the last pass ended at.
+fn begin_after(items: &mut [Evidence], after: Option<&InstanceId>) {
+    let first = after.map_or(0, |after| items.partition_point(|evidence| evidence.instance.id <= *after));
+    items.rotate_left(first);
 }
 
 /// Stands for what an instance's tags do not tell; no login at GitHub has this name.

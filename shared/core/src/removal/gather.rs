@@ -13,8 +13,8 @@ use super::report::Report;
 use crate::config::Policy;
 use crate::error::{Class, Classify, PortError};
 use crate::evidence::{
-    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
-    RegistrationEvidence, VitalEvidence, Witness,
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl,
+    RecordEvidence, RegistrationEvidence, VitalEvidence, Witness,
 };
 use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
 use crate::ledger::{

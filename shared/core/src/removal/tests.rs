@@ -4,6 +4,7 @@
 mod adversary;
 mod budgets;
 mod crash;
+mod deadline;
 mod fifth_review;
 mod fourth_review;
 mod guards;

@@ -12,18 +12,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn nth(number: usize) -> InstanceId {
+pub(super) fn nth(number: usize) -> InstanceId {
     InstanceId::new(format!("i-{number:04x}"))
 }
 
-fn edit(fake: &Fake, id: &InstanceId, f: impl FnOnce(&mut InstanceRecord)) {
+pub(super) fn edit(fake: &Fake, id: &InstanceId, f: impl FnOnce(&mut InstanceRecord)) {
     let mut r = fake.get::<InstanceRecord>(id.as_str()).unwrap();
     f(&mut r);
     fake.put(&r);
 }
 
 /// An instance with runner id 1000+n, registered in octo.
-fn put_nth(fake: &Fake, n: usize) -> InstanceId {
+pub(super) fn put_nth(fake: &Fake, n: usize) -> InstanceId {
     let id = nth(n);
     put_instance(fake, &id);
     let mut r = record(fake);
@@ -44,7 +44,7 @@ fn start_on(fake: &Fake, n: usize, job: u64) {
     });
 }
 
-fn is_ended(fake: &Fake, id: &InstanceId) -> bool {
+pub(super) fn is_ended(fake: &Fake, id: &InstanceId) -> bool {
     fake.state().terminated.iter().any(|(own, _)| own == id)
 }
 
@@ -226,7 +226,7 @@ fn slow(fake: &Fake, each: impl Fn(&Fake) -> Duration + Clone + 'static, ends_at
 }
 
 /// A sweep under that time limit; whether it ended by itself.
-fn timed_sweep(fake: &Fake, limit: Duration, each: impl Fn(&Fake) -> Duration + Clone + 'static) -> bool {
+pub(super) fn timed_sweep(fake: &Fake, limit: Duration, each: impl Fn(&Fake) -> Duration + Clone + 'static) -> bool {
     let begin = fake.now();
     let ends_at = begin.plus(limit);
     slow(fake, each, ends_at);
@@ -246,7 +246,11 @@ fn timed_sweep(fake: &Fake, limit: Duration, each: impl Fn(&Fake) -> Duration + 
 
 /// `i-ffff` is past its hard age.
 fn put_ancient(fake: &Fake) -> InstanceId {
-    let id = put_nth(fake, 0xffff);
+    put_ancient_nth(fake, 0xffff)
+}
+
+pub(super) fn put_ancient_nth(fake: &Fake, n: usize) -> InstanceId {
+    let id = put_nth(fake, n);
     let long_ago = fake.now().minus(10 * DAY);
     edit(fake, &id, |r| {
         r.launched_at = long_ago;
