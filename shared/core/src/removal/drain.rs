@@ -5,14 +5,14 @@ use tracing::info;
 
 use super::{RemovalPorts, batch};
 use crate::error::PortError;
-use crate::ids::InstanceId;
+use crate::ids::{FleetName, InstanceId};
 use crate::ledger::{InstanceRecord, Versioned};
 use crate::ports::TAGGED_MAX;
 
 /// What came of the requests.
 pub(super) struct Drained {
-    /// Instances that were tagged.
-    pub(super) count: usize,
+    /// The fleets of the instances that were tagged, one for each.
+    pub(super) fleets: Vec<FleetName>,
     /// What failed, by an instance that it was about.
     pub(super) failures: Vec<(InstanceId, PortError)>,
 }
@@ -20,7 +20,7 @@ pub(super) struct Drained {
 /// Asks them all. The tag goes first: a request that is remembered and was never made would let the control plane take
 /// over too early. Only the first request is remembered; it is renewed by every pass in which the instance is surplus.
 pub(super) async fn request<P: RemovalPorts>(ports: &P, drains: Vec<Versioned<InstanceRecord>>) -> Drained {
-    let mut drained = Drained { count: 0, failures: Vec::new() };
+    let mut drained = Drained { fleets: Vec::new(), failures: Vec::new() };
     for batch in drains.chunks(TAGGED_MAX) {
         let now = ports.now();
         let ids: Vec<InstanceId> = batch.iter().map(|record| record.record.instance_id.clone()).collect();
@@ -31,7 +31,8 @@ pub(super) async fn request<P: RemovalPorts>(ports: &P, drains: Vec<Versioned<In
                 continue;
             }
         };
-        drained.count += tagged.len();
+        let tagged_ones = batch.iter().filter(|record| tagged.contains(&record.record.instance_id));
+        drained.fleets.extend(tagged_ones.map(|record| record.record.fleet.clone()));
         let asked = |record: &&Versioned<InstanceRecord>| {
             record.record.drain_requested_at.is_none() && tagged.contains(&record.record.instance_id)
         };

@@ -384,8 +384,8 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let (now, mut cursor) = (self.ports.now(), self.cursor);
         let last = self.last.take().or(cursor.record.after.take());
         cursor.record.after = last.filter(|_| self.report.cut_by_deadline).or(self.put_off_after.take());
+        self.report.seconds_since_whole = cursor.record.whole_at.map(|at| now.since(at).as_secs());
         if self.report.errors.is_empty() && !self.report.cut_by_deadline {
-            self.report.seconds_since_whole = cursor.record.whole_at.map(|at| now.since(at).as_secs());
             cursor.record.whole_at = Some(now);
         }
         match ledger::store(self.ports, cursor).await {
@@ -578,6 +578,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 }
             }
             Note::Deregistered => {
+                self.report.taken_up_count += 1;
                 fields.deregistered_at = Some(now);
                 fields.deregistration = Some(DeregistrationOutcome::Unconfirmed);
             }
@@ -682,11 +683,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
 
     async fn request_drains(&mut self) {
         let drains = std::mem::take(&mut self.drains);
-        for record in &drains {
-            self.report.count("DrainsRequested", &record.record.fleet, "surplus");
+        let Drained { fleets, failures } = drain::request(self.ports, drains).await;
+        for fleet in fleets {
+            self.report.drained(&fleet);
         }
-        let Drained { count, failures } = drain::request(self.ports, drains).await;
-        self.report.drained_count += count;
         for (id, error) in failures {
             self.failed(&id, &error);
         }
@@ -790,6 +790,8 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             error!(instance_id = %evidence.instance.id, "{} is older than any job can be", evidence.instance.id);
         }
         let Some(terminable) = Terminable::establish(evidence, self.policy, now) else { return Ok(()) };
+        let half_done = |record: &InstanceRecord| record.terminate_intent.is_some();
+        self.report.taken_up_count += u32::from(evidence.known_record().is_some_and(half_done));
         let proof = terminable.commit(self.ports, now).await?;
         let id = evidence.instance.id.clone();
         match self.ports.terminate(proof).await? {

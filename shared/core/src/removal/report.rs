@@ -30,6 +30,8 @@ pub struct Report {
     pub terminated: BTreeMap<Ground, u32>,
     /// TerminateInstances calls that EC2 refused because the instance is protected.
     pub protected_count: u32,
+    /// Removals that an earlier pass had begun and not ended.
+    pub taken_up_count: u32,
     /// Jobs that turned out to be on another runner than the one they were said to be on.
     pub associations_dropped_count: u32,
     /// Records made of what EC2 showed.
@@ -49,7 +51,7 @@ pub struct Report {
     pub jobs_resent_count: u32,
     /// The deadline came before every instance was looked at.
     pub cut_by_deadline: bool,
-    /// Seconds between this pass and the one before that came to its end without an error, where this one did.
+    /// Seconds since the last pass before this one that came to its end without an error.
     pub seconds_since_whole: Option<u64>,
     /// Failures, each with the ids it was about. A pass with any fails visibly at its end.
     pub errors: Vec<String>,
@@ -75,7 +77,12 @@ impl Report {
         self.count("RunnersDeregistered", &fleet_of(evidence), &word(&ground));
     }
 
-    pub(crate) fn count(&mut self, name: &'static str, fleet: &FleetName, reason: &str) {
+    pub(crate) fn drained(&mut self, fleet: &FleetName) {
+        self.drained_count += 1;
+        self.count("DrainsRequested", fleet, "surplus");
+    }
+
+    fn count(&mut self, name: &'static str, fleet: &FleetName, reason: &str) {
         *self.counts.entry((name, fleet.clone(), reason.to_owned())).or_default() += 1;
     }
 
@@ -103,6 +110,7 @@ impl Report {
                 count("PassesCutByDeadline", u32::from(self.cut_by_deadline)),
                 count("RefusedBusy", self.refused_busy_count),
                 count("RefusedProtected", self.protected_count),
+                count("RemovalsTakenUp", self.taken_up_count),
                 count("AssociationsDropped", self.associations_dropped_count),
                 count("RecordsRebuilt", self.rebuilt_count),
                 count("RecordsClosed", self.cleaned_count),
