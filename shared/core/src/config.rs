@@ -107,6 +107,13 @@ impl Policy {
         self.repositories.iter().any(|glob| glob.matches(&full_name))
     }
 
+    /// The time of the last restore of the ledger. One that lies ahead is a mistake and says nothing: records marked by
+    /// it would stay marked.
+    #[must_use]
+    pub fn epoch(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ledger_epoch.filter(|epoch| *epoch <= now)
+    }
+
     /// Whether an EC2 launch template is this deployment's.
     #[must_use]
     pub fn owns_template(&self, template_id: &str) -> bool {

@@ -18,9 +18,6 @@ use crate::time::{Clock, Deadline, Timestamp};
 /// again; fewer, and a burst that met a full fleet drains over many passes.
 const SENT_PER_FLEET_MAX: usize = 50;
 
-/// Fleets read from the index. More than this were never configured; each costs one query a pass.
-const FLEETS_READ_MAX: usize = 500;
-
 /// When a job is looked at again that could not be sent.
 const SEND_AGAIN: Duration = Duration::from_secs(30);
 
@@ -64,11 +61,10 @@ pub async fn send_due_jobs(ports: &(impl Ledger + Queue + Clock), policy: &Polic
     report
 }
 
-/// The fleets that have a record and are not configured. The index's keys name them, whatever the records' schema.
+/// The fleets that have a record and are not configured.
 async fn former_fleets(ledger: &impl Ledger, policy: &Policy) -> Result<Vec<FleetName>, PortError> {
-    let shown = ledger.open(&OpenPartition::Fleets, Timestamp(0), FLEETS_READ_MAX).await?;
-    let names = shown.into_iter().map(|item| FleetName::new(item.key.id));
-    Ok(names.filter(|name| policy.fleet(name).is_none()).collect())
+    let known = ledger::fleet_names(ledger).await?;
+    Ok(known.into_iter().filter(|name| policy.fleet(name).is_none()).collect())
 }
 
 async fn send_for_fleet(

@@ -155,6 +155,13 @@ pub struct InstanceRecord {
     pub runner_id: Option<RunnerId>,
     /// The configuration lies in, or went through, SSM.
     pub handed_over_at: Option<Timestamp>,
+    /// How long the instance may stay idle by the configuration it was launched with, in seconds; that may say less by
+    /// now, and a job may have started as late as it then allowed.
+    #[serde(default)]
+    pub idle_maximum_seconds: Option<u64>,
+    /// When the search for the job of a busy runner last found none, or could not be made (row 17).
+    #[serde(default)]
+    pub sought_at: Option<Timestamp>,
     /// A job started; sticky.
     pub job_started: Option<JobStarted>,
     /// Other jobs that started on this very runner before that one was known to have ended.
@@ -234,6 +241,8 @@ impl InstanceRecord {
             jit_intent_at: None,
             runner_id: None,
             handed_over_at: None,
+            idle_maximum_seconds: None,
+            sought_at: None,
             job_started: None,
             started_besides: Vec::new(),
             job_completed: None,
@@ -426,8 +435,11 @@ impl InstanceRecord {
         news
     }
 
-    /// Takes in the id that GitHub gave this record's runner.
+    /// Takes in the id that GitHub gave this record's runner. What was read before there was one was not read of it.
     pub fn note_runner_id(&mut self, runner_id: RunnerId) {
+        if self.runner_id != Some(runner_id) {
+            self.break_rows();
+        }
         self.runner_id = Some(runner_id);
         self.settle_claim();
     }

@@ -125,6 +125,15 @@ impl JobRecord {
         starts || located
     }
 
+    /// Takes in that it is not queued yet: its time to be taken begins no earlier than now. Returns whether that is news.
+    pub fn note_not_yet_queued(&mut self, now: Timestamp) -> bool {
+        let waits = self.is_waiting();
+        if waits {
+            self.recorded_at = Some(now);
+        }
+        waits
+    }
+
     /// Gives it up if it waits longer than GitHub lets a job wait; returns whether that is news. From then on nobody looks
     /// at it unless GitHub speaks of it again.
     pub fn give_up(&mut self, now: Timestamp) -> bool {

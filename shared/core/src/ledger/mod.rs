@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Class, Classify, PortError};
+use crate::ids::FleetName;
 use crate::ports::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
@@ -219,6 +220,19 @@ pub async fn open<R: Record>(
         }
     }
     Ok(open)
+}
+
+/// Fleets read from the index. More than this were never configured; each costs one query a pass.
+const FLEETS_READ_MAX: usize = 500;
+
+/// Every fleet that ever had a job, configured or not. The index's keys name them, whatever the records' schema.
+pub(crate) async fn fleet_names(ledger: &impl Ledger) -> Result<Vec<FleetName>, PortError> {
+    let shown = ledger.open(&OpenPartition::Fleets, Timestamp(0), FLEETS_READ_MAX).await?;
+    if shown.len() >= FLEETS_READ_MAX {
+        let detail = format!("{FLEETS_READ_MAX} fleets or more; delete the records of fleets that are no more");
+        return Err(PortError::new("list fleets", Class::Misconfigured, detail));
+    }
+    Ok(shown.into_iter().map(|item| FleetName::new(item.key.id)).collect())
 }
 
 /// TTL of a closed record: 7 days after it was closed (design section 4).

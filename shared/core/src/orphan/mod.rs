@@ -85,7 +85,7 @@ async fn over_unlisted_records<P: RemovalPorts>(ports: &P, policy: &Policy, pass
         }
         last = Some(InstanceId::new(id));
         let Stored::Present(mut record) = stored else { continue };
-        record.record = record.record.seen_from(policy.ledger_epoch);
+        record.record = record.record.seen_from(policy.epoch(begun_at));
         match vanished(&record.record, pass.begun_at(), apart) {
             Vanished::Leave => {}
             Vanished::Gone => pass.over_vanished(record).await,

@@ -154,7 +154,9 @@ impl Deliveries {
         report: &mut Report,
     ) -> Result<(), PortError> {
         let oldest = now.minus(DELIVERY_LOG);
-        let since = cursor.read_until.map_or(oldest, |until| until.minus(OVERLAP).max(oldest));
+        // One that lies ahead was written under a skewed clock, and what it says was read nobody read.
+        let read_until = cursor.read_until.filter(|until| *until <= now);
+        let since = read_until.map_or(oldest, |until| until.minus(OVERLAP).max(oldest));
         let failed = ports.failed_deliveries_since(since).await?;
         cursor.unreadable_since = None;
         cursor.read_until = Some(now);

@@ -84,6 +84,7 @@ impl Duties {
                 | Note::JobElsewhere
                 | Note::JobHere
                 | Note::JobDropped
+                | Note::Sought
                 | Note::Stopped
                 | Note::Running
                 | Note::Gone
@@ -618,6 +619,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 fields.drop_job();
                 self.report.associations_dropped_count += 1;
             }
+            Note::Sought => fields.sought_at = Some(now),
             Note::Stopped => fields.stopped_since = Some(now),
             Note::Running => fields.stopped_since = None,
             Note::Gone => fields.gone_at = Some(now),

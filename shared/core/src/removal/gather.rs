@@ -69,6 +69,9 @@ impl Gathered {
         now: Timestamp,
         report: &mut Report,
     ) -> Result<Self, PortError> {
+        if let Some(ahead) = policy.ledger_epoch.filter(|_| policy.epoch(now).is_none()) {
+            report.error(format!("ledger_epoch: {ahead} lies ahead and is ignored; write the time of the restore"));
+        }
         let instances = ports.instances(&policy.deployment).await?;
         report.instance_count = instances.len();
         let signed: Vec<InstanceId> =
@@ -102,7 +105,7 @@ impl Gathered {
                 None => VitalEvidence::Unread,
                 Some(signs) => signs.remove(&instance.id).map_or(VitalEvidence::Never, VitalEvidence::Sign),
             };
-            let evidence = gathered.evidence_of(instance, record_evidence(stored, policy), vital_sign, policy);
+            let evidence = gathered.evidence_of(instance, record_evidence(stored, policy, now), vital_sign, policy);
             if let (InstanceState::Pending | InstanceState::Running, Some(record)) =
                 (evidence.instance.state, evidence.known_record())
             {
@@ -178,7 +181,8 @@ impl Gathered {
             tags: BTreeMap::new(),
         };
         let sign = vital_sign(ports, &instance.id, report).await;
-        let evidence = self.evidence_of(instance, record_evidence(Stored::Present(record), policy), sign, policy);
+        let evidence =
+            self.evidence_of(instance, record_evidence(Stored::Present(record), policy, self.now), sign, policy);
         // The record was made by a launch of ours, or rebuilt from an instance that was ours.
         Evidence { ownership: Ownership::Ours, ..evidence }
     }
@@ -419,7 +423,7 @@ impl Gathered {
         self.remember_news(ports, report).await;
         evidence.vital_sign = vital_sign(ports, &record.instance_id, report).await;
         evidence.record = match ledger::load::<InstanceRecord>(ports, record.instance_id.to_string()).await {
-            Ok(stored) => record_evidence(stored, policy),
+            Ok(stored) => record_evidence(stored, policy, ports.now()),
             Err(error) => {
                 report.error(error);
                 RecordEvidence::Unread
@@ -556,12 +560,12 @@ async fn vital_sign<P: RemovalPorts>(ports: &P, id: &InstanceId, report: &mut Re
     }
 }
 
-fn record_evidence(stored: Stored<InstanceRecord>, policy: &Policy) -> RecordEvidence {
+fn record_evidence(stored: Stored<InstanceRecord>, policy: &Policy, now: Timestamp) -> RecordEvidence {
     match stored {
         Stored::Absent => RecordEvidence::Absent,
         Stored::Foreign => RecordEvidence::Foreign,
         Stored::Present(mut record) => {
-            record.record = record.record.seen_from(policy.ledger_epoch);
+            record.record = record.record.seen_from(policy.epoch(now));
             RecordEvidence::Present(Box::new(record))
         }
     }

@@ -31,7 +31,7 @@ const REPOSITORIES_SCANNED_MAX: usize = 30;
 pub(super) struct OpenJobs {
     fleets: BTreeMap<FleetName, JobsOfFleet>,
     readings: BTreeMap<JobId, (Timestamp, JobReading)>,
-    in_progress: BTreeMap<Access, (Timestamp, Scan)>,
+    in_progress: BTreeMap<Access, Scanned>,
     /// Readings that are not in the ledger yet.
     news: Vec<(Repository, JobReading)>,
 }
@@ -48,11 +48,18 @@ enum Whole {
     /// All were read.
     #[default]
     Yes,
-    /// Some are of another schema: what they are, only another version of this code knows. They speak for the fleet
-    /// that they wait for.
-    ButForeign,
-    /// They could not be read, or are too many: anything may be among them.
+    /// Some are of another schema, so that only another version of this code knows what they are, or there are more
+    /// than were read. Those speak for the fleet that they wait for.
+    InPart,
+    /// They could not be read: anything may be among them.
     No,
+}
+
+/// One scan, and when it was made.
+struct Scanned {
+    begun_at: Timestamp,
+    ended_at: Timestamp,
+    scan: Scan,
 }
 
 /// The jobs in progress of the repositories of a scope.
@@ -88,25 +95,41 @@ pub(super) struct Freshness {
 /// queued, assigned and started since; shorter, and every instance costs a round of calls of its own.
 const FRESH: Duration = Duration::from_secs(15);
 
+/// How long a scan serves, from its begin. Longer, and a job that started in a repository scanned early is missed;
+/// shorter, and a scan of 30 repositories is made anew for each instance.
+const FRESH_SCAN: Duration = Duration::from_mins(2);
+
 impl Freshness {
     pub(super) fn holds(self, read_at: Timestamp) -> bool {
         read_at >= self.not_before && self.now.since(read_at) <= FRESH
     }
+
+    /// A scan takes as long as its repositories take to answer; counted from its begin alone, a slow one would serve
+    /// nobody but the instance that it was made for.
+    fn holds_scan(self, scanned: &Scanned) -> bool {
+        let Scanned { begun_at, ended_at, scan: _ } = *scanned;
+        begun_at >= self.not_before && self.now.since(ended_at) <= FRESH && self.now.since(begun_at) <= FRESH_SCAN
+    }
 }
 
 impl OpenJobs {
-    /// Reads them of these fleets, and those of none.
-    pub(super) async fn read<P: RemovalPorts>(ports: &P, fleets: BTreeSet<FleetName>, report: &mut Report) -> Self {
+    /// Reads them of these fleets, of those that ever had a job, and those of none: a job of a fleet that left the
+    /// configuration may have been taken by a runner of another.
+    pub(super) async fn read<P: RemovalPorts>(ports: &P, mut fleets: BTreeSet<FleetName>, report: &mut Report) -> Self {
         let mut jobs = BTreeMap::new();
+        let mut all_known = true;
+        match ledger::fleet_names(ports).await {
+            Ok(names) => fleets.extend(names),
+            Err(error) => {
+                report.error(error);
+                all_known = false;
+            }
+        }
         for fleet in fleets.into_iter().chain([JobRecord::no_fleet()]) {
             let partition = OpenPartition::Jobs(fleet.clone());
             let read = match ledger::open::<JobRecord>(ports, &partition, Timestamp(i64::MAX), JOBS_READ_MAX).await {
                 Ok(open) => JobsOfFleet {
-                    whole: match (open.cut, open.foreign) {
-                        (true, _) => Whole::No,
-                        (false, true) => Whole::ButForeign,
-                        (false, false) => Whole::Yes,
-                    },
+                    whole: if open.cut || open.foreign { Whole::InPart } else { Whole::Yes },
                     jobs: open.records.into_iter().map(|job| job.record).collect(),
                 },
                 Err(error) => {
@@ -115,6 +138,9 @@ impl OpenJobs {
                 }
             };
             jobs.insert(fleet, read);
+        }
+        if !all_known {
+            jobs.insert(JobRecord::no_fleet(), JobsOfFleet { jobs: Vec::new(), whole: Whole::No });
         }
         Self { fleets: jobs, readings: BTreeMap::new(), in_progress: BTreeMap::new(), news: Vec::new() }
     }
@@ -137,8 +163,8 @@ impl OpenJobs {
         for (fleet, read) in &self.fleets {
             match read.whole {
                 Whole::No => return None,
-                Whole::ButForeign if *fleet == record.fleet => return None,
-                Whole::ButForeign | Whole::Yes => {}
+                Whole::InPart if *fleet == record.fleet => return None,
+                Whole::InPart | Whole::Yes => {}
             }
             jobs.extend(read.jobs.iter().filter(|job| covers(&record.access.scope, job)));
         }
@@ -197,9 +223,9 @@ impl OpenJobs {
                 return Some(JobsEvidence::Unread);
             }
         }
-        // What another version of this code wrote cannot be asked about; the jobs in progress can.
-        let foreign = |read: &JobsOfFleet| read.whole == Whole::ButForeign;
-        (!self.fleets.values().any(foreign)).then_some(JobsEvidence::NoneOnRunner)
+        // Those that are not known cannot be asked about; the jobs in progress can.
+        let in_part = |read: &JobsOfFleet| read.whole == Whole::InPart;
+        (!self.fleets.values().any(in_part)).then_some(JobsEvidence::NoneOnRunner)
     }
 
     async fn read_job<P: RemovalPorts>(
@@ -232,22 +258,22 @@ impl OpenJobs {
     ) -> InProgress {
         let Some(runner_id) = record.runner_id else { return InProgress::NoWitness };
         let access = &record.access;
-        if self.in_progress.get(access).is_none_or(|(at, _)| !fresh.holds(*at)) {
-            let at = ports.now();
-            let jobs = scan(ports, policy, fresh.deadline, access).await.unwrap_or_else(|error| {
+        if self.in_progress.get(access).is_none_or(|scanned| !fresh.holds_scan(scanned)) {
+            let begun_at = ports.now();
+            let scan = scan(ports, policy, fresh.deadline, access).await.unwrap_or_else(|error| {
                 report.error(error);
                 Scan::Unread
             });
-            self.in_progress.insert(access.clone(), (at, jobs));
+            self.in_progress.insert(access.clone(), Scanned { begun_at, ended_at: ports.now(), scan });
         }
-        match self.in_progress.get(access) {
-            Some((_, Scan::Read(jobs))) => {
+        match self.in_progress.get(access).map(|scanned| &scanned.scan) {
+            Some(Scan::Read(jobs)) => {
                 let found = jobs.iter().find(|(_, job)| job.runner_id == Some(runner_id));
                 self.news.extend(found.cloned());
                 InProgress::Says(found.map_or(JobsEvidence::NoneOnRunner, |(_, job)| JobsEvidence::OnRunner(job.id)))
             }
-            Some((_, Scan::Unread)) | None => InProgress::Unread,
-            Some((_, Scan::Impossible)) => InProgress::NoWitness,
+            Some(Scan::Unread) | None => InProgress::Unread,
+            Some(Scan::Impossible) => InProgress::NoWitness,
         }
     }
 }

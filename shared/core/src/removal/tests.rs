@@ -3,6 +3,7 @@
 
 mod adversary;
 mod budgets;
+mod changes;
 mod crash;
 mod deadline;
 mod fifth_review;

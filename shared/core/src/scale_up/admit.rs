@@ -75,6 +75,8 @@ async fn try_admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -
         Demand::Queued => return Ok(Admission::Go(next, Box::new(job))),
         Demand::NotYet => {
             postpone(batch.ports, message.job_id, Some(&fleet.name), now.plus(fleet.timers.boot_grace)).await?;
+            // GitHub's time for a job that waits in the queue has not begun.
+            note(batch.ports, &id, |job| job.note_not_yet_queued(now)).await?;
             Outcome::Waiting
         }
         Demand::Started => {

@@ -246,7 +246,11 @@ async fn record_instances<P: LaunchPorts>(
 
 fn new_record(fleet: &Fleet, launch: &LaunchRecord, id: &InstanceId, launched_at: Timestamp) -> InstanceRecord {
     let (access, token) = (launch.access.clone(), launch.token.clone());
-    InstanceRecord::launched(id.clone(), access, launch.fleet.clone(), token, fleet.runner_name(id), launched_at)
+    let name = fleet.runner_name(id);
+    InstanceRecord {
+        idle_maximum_seconds: Some(fleet.timers.idle_maximum.as_secs()),
+        ..InstanceRecord::launched(id.clone(), access, launch.fleet.clone(), token, name, launched_at)
+    }
 }
 
 fn launched_at<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, listing: &[Instance]) -> Timestamp {

@@ -94,6 +94,8 @@ pub enum Note {
     JobHere,
     /// The jobs API showed its job elsewhere for long enough: it is not here.
     JobDropped,
+    /// The job of its busy runner was sought in vain.
+    Sought,
     /// EC2 shows the instance as stopped.
     Stopped,
     /// It runs again.

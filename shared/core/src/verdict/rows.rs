@@ -26,6 +26,14 @@ const PROTECTED_LOOK: Duration = Duration::from_hours(1);
 /// How often GitHub is asked again to delete the registration of a machine that is gone, after it refused (422).
 const BUSY_LOOK: Duration = Duration::from_hours(1);
 
+/// How far the clocks of two functions may differ: those of Lambda are kept by AWS, so an hour is far beyond it.
+const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
+
+/// How often the job of a busy runner is sought whose supervisor is silent: each time costs a call for every run in
+/// progress. More often, and one such instance uses up its owner's hourly budget; less often, and it is found later, and
+/// meanwhile kept.
+const SOUGHT_LOOK: Duration = Duration::from_hours(1);
+
 /// A reading older than this supports nothing destructive and is made again. Longer, and a job that was assigned
 /// meanwhile is not in it; shorter, and a re-check of many jobs is out of date when it ends.
 const STALE: Duration = Duration::from_mins(5);
@@ -262,8 +270,9 @@ impl<'a> Judge<'a> {
     /// saw traces of began no later than they.
     fn past_hard_age(&self) -> bool {
         let record = self.record;
+        let at_launch = record.idle_maximum_seconds.map(Duration::from_secs).unwrap_or_default();
         let traces = [
-            Some(self.launched_at.plus(self.timers.idle_maximum)),
+            Some(self.launched_at.plus(self.timers.idle_maximum.max(at_launch))),
             record.job_started.as_ref().map(|started| started.at),
             record.started_besides.iter().map(|started| started.at).max(),
             // Of a job that is known, its own start counts.
@@ -275,7 +284,8 @@ impl<'a> Judge<'a> {
             record.completion_claim.as_ref().map(|claim| claim.completed.at),
             match record.origin {
                 Origin::Launch => None,
-                Origin::Rebuilt { at } => Some(at),
+                // One that lies ahead by more than clocks differ is a mistake that would keep the instance for ever.
+                Origin::Rebuilt { at } => Some(at).filter(|at| self.passed(at.minus(CLOCKS_DIFFER), Duration::ZERO)),
             },
         ];
         let latest = traces.into_iter().flatten().max().unwrap_or(self.launched_at);
@@ -514,9 +524,13 @@ impl<'a> Judge<'a> {
 
     /// Row 17: looked for among the failed deliveries, the jobs that wait and those in progress; else kept to the end.
     fn job_unknown(&self) -> Conclusion {
+        let lately = self.record.sought_at.is_some_and(|at| !self.passed(at, SOUGHT_LOOK));
         match self.evidence.jobs {
+            JobsEvidence::NotAsked | JobsEvidence::Unread | JobsEvidence::NoneOnRunner if lately => {
+                keep(Reason::BusySeen)
+            }
             JobsEvidence::NotAsked => look(Source::Recheck, Reason::BusySeen),
-            JobsEvidence::Unread | JobsEvidence::NoneOnRunner => keep(Reason::BusySeen),
+            JobsEvidence::Unread | JobsEvidence::NoneOnRunner => note(Note::Sought, Reason::BusySeen),
             JobsEvidence::OnRunner(_) => keep(Reason::JobSurfaced),
         }
     }
@@ -600,8 +614,11 @@ struct Undrained<'a> {
 
 impl Undrained<'_> {
     fn conclude(&self) -> Conclusion {
-        let booted = self.judge.passed(self.judge.launched_at, self.judge.timers.boot_grace);
-        match self.judge.record.runner_id {
+        // A configuration may come late, and the runner's time to connect begins with it.
+        let record = self.judge.record;
+        let equipped_at = record.handed_over_at.or(record.jit_intent_at).unwrap_or(self.judge.launched_at);
+        let booted = self.judge.passed(self.judge.launched_at.max(equipped_at), self.judge.timers.boot_grace);
+        match record.runner_id {
             None if !booted => keep(Reason::Booting),
             None if !self.silent => keep(Reason::SupervisorAlive),
             None => self.without_runner_id(),

@@ -11,7 +11,7 @@ use super::incidents::{
 use super::*;
 use crate::config::IdleSchedule;
 use crate::evidence::{BYPASS_TAG, ENVIRONMENT_TAG, TEMPLATE_TAG};
-use crate::ledger::{DeregistrationOutcome, JobCompleted, Origin, RemovalIntent, Spell};
+use crate::ledger::{DeregistrationOutcome, JobCompleted, RemovalIntent, Spell};
 use crate::removal::DeregistrationGround;
 use crate::verdict::Reason;
 
@@ -29,15 +29,6 @@ fn whose_it_is_keeps_and_its_absence_removes() {
             signal: |fake, _| tag(fake, ENVIRONMENT_TAG, Some("other")),
             withdraw: Some(|fake, _| tag(fake, ENVIRONMENT_TAG, Some("test"))),
             speaks: &[(BeforeDelete, None), (BeforeTerminate, None)],
-        },
-        Guard {
-            case: "neither a launch of ours nor our template",
-            signal: |fake, _| {
-                tag(fake, TEMPLATE_TAG, Some("lt-2"));
-                edit(fake, &id(), |record| record.origin = Origin::Rebuilt { at: Timestamp(0) });
-            },
-            withdraw: Some(|fake, _| edit(fake, &id(), |record| record.origin = Origin::Launch)),
-            speaks: &[(BeforeDelete, Some(Reason::NotOurs)), (BeforeTerminate, Some(Reason::NotOurs))],
         },
         Guard {
             case: "an operator's tag",
