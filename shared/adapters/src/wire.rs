@@ -162,6 +162,7 @@ impl Wire {
                 "AWS_ENDPOINT_URL" => self.url.clone(),
                 "GITHUB_APP_PATH" => "/app".to_owned(),
                 "RUNNER_PARAMETER_PATH" => "/jit".to_owned(),
+                "VITAL_SIGNS_KEY_PREFIX" => "AROAEXAMPLE:".to_owned(),
                 "SCALE_UP_QUEUE_URL" => format!("{}/queue", self.url),
                 _ => return None,
             })

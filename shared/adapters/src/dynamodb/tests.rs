@@ -354,9 +354,11 @@ async fn the_index_is_asked_page_by_page_up_to_the_limit() {
 #[tokio::test]
 async fn vital_signs_are_read_by_instance() {
     let wire = Wire::start(|seen| {
-        assert_eq!(keys_of(seen, "vital_signs_table").len(), 2);
+        let keys = keys_of(seen, "vital_signs_table");
+        assert_eq!(keys.len(), 2);
+        assert!(keys.iter().all(|key| key.to_string().contains("AROAEXAMPLE:i-")), "{keys:?}");
         let sign = json!({
-            "instance_id": { "S": "i-1" }, "beat_at": { "N": "5000" }, "worker": { "S": "running" },
+            "instance_id": { "S": "AROAEXAMPLE:i-1" }, "beat_at": { "N": "5000" }, "worker": { "S": "running" },
             "drain_seen_at": { "S": "2026-11-20T10:00:00Z" },
         });
         Some(batch("vital_signs_table", &[sign], &json!({})))

@@ -14,17 +14,19 @@ use crate::clock::SystemClock;
 
 impl VitalSigns for Adapters {
     async fn read(&self, instance_ids: &[InstanceId]) -> Result<Vec<(InstanceId, VitalSign)>, PortError> {
+        let prefix = &self.environment().vital_signs_key_prefix;
         let ids: BTreeSet<&InstanceId> = instance_ids.iter().collect();
-        let keys = ids.into_iter().map(|id| Attributes::from([("instance_id".to_owned(), text(id.as_str()))]));
-        let items = batch_get(self.dynamodb(), &self.environment().vital_signs_table, keys.collect()).await?;
+        let key = |id: &InstanceId| Attributes::from([("instance_id".to_owned(), text(&format!("{prefix}{id}")))]);
+        let keys = ids.into_iter().map(key).collect();
+        let items = batch_get(self.dynamodb(), &self.environment().vital_signs_table, keys).await?;
         let now = SystemClock.now();
-        Ok(items.iter().filter_map(|item| sign_of(item, now)).collect())
+        Ok(items.iter().filter_map(|item| sign_of(item, prefix, now)).collect())
     }
 }
 
 /// An item that we cannot read counts as a sign of life given now: it can only veto.
-fn sign_of(item: &Attributes, now: Timestamp) -> Option<(InstanceId, VitalSign)> {
-    let id = InstanceId::new(text_of(item, "instance_id")?);
+fn sign_of(item: &Attributes, prefix: &str, now: Timestamp) -> Option<(InstanceId, VitalSign)> {
+    let id = InstanceId::new(text_of(item, "instance_id")?.strip_prefix(prefix)?);
     let Some(beat_at) = number_of(item, "beat_at").map(Timestamp) else {
         return Some((id, VitalSign { beat_at: now, worker: Worker::Unrecognised }));
     };
@@ -54,12 +56,12 @@ mod tests {
             ("no time", text("soon"), text("none"), (9_000, Worker::Unrecognised)),
         ] {
             let item = Attributes::from([
-                ("instance_id".to_owned(), text("i-1")),
+                ("instance_id".to_owned(), text("AROAEXAMPLE:i-1")),
                 ("beat_at".to_owned(), beat_at),
                 ("worker".to_owned(), worker),
             ]);
             let sign = VitalSign { beat_at: Timestamp(expected.0), worker: expected.1 };
-            assert_eq!(sign_of(&item, now), Some((InstanceId::new("i-1"), sign)), "{case}");
+            assert_eq!(sign_of(&item, "AROAEXAMPLE:", now), Some((InstanceId::new("i-1"), sign)), "{case}");
         }
     }
 }

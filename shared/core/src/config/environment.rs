@@ -16,6 +16,10 @@ pub struct Environment {
     pub ledger_table: String,
     /// `VITAL_SIGNS_TABLE`
     pub vital_signs_table: String,
+    /// `VITAL_SIGNS_KEY_PREFIX`: what stands before the instance's id in the key of its vital sign. IAM lets an instance
+    /// write the item whose key is its `aws:userid`, which is its role's id, a colon and its own id (docs.aws.amazon.com,
+    /// IAM policy variables, read 2026-11-26). Empty by default.
+    pub vital_signs_key_prefix: String,
     /// `SCALE_UP_QUEUE_URL`
     pub scale_up_queue_url: String,
     /// `RUNNER_PARAMETER_PATH`, without a slash at its end.
@@ -74,6 +78,7 @@ impl Environment {
             github_app_path: without_slash(github_app_path),
             ledger_table,
             vital_signs_table,
+            vital_signs_key_prefix: lookup("VITAL_SIGNS_KEY_PREFIX").unwrap_or_default(),
             scale_up_queue_url,
             runner_parameter_path: without_slash(runner_parameter_path),
             kill_switch_parameter,
