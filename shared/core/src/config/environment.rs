@@ -1,5 +1,7 @@
 //! The environment variables of every function (design section 9).
 
+use std::time::Duration;
+
 use super::{ConfigError, Mutant};
 use crate::ids::Deployment;
 
@@ -89,17 +91,35 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// How long GitHub keeps the log of deliveries and redelivers what is in it: 3 days at github.com and ghe.com, 7 on
+    /// a server of one's own (facts/github.md 3.1). Shorter than it is, and a lost event is given up while it could be
+    /// read; longer, and one that is lost keeps its instances in vain.
+    #[must_use]
+    pub fn delivery_log_kept(&self) -> Duration {
+        let host = host_of(&self.github_api_url).unwrap_or_default().to_ascii_lowercase();
+        let days = if host == "api.github.com" || host.ends_with(".ghe.com") { 3 } else { 7 };
+        Duration::from_hours(days * 24)
+    }
+}
+
 /// Whether a URL's host is this machine, and certainly so: `http://127.0.0.1.example.org` and
 /// `http://localhost@example.org` are not.
 fn is_loopback(url: &str) -> bool {
-    let Some(rest) = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")) else { return false };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    host_of(url).is_some_and(|host| {
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+/// The host of a URL; `None` where it is none of ours to judge, as before a name and password.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let authority = rest.split(['/', '?', '#']).next()?;
     let host = match authority.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or(""),
-        None => authority.split(':').next().unwrap_or(""),
+        Some(v6) => v6.split(']').next(),
+        None => authority.split(':').next(),
     };
-    !authority.contains('@')
-        && (host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
+    host.filter(|_| !authority.contains('@'))
 }
 
 #[cfg(test)]
@@ -146,6 +166,22 @@ mod tests {
             ("127.0.0.1", false),
         ] {
             assert_eq!(is_loopback(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_of_ones_own_keeps_its_deliveries_for_longer() {
+        for (url, days) in [
+            ("https://api.github.com", 3),
+            ("https://API.GitHub.com:443/", 3),
+            ("https://api.octo.ghe.com", 3),
+            ("https://github.example.org/api/v3", 7),
+            ("https://api.github.com.example.org", 7),
+            ("https://ghe.com.example.org/api/v3", 7),
+        ] {
+            let named = |name: &str| if name == "GITHUB_API_URL" { Some(url.to_owned()) } else { vars(name) };
+            let environment = Environment::from_vars(named).expect("complete");
+            assert_eq!(environment.delivery_log_kept(), Duration::from_hours(days * 24), "{url}");
         }
     }
 
