@@ -15,9 +15,11 @@ use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 use runner_scaler_core::error::{Class, PortError};
 
 use crate::http::{CALL_TIMEOUT, CONNECT_TIMEOUT, Http};
+use crate::jitter;
 
-/// Tries of one call inside the SDK, with its own backoff. This is the one level that retries a transient fault of AWS
-/// within an invocation; the pass or the queue is the next.
+/// Tries of one call inside the SDK, with its own backoff and jitter. This is the one level that retries a fault of AWS
+/// within an invocation, but for the ledger's writes, which are sent once by the SDK and tried again where it is known
+/// whether an earlier try took effect (`dynamodb/ledger.rs`); the pass or the queue is the next.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// The longest text of the other side that goes into an error, in characters.
@@ -230,8 +232,13 @@ pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(DETAIL_MAX).collect()
 }
 
-/// Wait before the `attempt`-th repetition (counted from 1) of what the SDK does not repeat itself.
+/// Wait before the `attempt`-th repetition (counted from 1) of what the SDK does not repeat itself: twice as long each
+/// time at most, and any time up to that.
 pub(crate) fn backoff(attempt: u32) -> Duration {
+    jitter::up_to(backoff_max(attempt))
+}
+
+fn backoff_max(attempt: u32) -> Duration {
     Duration::from_millis(50 * 2_u64.saturating_pow(attempt.min(6)))
 }
 
@@ -280,6 +287,14 @@ mod tests {
             assert_eq!(class_of(code, Some(status), Effect::Read), read, "reading: {code} {status}");
             assert_eq!(class_of(code, Some(status), Effect::Change), change, "changing: {code} {status}");
         }
+    }
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_are_spread() {
+        let most: Vec<u128> = (1..=8).map(|attempt| backoff_max(attempt).as_millis()).collect();
+        assert_eq!(most, [100, 200, 400, 800, 1_600, 3_200, 3_200, 3_200]);
+        let drawn: std::collections::BTreeSet<Duration> = (0..100).map(|_| backoff(3)).collect();
+        assert!(drawn.len() > 50 && drawn.iter().all(|wait| *wait <= backoff_max(3)), "{drawn:?}");
     }
 
     #[test]

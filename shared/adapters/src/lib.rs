@@ -12,6 +12,7 @@ mod dynamodb;
 mod ec2;
 mod github;
 mod http;
+mod jitter;
 #[cfg(test)]
 mod leaves;
 mod secret;
