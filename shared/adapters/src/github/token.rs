@@ -29,7 +29,7 @@ pub(crate) struct Authority {
     ssm: aws_sdk_ssm::Client,
     /// Held while the key is read, once in a process: whoever waits needs that same key, and nobody waits who holds a
     /// token.
-    app: Mutex<Option<AppKey>>,
+    app: Mutex<Shared<AppKey>>,
     /// Held for the look-up only, never across a call.
     tokens: Mutex<BTreeMap<InstallationId, Slot>>,
     /// By owner in lower case; only what was looked up, for ids in payloads go stale (facts of GitHub, G21).
@@ -38,7 +38,46 @@ pub(crate) struct Authority {
 
 /// One installation's token. Held while it is made, so that a burst of calls makes one; one of its own for each
 /// installation, so that an owner whose GitHub hangs holds up nobody else.
-type Slot = Arc<Mutex<Option<InstallationToken>>>;
+type Slot = Arc<Mutex<Shared<InstallationToken>>>;
+
+/// How long a failure is everybody's who waits for the same. Longer, and a fault that is over is told on; shorter, and
+/// those who waited for one that hangs each wait as long again, one after the other.
+const FAILURE_KEPT: Duration = Duration::from_secs(3);
+
+/// What several callers need and one of them makes while the others wait: made for all, or failed for all.
+#[derive(Debug)]
+struct Shared<T> {
+    made: Option<T>,
+    failed: Option<(Timestamp, PortError)>,
+}
+
+impl<T> Default for Shared<T> {
+    fn default() -> Self {
+        Self { made: None, failed: None }
+    }
+}
+
+impl<T> Shared<T> {
+    /// What it failed with a moment ago.
+    fn failure(&self, now: Timestamp) -> Result<(), PortError> {
+        let recent = |(at, _): &&(Timestamp, PortError)| *at <= now && now.since(*at) < FAILURE_KEPT;
+        self.failed.as_ref().filter(recent).map_or(Ok(()), |(_, error)| Err(error.clone()))
+    }
+
+    /// Remembers how it went.
+    fn outcome(&mut self, made: Result<T, PortError>) -> Result<&T, PortError> {
+        match made {
+            Ok(made) => {
+                self.failed = None;
+                Ok(self.made.insert(made))
+            }
+            Err(error) => {
+                self.failed = Some((SystemClock.now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 struct InstallationToken {
@@ -63,7 +102,7 @@ impl Authority {
         Self {
             app_path,
             ssm,
-            app: Mutex::new(None),
+            app: Mutex::default(),
             tokens: Mutex::new(BTreeMap::new()),
             installations: Mutex::new(BTreeMap::new()),
         }
@@ -72,24 +111,24 @@ impl Authority {
     /// A fresh token of the App itself, made for that time.
     pub(super) async fn app_token(&self, now: Timestamp) -> Result<Secret, PortError> {
         let mut app = self.app.lock().await;
-        let key = match app.take() {
-            Some(key) => key,
-            None => self.read_key().await?,
-        };
-        let token = key.token(now);
-        *app = Some(key);
-        token.map_err(|error| self.unusable(&error))
+        if app.made.is_none() {
+            app.failure(SystemClock.now())?;
+            let read = self.read_key().await;
+            app.outcome(read)?;
+        }
+        let key = app.made.as_ref().expect("read above where there was none");
+        key.token(now).map_err(|error| self.unusable(&error))
     }
 
     /// Drops the App's key: GitHub refused it, it may have been replaced in SSM.
     pub(super) async fn forget_app(&self) {
-        *self.app.lock().await = None;
+        self.app.lock().await.made = None;
     }
 
     /// Drops a token that GitHub refused, unless another call has replaced it already.
     pub(super) async fn forget_token(&self, installation: InstallationId, refused: &Secret) {
         let slot = self.slot(installation).await;
-        slot.lock().await.take_if(|known| &known.token == refused);
+        slot.lock().await.made.take_if(|known| &known.token == refused);
     }
 
     async fn slot(&self, installation: InstallationId) -> Slot {
@@ -147,11 +186,17 @@ impl GitHub {
         let slot = self.authority.slot(installation).await;
         let mut slot = slot.lock().await;
         let now = SystemClock.now();
-        if let Some(known) = slot.as_ref()
+        if let Some(known) = &slot.made
             && now.plus(RENEWED_BEFORE) < known.expires_at
         {
             return Ok(known.token.clone());
         }
+        slot.failure(now)?;
+        let made = self.make_token(installation, now).await;
+        slot.outcome(made).map(|made| made.token.clone())
+    }
+
+    async fn make_token(&self, installation: InstallationId, now: Timestamp) -> Result<InstallationToken, PortError> {
         let call = Call::post(format!("/app/installations/{installation}/access_tokens"), json!({}));
         let made = self.as_app(&call).await.and_then(|answer| answer.expect(&call, StatusCode::CREATED));
         let TokenBody { token, expires_at } = made.map_err(|error| match error.class {
@@ -166,11 +211,9 @@ impl GitHub {
             | Class::Denied
             | Class::Misconfigured => error,
         })?;
-        let token = Secret::new(token);
         // An end that we cannot read: the token serves this one call.
         let expires_at = Timestamp::parse(&expires_at).unwrap_or(now);
-        *slot = Some(InstallationToken { token: token.clone(), expires_at });
-        Ok(token)
+        Ok(InstallationToken { token: Secret::new(token), expires_at })
     }
 }
 
