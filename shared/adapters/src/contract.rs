@@ -213,10 +213,12 @@ async fn jobs_and_deliveries_are_read() {
     let refused = stage.adapters.job(&hello, None, JobId(1)).await.expect_err("no such job");
     assert_eq!(refused.class(), Class::Absent);
     assert_eq!(stage.adapters.jobs_in_progress(&hello, None).await.expect("the runs and their jobs"), []);
+    let open = stage.adapters.jobs_of_open_runs(&hello, None).await.expect("six lists and their jobs");
+    assert_eq!(open.iter().map(|job| (job.id, job.state)).collect::<Vec<_>>(), [(JobId(job_id), JobState::Queued)]);
     let access = Access { installation_id: None, ..organization(0) };
     let reached = stage.adapters.repositories(&access).await.expect("a list");
     assert_eq!(reached, std::slice::from_ref(&hello));
-    stage.adapters.failed_deliveries_since(Timestamp(0)).await.expect("the log");
+    stage.adapters.failed_deliveries_since(Timestamp(0), None).await.expect("the log");
     let refused = stage.adapters.delivery_payload(1).await.expect_err("no such delivery");
     assert_eq!(refused.class(), Class::Absent);
 }

@@ -72,6 +72,13 @@ impl Adapters {
         Self::over(environment, function, http, &config)
     }
 
+    /// Calls GitHub at another pace than its published 900 points a minute, for a GitHub that has another limit.
+    #[must_use]
+    pub fn at_pace(mut self, points_a_minute: u32) -> Self {
+        self.github.pressure.set_pace(points_a_minute);
+        self
+    }
+
     /// Notes partition and account from the ARN of the function, which only an invocation knows
     /// (`invoked_function_arn`); parameters are then tagged with the ARN of their instance.
     pub fn learn_account(&self, invoked_function_arn: &str) {

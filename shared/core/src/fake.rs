@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::error::{Class, PortError};
-use crate::ids::{InstanceId, JobId, LaunchToken, Repository};
+use crate::ids::{InstallationId, InstanceId, JobId, LaunchToken, Repository};
 use crate::ports::{
     Delivery, Instance, Item, JitConfig, JobReading, Key, KillSwitch, LaunchRequest, Runner, VitalSign,
 };
@@ -75,6 +75,10 @@ pub(crate) struct State {
     pub(crate) repositories: BTreeSet<Repository>,
     /// Repository of a job where it is not `octo/hello`.
     pub(crate) repository_of_job: BTreeMap<JobId, Repository>,
+    /// Status of a job's run where it is not `in_progress`.
+    pub(crate) run_of_job: BTreeMap<JobId, &'static str>,
+    /// Whose the App's installations are.
+    pub(crate) installations: BTreeMap<InstallationId, String>,
     pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) vital_signs: BTreeMap<InstanceId, VitalSign>,
     now_ms: i64,

@@ -1,14 +1,15 @@
 //! One request to GitHub: headers, time limit, and an answer with its status.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_smithy_types::DateTime;
-use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
@@ -16,10 +17,10 @@ use runner_scaler_core::config::Environment;
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ids::{InstallationId, Scope};
 use runner_scaler_core::ledger::BackPressure;
-use runner_scaler_core::time::{Clock, Timestamp};
+use runner_scaler_core::time::Clock;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tracing::warn;
+use tracing::error;
 
 use super::pages::{Pages, address, owner_of};
 use super::pressure::Pressure;
@@ -29,6 +30,7 @@ use crate::aws::{Effect, chain};
 use crate::clock::SystemClock;
 use crate::dynamodb::LedgerTable;
 use crate::http::{CALL_TIMEOUT, Http};
+use crate::jitter;
 use crate::secret::Secret;
 
 /// GitHub's REST API version that all of this was written against.
@@ -50,6 +52,8 @@ pub(crate) struct GitHub {
     pub(crate) call_timeout: Duration,
     pub(super) authority: Authority,
     pub(crate) pressure: Pressure,
+    /// Whether somebody was told that the clocks differ.
+    skew_told: AtomicBool,
 }
 
 /// A list of GitHub's that says how many entries it has, in one page of several.
@@ -60,13 +64,44 @@ pub(super) trait Page: DeserializeOwned {
     fn into_parts(self) -> (usize, Vec<Self::Entry>);
 }
 
-/// A whole list.
+/// A list whose entries can be told apart.
+pub(super) trait Keyed: Page {
+    type Key: Ord;
+
+    fn key(entry: &Self::Entry) -> Self::Key;
+}
+
+/// One reading of a list, to its last page.
 #[derive(Debug)]
-pub(super) struct Listing<T> {
-    pub(super) entries: Vec<T>,
+struct Listing<T> {
+    entries: Vec<T>,
+    pages: usize,
     /// GitHub counted less on a later page than on an earlier one: entries moved up meanwhile, and one of them may have
     /// moved from a page that was still to be read to one that had been.
-    pub(super) shrank: bool,
+    shrank: bool,
+}
+
+/// Readings of a list of several pages until two in a row agree. More, and one that never rests eats the pass; fewer,
+/// and one that changed once is given up.
+const READINGS_MAX: usize = 4;
+
+/// Tries of a call that only reads, where GitHub fails and may not a moment later. This is the one level that retries a
+/// fault of GitHub within an invocation: changes are never repeated, for they may have been made.
+const TRIES_MAX: u32 = 3;
+
+/// Wait before the second try at most; before the third twice as long.
+const TRY_AGAIN_MAX: Duration = Duration::from_millis(250);
+
+/// A try is begun no later than that after the first. Longer, and a GitHub that fails slowly eats the pass; shorter,
+/// and a fault of seconds fails it.
+const TRIED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why there is no answer.
+enum Unanswered {
+    /// Not in time; another try would take as long.
+    Late(PortError),
+    /// The request or its answer came to grief.
+    Failed(PortError),
 }
 
 /// A request, but for who sends it.
@@ -78,12 +113,25 @@ pub(super) struct Call {
     pub(super) body: Option<Value>,
 }
 
-/// GitHub's answer, whatever its status.
-#[derive(Debug)]
+/// GitHub's answer, whatever its status. Prints without its body, which may be a token or a JIT configuration.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+#[cfg(test)]
+impl Answer {
+    /// A 200 with that body.
+    pub(super) fn for_tests(body: &'static str) -> Self {
+        Self { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::from_static(body.as_bytes()) }
+    }
 }
 
 impl Call {
@@ -129,12 +177,6 @@ impl Answer {
         if self.status == expected { self.json(call) } else { Err(self.error(call)) }
     }
 
-    /// GitHub's time when it answered.
-    fn time(&self) -> Option<Timestamp> {
-        let date = self.headers.get(DATE)?.to_str().ok()?;
-        DateTime::from_str(date, Format::HttpDate).ok()?.to_millis().ok().map(Timestamp)
-    }
-
     /// The error that this answer's status stands for.
     pub(super) fn error(&self, call: &Call) -> PortError {
         status::port_error(call, self.status, &self.headers, &self.body)
@@ -158,6 +200,7 @@ impl GitHub {
             call_timeout: CALL_TIMEOUT,
             authority: Authority::new(environment.github_app_path.clone(), ssm),
             pressure: Pressure::new(ledger),
+            skew_told: AtomicBool::new(false),
         }
     }
 
@@ -174,13 +217,20 @@ impl GitHub {
             return Ok(answer);
         }
         let now = SystemClock.now();
-        let Some(theirs) = answer.time().filter(|theirs| theirs.since(now).max(now.since(*theirs)) > SKEW_MAX) else {
+        let Some(theirs) =
+            status::answered_at(&answer.headers).filter(|theirs| theirs.since(now).max(now.since(*theirs)) > SKEW_MAX)
+        else {
             self.authority.forget_app().await;
             let token = self.authority.app_token(now).await?;
             return self.courteous(BackPressure::APP, call, &token).await;
         };
         let skew_ms = theirs.0 - now.0;
-        warn!(skew_ms, "GitHub refused the App's token and its clock is {skew_ms} ms ahead; its time is used once");
+        if !self.skew_told.swap(true, Ordering::Relaxed) {
+            error!(
+                skew_ms,
+                "GitHub refused the App's token and its clock is {skew_ms} ms ahead of ours: mend the clock"
+            );
+        }
         let token = self.authority.app_token(theirs).await?;
         let answer = self.courteous(BackPressure::APP, call, &token).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
@@ -224,14 +274,50 @@ impl GitHub {
         scope: &Scope,
         hint: Option<InstallationId>,
         first: &str,
+    ) -> Result<Vec<P::Entry>, PortError> {
+        Ok(self.read_list::<P>(scope, hint, first).await?.entries)
+    }
+
+    /// As [`Self::list`], and nothing that was there all the time is missing. While a list of several pages is read, one
+    /// entry may leave a page that was read and another come to the end: what moves up between them is seen on neither
+    /// page, and the count is the same. So it is read until two readings in a row show the same entries; a list of one
+    /// page is read in one moment, and once.
+    pub(super) async fn steady_list<P: Keyed>(
+        &self,
+        scope: &Scope,
+        hint: Option<InstallationId>,
+        first: &str,
+    ) -> Result<Vec<P::Entry>, PortError> {
+        let mut before: Option<BTreeSet<P::Key>> = None;
+        for _ in 0..READINGS_MAX {
+            let listing = self.read_list::<P>(scope, hint, first).await?;
+            if listing.pages == 1 {
+                return Ok(listing.entries);
+            }
+            let keys: BTreeSet<P::Key> = listing.entries.iter().map(P::key).collect();
+            if before.as_ref() == Some(&keys) && !listing.shrank {
+                return Ok(listing.entries);
+            }
+            before = (!listing.shrank).then_some(keys);
+        }
+        let detail = "the list kept changing while it was read, so that an entry may be missing";
+        Err(PortError::new(format!("GET {first}"), Class::Transient, detail))
+    }
+
+    async fn read_list<P: Page>(
+        &self,
+        scope: &Scope,
+        hint: Option<InstallationId>,
+        first: &str,
     ) -> Result<Listing<P::Entry>, PortError> {
         let mut pages = Pages::from(first.to_owned());
-        let mut listing = Listing { entries: Vec::new(), shrank: false };
+        let mut listing = Listing { entries: Vec::new(), pages: 0, shrank: false };
         let mut total_count = 0;
         while let Some(call) = pages.next() {
             let answer = self.as_installation(scope, hint, &call).await?;
             let (total, entries) = answer.expect::<P>(&call, StatusCode::OK)?.into_parts();
             listing.entries.extend(entries);
+            listing.pages += 1;
             listing.shrank |= total < total_count;
             total_count = total;
             pages.answered(&call, &answer)?;
@@ -243,7 +329,8 @@ impl GitHub {
         Ok(listing)
     }
 
-    /// Sends one request when its owner's turn has come, and notes what the answer says of the owner's budget.
+    /// Sends one request when its owner's turn has come, and notes what the answer says of the owner's budget. A read that
+    /// GitHub fails is tried again a moment later.
     fn courteous<'a>(
         &'a self,
         owner: &'a str,
@@ -251,24 +338,47 @@ impl GitHub {
         token: &'a Secret,
     ) -> BoxFuture<'a, Result<Answer, PortError>> {
         async move {
-            self.pressure.admit(owner, call).await?;
-            self.pressure.pace(owner, call).await?;
-            let answer = self.send(call, token).await?;
-            let error = (!answer.status.is_success()).then(|| answer.error(call));
-            let wait = self.pressure.note(owner, error.as_ref().map(|error| error.class)).await;
-            match (error, wait) {
-                (Some(error), Some(wait)) => {
-                    Err(PortError { class: Class::Throttled { retry_after: Some(wait) }, ..error })
+            let begun_at = SystemClock.now();
+            let mut tries = 0;
+            loop {
+                self.pressure.admit(owner, call).await?;
+                self.pressure.pace(owner, call).await?;
+                let sent = self.send(call, token).await;
+                tries += 1;
+                let may_pass = match &sent {
+                    Ok(answer) => matches!(answer.status.as_u16(), 502..=504),
+                    Err(Unanswered::Failed(error)) => error.class == Class::Transient,
+                    Err(Unanswered::Late(_)) => false,
+                };
+                let in_time = SystemClock.now().since(begun_at) < TRIED_WITHIN;
+                if call.effect() == Effect::Read && may_pass && in_time && tries < TRIES_MAX {
+                    SystemClock.sleep(jitter::up_to(TRY_AGAIN_MAX * tries)).await;
+                    continue;
                 }
-                (_, _) => Ok(answer),
+                let answer = sent.map_err(|(Unanswered::Late(error) | Unanswered::Failed(error))| error)?;
+                return self.noted(owner, call, answer).await;
             }
         }
         .boxed()
     }
 
+    async fn noted(&self, owner: &str, call: &Call, answer: Answer) -> Result<Answer, PortError> {
+        if answer.status.is_success() {
+            self.pressure.note_answer(owner, status::spent_for(&answer.headers)).await;
+            return Ok(answer);
+        }
+        let error = answer.error(call);
+        let Class::Throttled { retry_after } = error.class else {
+            self.pressure.note_answer(owner, None).await;
+            return Ok(answer);
+        };
+        let wait = self.pressure.note_refusal(owner, retry_after).await;
+        Err(PortError { class: Class::Throttled { retry_after: Some(wait) }, ..error })
+    }
+
     /// Sends one request and reads the whole answer within the time for one call. Follows one redirect of a GET, within
     /// GitHub: it answers 301 for a renamed repository. One that leads elsewhere is the answer.
-    async fn send(&self, call: &Call, token: &Secret) -> Result<Answer, PortError> {
+    async fn send(&self, call: &Call, token: &Secret) -> Result<Answer, Unanswered> {
         let exchange = async {
             let answer = self.exchange(call, token).await?;
             match self.moved(call, &answer) {
@@ -276,10 +386,13 @@ impl GitHub {
                 None => Ok(answer),
             }
         };
-        tokio::time::timeout(self.call_timeout, exchange).await.unwrap_or_else(|_| {
-            let detail = format!("no answer within {} ms", self.call_timeout.as_millis());
-            Err(PortError::new(call.name(), call.effect().unanswered(), detail))
-        })
+        match tokio::time::timeout(self.call_timeout, exchange).await {
+            Ok(exchanged) => exchanged.map_err(Unanswered::Failed),
+            Err(_) => {
+                let detail = format!("no answer within {} ms", self.call_timeout.as_millis());
+                Err(Unanswered::Late(PortError::new(call.name(), call.effect().unanswered(), detail)))
+            }
+        }
     }
 
     /// Where a read goes on that was redirected within GitHub.

@@ -1,15 +1,17 @@
 //! GitHub's log of the App's deliveries: [`DeliveryLog`].
 
+use std::time::Duration;
+
 use http::StatusCode;
-use runner_scaler_core::error::PortError;
-use runner_scaler_core::ids::DeliveryGuid;
-use runner_scaler_core::ports::{Delivery, DeliveryLog};
+use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::ids::{DeliveryGuid, InstallationId};
+use runner_scaler_core::ports::{Delivery, DeliveryLog, FailedDeliveries, LogPlace};
 use runner_scaler_core::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::Call;
-use super::pages::Pages;
+use super::pages::next_link;
 use crate::Adapters;
 use crate::aws::{Effect, misshapen};
 
@@ -22,6 +24,7 @@ struct DeliveryBody {
     status_code: i64,
     event: String,
     action: Option<String>,
+    installation_id: Option<InstallationId>,
 }
 
 #[derive(Deserialize)]
@@ -34,31 +37,59 @@ struct RequestBody {
     payload: Option<Value>,
 }
 
+#[derive(Deserialize)]
+struct InstallationBody {
+    /// Null once it is deleted; an enterprise has no login.
+    account: Option<AccountBody>,
+}
+
+#[derive(Deserialize)]
+struct AccountBody {
+    login: Option<String>,
+}
+
 impl DeliveryLog for Adapters {
-    async fn failed_deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError> {
-        let mut pages = Pages::from("/app/hook/deliveries?status=failure&per_page=100".to_owned());
-        let mut failed: Vec<Delivery> = Vec::new();
-        while let Some(call) = pages.next() {
-            let answer = self.github().as_app(&call).await?;
-            let page: Vec<DeliveryBody> = answer.expect(&call, StatusCode::OK)?;
-            let mut oldest = None;
-            for body in page {
-                // GitHub Enterprise Server releases that do not know the filter show all.
-                let succeeded = (200..300).contains(&body.status_code);
-                let delivery =
-                    delivery_of(body).ok_or_else(|| misshapen(call.name(), Effect::Read, "readable delivered_at"))?;
-                oldest = Some(delivery.delivered_at);
-                if !succeeded && delivery.delivered_at >= since {
-                    failed.push(delivery);
-                }
+    fn log_kept(&self) -> Duration {
+        self.environment().delivery_log_kept()
+    }
+
+    async fn failed_deliveries_since(
+        &self,
+        since: Timestamp,
+        from: Option<&LogPlace>,
+    ) -> Result<FailedDeliveries, PortError> {
+        let newest = "/app/hook/deliveries?status=failure&per_page=100";
+        let call = Call::get(from.map_or(newest, LogPlace::as_str));
+        let answer = self.github().as_app(&call).await?;
+        let page: Vec<DeliveryBody> = answer.expect(&call, StatusCode::OK)?;
+        let mut deliveries = Vec::new();
+        let mut oldest = None;
+        for body in page {
+            // GitHub Enterprise Server releases that do not know the filter show all.
+            let succeeded = (200..300).contains(&body.status_code);
+            let delivery =
+                delivery_of(body).ok_or_else(|| misshapen(call.name(), Effect::Read, "readable delivered_at"))?;
+            oldest = Some(delivery.delivered_at);
+            if !succeeded && delivery.delivered_at >= since {
+                deliveries.push(delivery);
             }
-            // Newest first: once a page ends before `since`, so do all that follow.
-            if oldest.is_some_and(|oldest| oldest < since) {
-                break;
-            }
-            pages.answered(&call, &answer)?;
         }
-        Ok(failed)
+        // Newest first: once a page ends before `since`, so do all that follow.
+        let next = next_link(&answer.headers).filter(|_| oldest.is_none_or(|oldest| oldest >= since));
+        if next.as_ref() == Some(&call.target) {
+            return Err(PortError::new(call.name(), Class::Transient, "the pages lead in a circle"));
+        }
+        Ok(FailedDeliveries { deliveries, next: next.map(LogPlace::new) })
+    }
+
+    async fn installation_owner(&self, id: InstallationId) -> Result<Option<String>, PortError> {
+        let call = Call::get(format!("/app/installations/{id}"));
+        let answer = self.github().as_app(&call).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        let found: InstallationBody = answer.expect(&call, StatusCode::OK)?;
+        Ok(found.account.and_then(|account| account.login))
     }
 
     async fn delivery_payload(&self, id: u64) -> Result<String, PortError> {
@@ -76,5 +107,6 @@ fn delivery_of(body: DeliveryBody) -> Option<Delivery> {
         delivered_at: Timestamp::parse(&body.delivered_at)?,
         event: body.event,
         action: body.action,
+        installation_id: body.installation_id,
     })
 }

@@ -1,13 +1,15 @@
 //! The jobs API: [`Jobs`].
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
-use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::error::PortError;
 use runner_scaler_core::ids::{Access, InstallationId, JobId, Repository, RunId, RunnerId, Scope};
 use runner_scaler_core::ports::{JobReading, JobState, Jobs};
 use runner_scaler_core::time::Timestamp;
 use serde::Deserialize;
 
-use super::client::{Call, Page};
+use super::client::{Call, Keyed, Page};
 use super::pages::scope_path;
 use crate::Adapters;
 use crate::aws::{Effect, misshapen};
@@ -56,6 +58,14 @@ impl Page for RunsPage {
     }
 }
 
+impl Keyed for RunsPage {
+    type Key = RunId;
+
+    fn key(entry: &Self::Entry) -> RunId {
+        entry.id
+    }
+}
+
 impl Page for JobsPage {
     type Entry = JobBody;
 
@@ -64,11 +74,27 @@ impl Page for JobsPage {
     }
 }
 
+impl Keyed for JobsPage {
+    type Key = JobId;
+
+    fn key(entry: &Self::Entry) -> JobId {
+        entry.id
+    }
+}
+
 impl Page for RepositoriesPage {
     type Entry = RepositoryBody;
 
     fn into_parts(self) -> (usize, Vec<RepositoryBody>) {
         (self.total_count, self.repositories)
+    }
+}
+
+impl Keyed for RepositoriesPage {
+    type Key = String;
+
+    fn key(entry: &Self::Entry) -> String {
+        entry.full_name.clone()
     }
 }
 
@@ -85,36 +111,61 @@ impl Jobs for Adapters {
         answer.expect::<JobBody>(&call, StatusCode::OK).map(JobReading::from)
     }
 
-    /// GitHub shows at most 1,000 runs of a filter (documentation, "List workflow runs for a repository", read
-    /// 2026-11-20) and counts them all, so that more are an error.
     async fn jobs_in_progress(
         &self,
         repository: &Repository,
         installation_id: Option<InstallationId>,
     ) -> Result<Vec<JobReading>, PortError> {
-        let scope = scope_of(repository);
-        let runs_path = format!("{}/actions/runs", scope_path(&scope));
-        let first = format!("{runs_path}?status=in_progress&per_page=100");
-        let runs = self.github().list::<RunsPage>(&scope, installation_id, &first).await?;
-        if runs.shrank {
-            let detail = "a run ended while the list was read, so that another may be missing";
-            return Err(PortError::new(format!("GET {first}"), Class::Transient, detail));
-        }
-        let mut jobs = Vec::new();
-        for RunBody { id } in runs.entries {
-            let first = format!("{runs_path}/{id}/jobs?filter=latest&per_page=100");
-            let of_run = self.github().list::<JobsPage>(&scope, installation_id, &first).await?;
-            jobs.extend(of_run.entries.into_iter().map(JobReading::from));
-        }
-        Ok(jobs)
+        self.jobs_of_runs(repository, installation_id, &["in_progress"]).await
+    }
+
+    async fn jobs_of_open_runs(
+        &self,
+        repository: &Repository,
+        installation_id: Option<InstallationId>,
+    ) -> Result<Vec<JobReading>, PortError> {
+        // Runs move on while the lists are read: one that waited is in progress now, or the other way round. Those in
+        // progress are therefore read first and last, so that neither move takes a run out of every list.
+        let statuses = ["in_progress", "queued", "waiting", "pending", "requested", "in_progress"];
+        self.jobs_of_runs(repository, installation_id, &statuses).await
     }
 
     async fn repositories(&self, access: &Access) -> Result<Vec<Repository>, PortError> {
         let first = "/installation/repositories?per_page=100";
-        let listed = self.github().list::<RepositoriesPage>(&access.scope, access.installation_id, first).await?;
+        let listed =
+            self.github().steady_list::<RepositoriesPage>(&access.scope, access.installation_id, first).await?;
         let named = |body: RepositoryBody| Repository::try_from(body.full_name).ok();
-        let named: Option<Vec<Repository>> = listed.entries.into_iter().map(named).collect();
+        let named: Option<Vec<Repository>> = listed.into_iter().map(named).collect();
         named.ok_or_else(|| misshapen(format!("GET {first}"), Effect::Read, "full name of a repository"))
+    }
+}
+
+impl Adapters {
+    /// Jobs of the repository's runs in any of these statuses, each run once.
+    ///
+    /// GitHub shows at most 1,000 runs of a filter (documentation, "List workflow runs for a repository", read
+    /// 2026-11-20) and counts them all, so that more are an error.
+    async fn jobs_of_runs(
+        &self,
+        repository: &Repository,
+        installation_id: Option<InstallationId>,
+        statuses: &[&str],
+    ) -> Result<Vec<JobReading>, PortError> {
+        let scope = scope_of(repository);
+        let runs_path = format!("{}/actions/runs", scope_path(&scope));
+        let mut runs = BTreeSet::new();
+        for status in statuses {
+            let first = format!("{runs_path}?status={status}&per_page=100");
+            let listed = self.github().steady_list::<RunsPage>(&scope, installation_id, &first).await?;
+            runs.extend(listed.into_iter().map(|run| run.id));
+        }
+        let mut jobs = Vec::new();
+        for id in runs {
+            let first = format!("{runs_path}/{id}/jobs?filter=latest&per_page=100");
+            let of_run = self.github().steady_list::<JobsPage>(&scope, installation_id, &first).await?;
+            jobs.extend(of_run.into_iter().map(JobReading::from));
+        }
+        Ok(jobs)
     }
 }
 

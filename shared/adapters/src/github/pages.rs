@@ -93,7 +93,7 @@ fn same_origin(one: &Uri, other: &Uri) -> bool {
 }
 
 /// The address that `Link` marks `rel="next"`.
-fn next_link(headers: &HeaderMap) -> Option<String> {
+pub(super) fn next_link(headers: &HeaderMap) -> Option<String> {
     headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).find_map(
         |link| {
             let (address, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;

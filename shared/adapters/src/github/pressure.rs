@@ -13,18 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ring::rand::{SecureRandom, SystemRandom};
 use runner_scaler_core::error::{Class, PortError};
-use runner_scaler_core::ledger::{BackPressure, Stored, Versioned, load, update};
+use runner_scaler_core::ledger::{BackPressure, Pace, Stored, Versioned, load, store, update};
 use runner_scaler_core::time::{Clock, Timestamp};
 use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::client::Call;
-use super::pace::{Bucket, JITTER_MAX};
+use super::pace::{Bucket, CHANGE, JITTER_MAX, POINTS_A_MINUTE, Purpose, Purse, Rate, SLOW_FOR, Spend, take};
 use crate::aws::Effect;
 use crate::clock::SystemClock;
 use crate::dynamodb::LedgerTable;
+use crate::jitter;
 
 /// How old the ledger's word may become. Older, and a warm process goes on for longer where another one was refused;
 /// younger, and every few calls cost a read.
@@ -46,6 +46,10 @@ const UNSAID_MAX: Duration = Duration::from_mins(15);
 /// such an answer stops an owner for days; shorter, and a spent hourly budget is asked for again and again.
 const SAID_MAX: Duration = Duration::from_hours(1);
 
+/// Tries to take points where other processes take some in the same moment. More, and a change spends its time there;
+/// fewer, and a dozen processes at once go on without the ledger.
+const TAKES_MAX: u32 = 8;
+
 /// An extension of a wait that is not worth a write: the refusals of one burst differ by this.
 const SAME: Duration = Duration::from_secs(1);
 
@@ -53,6 +57,7 @@ const SAME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Pressure {
     ledger: LedgerTable,
+    points_a_minute: u32,
     /// By owner in lower case; held for the look-up only.
     owners: Mutex<BTreeMap<String, Slot>>,
 }
@@ -64,15 +69,39 @@ type Slot = Arc<Mutex<Owner>>;
 #[derive(Debug)]
 pub(crate) struct Owner {
     breaker: Breaker,
-    bucket: Bucket,
+    purse: Purse,
+    /// The shared bucket as this process left it, which is how it is unless another one took points since.
+    shared: Option<Versioned<Pace>>,
+    /// Until when this process asks for the halved pace.
+    slow_until: Option<Timestamp>,
+    reads: Bucket,
+    alone: Bucket,
     /// When the ledger was last asked.
     read_at: Option<Timestamp>,
 }
 
-impl Default for Owner {
-    fn default() -> Self {
-        Self { breaker: Breaker::default(), bucket: Bucket::full(), read_at: None }
+impl Owner {
+    fn new(points_a_minute: u32) -> Self {
+        Self {
+            breaker: Breaker::default(),
+            purse: Purse::default(),
+            shared: None,
+            slow_until: None,
+            reads: Bucket::of_reads(points_a_minute),
+            alone: Bucket::without_ledger(points_a_minute),
+            read_at: None,
+        }
     }
+}
+
+/// How taking points from the ledger went.
+enum Taken {
+    /// They are there at that time.
+    ReadyAt(Timestamp),
+    /// Their time is too far away.
+    TooFar(Duration),
+    /// The ledger cannot be reached.
+    NoLedger,
 }
 
 /// Until when calls wait, and how often in a row GitHub refused.
@@ -117,7 +146,12 @@ impl Breaker {
 impl Pressure {
     /// Nothing known yet; the ledger is read before the first call.
     pub(super) fn new(ledger: LedgerTable) -> Self {
-        Self { ledger, owners: Mutex::new(BTreeMap::new()) }
+        Self { ledger, points_a_minute: POINTS_A_MINUTE, owners: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Another pace than GitHub's published one.
+    pub(crate) fn set_pace(&mut self, points_a_minute: u32) {
+        self.points_a_minute = points_a_minute;
     }
 
     /// Whether that owner's calls may be sent; class `Throttled` when they wait, and then nothing was sent.
@@ -136,47 +170,147 @@ impl Pressure {
         known.breaker.wait(SystemClock.now()).map_or(Ok(()), |wait| Err(held_back(call, wait)))
     }
 
-    /// Waits for a change's turn; class `Throttled` when that is too far away, and then nothing was sent. A call that
-    /// only reads waits for nothing.
+    /// Waits for a call's turn, a read only where far too many were sent; class `Throttled` when that is too far away,
+    /// and then nothing was sent.
     pub(super) async fn pace(&self, owner: &str, call: &Call) -> Result<(), PortError> {
-        if call.effect() == Effect::Read {
-            return Ok(());
-        }
         let slot = self.slot(owner).await;
-        let turn = slot.lock().await.bucket.take(SystemClock.now(), jitter());
+        let turn = match call.effect() {
+            Effect::Read => self.turn_of_read(owner, &mut *slot.lock().await).await,
+            Effect::Change => self.turn_of_change(owner, &mut *slot.lock().await).await,
+        };
         let wait = turn.map_err(|wait| held_back(call, wait))?;
         if wait.is_zero() {
             return Ok(());
         }
-        SystemClock.sleep(wait).await;
+        SystemClock.sleep(wait + jitter::up_to(JITTER_MAX)).await;
         // Another call may have been refused meanwhile.
         self.admit(owner, call).await
     }
 
-    /// Notes an answer of GitHub's: the class of the error that it stands for, if it is one. Returns how long the owner's
-    /// calls wait from now on, where it asks for patience.
-    pub(super) async fn note(&self, owner: &str, class: Option<Class>) -> Option<Duration> {
+    async fn turn_of_read(&self, owner: &str, known: &mut Owner) -> Result<Duration, Duration> {
+        let wait = known.reads.take(1, SystemClock.now())?;
+        if owner == BackPressure::APP {
+            return Ok(wait);
+        }
+        if let Some(points) = known.purse.read() {
+            // Noted so that changes make room; where it cannot be, they do not.
+            let _noted = self.take_shared(owner, known, points, Purpose::Reads).await;
+        }
+        Ok(wait)
+    }
+
+    /// What the App does in its own name (a token an hour and installation, redeliveries of one function) is too little
+    /// to be shared out: each process goes by its own count.
+    async fn turn_of_change(&self, owner: &str, known: &mut Owner) -> Result<Duration, Duration> {
+        if owner == BackPressure::APP {
+            return known.alone.take(CHANGE, SystemClock.now());
+        }
+        let points = match known.purse.spend(SystemClock.now()) {
+            Spend::After(wait) => return Ok(wait),
+            Spend::Take(points) => points,
+        };
+        match self.take_shared(owner, known, points, Purpose::Change).await {
+            Taken::ReadyAt(ready_at) => known.purse.fill(ready_at),
+            Taken::TooFar(wait) => return Err(wait),
+            Taken::NoLedger => return known.alone.take(CHANGE, SystemClock.now()),
+        }
+        match known.purse.spend(SystemClock.now()) {
+            Spend::After(wait) => Ok(wait),
+            // The ledger took longer than the points are good for.
+            Spend::Take(_) => known.alone.take(CHANGE, SystemClock.now()),
+        }
+    }
+
+    /// Takes points from the bucket that all processes share.
+    async fn take_shared(&self, owner: &str, known: &mut Owner, points: u32, purpose: Purpose) -> Taken {
+        let taking = async {
+            for attempt in 1..=TAKES_MAX {
+                let stored = match known.shared.take() {
+                    Some(stored) => stored,
+                    None => match load::<Pace>(&self.ledger, Pace::id_of(owner)).await? {
+                        Stored::Present(stored) => stored,
+                        Stored::Absent => {
+                            let none_taken = Pace { owner: owner.to_owned(), full_at: Timestamp(0), slow_until: None };
+                            Versioned::new(none_taken)
+                        }
+                        // Another version of this code keeps another count.
+                        Stored::Foreign => return Ok(Taken::NoLedger),
+                    },
+                };
+                let mut changed = stored;
+                changed.record.slow_until = changed.record.slow_until.max(known.slow_until);
+                let now = SystemClock.now();
+                let (pace, ready_at) = match take(&changed.record, Rate::of(self.points_a_minute), points, purpose, now)
+                {
+                    Ok(taken) => taken,
+                    Err(wait) => return Ok(Taken::TooFar(wait)),
+                };
+                changed.record = pace;
+                match store(&self.ledger, changed).await {
+                    Ok(stored) => {
+                        known.shared = Some(stored);
+                        return Ok(Taken::ReadyAt(ready_at));
+                    }
+                    Err(error) if error.class == Class::Conflict => {
+                        SystemClock.sleep(jitter::up_to(JITTER_MAX * attempt)).await;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok::<_, PortError>(Taken::NoLedger)
+        };
+        match tokio::time::timeout(LEDGER_TIMEOUT, taking.boxed()).await {
+            Ok(Ok(taken)) => taken,
+            Ok(Err(error)) => {
+                warn!(owner, error = %error, "the shared pace is not known: this process goes by its own");
+                Taken::NoLedger
+            }
+            Err(_) => {
+                warn!(owner, "the shared pace is not known: the ledger did not answer in time");
+                Taken::NoLedger
+            }
+        }
+    }
+
+    /// Notes an answer that refuses nothing; where it took the last of the owner's budget, for how long there is none.
+    pub(super) async fn note_answer(&self, owner: &str, spent_for: Option<Duration>) {
         let slot = self.slot(owner).await;
         let mut known = slot.lock().await;
         let now = SystemClock.now();
-        let Some(Class::Throttled { retry_after }) = class else {
-            known.breaker.answered(now);
-            return None;
-        };
+        known.breaker.answered(now);
+        let Some(wait) = spent_for.map(|wait| wait.min(SAID_MAX)) else { return };
+        let before = known.breaker.until;
+        let until = now.plus(wait);
+        known.breaker.learn(until, now);
+        drop(known);
+        warn!(owner, wait_ms = millis(wait), "GitHub's budget for {owner} is spent: it waits for {} s", wait.as_secs());
+        if before.is_none_or(|before| until.since(before) > SAME) {
+            self.write(owner, until).await;
+        }
+    }
+
+    /// Notes that GitHub asks for patience, for how long where it says so. Returns how long the owner's calls wait from
+    /// now on.
+    pub(super) async fn note_refusal(&self, owner: &str, retry_after: Option<Duration>) -> Duration {
+        let slot = self.slot(owner).await;
+        let mut known = slot.lock().await;
+        let now = SystemClock.now();
         let before = known.breaker.until;
         let until = known.breaker.refused(retry_after, now);
-        known.bucket.empty(now);
+        known.purse.empty();
+        known.slow_until = Some(now.plus(SLOW_FOR));
         // The lock is not held while the ledger is written: other calls shall be refused at once.
         drop(known);
         if before.is_none_or(|before| before.plus(SAME) < until) {
             warn!(owner, wait_ms = millis(until.since(now)), "GitHub asks for patience until {until}");
             self.write(owner, until).await;
         }
-        Some(until.since(now))
+        until.since(now)
     }
 
     async fn slot(&self, owner: &str) -> Slot {
-        Arc::clone(self.owners.lock().await.entry(owner.to_ascii_lowercase()).or_default())
+        let fresh = || Arc::new(Mutex::new(Owner::new(self.points_a_minute)));
+        Arc::clone(self.owners.lock().await.entry(owner.to_ascii_lowercase()).or_insert_with(fresh))
     }
 
     /// What the ledger says; `None` when it says nothing, or cannot be read.
@@ -225,15 +359,6 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Without randomness there is none: it only spreads.
-fn jitter() -> Duration {
-    let mut byte = [0_u8; 1];
-    match SystemRandom::new().fill(&mut byte) {
-        Ok(()) => JITTER_MAX * u32::from(u8::from_be_bytes(byte)) / u32::from(u8::MAX),
-        Err(_) => Duration::ZERO,
-    }
-}
-
 /// Time that passes for the tests.
 #[cfg(test)]
 impl Pressure {
@@ -241,13 +366,6 @@ impl Pressure {
     pub(crate) async fn forget_readings(&self) {
         for slot in self.owners.lock().await.values() {
             slot.lock().await.read_at = None;
-        }
-    }
-
-    /// As if GitHub had refused a call a moment ago, but for the breakers.
-    pub(crate) async fn empty_buckets(&self) {
-        for slot in self.owners.lock().await.values() {
-            slot.lock().await.bucket.empty(SystemClock.now());
         }
     }
 
@@ -301,12 +419,5 @@ mod tests {
         assert_eq!(breaker.wait(NOW), Some(Duration::from_secs(9)), "what another process was told");
         breaker.learn(NOW.plus(SAID_MAX * 9), NOW);
         assert_eq!(breaker.wait(NOW), Some(SAID_MAX), "by a clock that was ahead");
-    }
-
-    #[test]
-    fn jitter_is_bounded() {
-        for _ in 0..100 {
-            assert!(jitter() <= JITTER_MAX);
-        }
     }
 }

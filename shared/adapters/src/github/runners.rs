@@ -128,7 +128,7 @@ impl Adapters {
     async fn list(&self, access: &Access, filter: &str) -> Result<Vec<Runner>, PortError> {
         let first = format!("{}/actions/runners?{filter}per_page=100", scope_path(&access.scope));
         let listed = self.github().list::<RunnersPage>(&access.scope, access.installation_id, &first).await?;
-        Ok(listed.entries.into_iter().map(Runner::from).collect())
+        Ok(listed.into_iter().map(Runner::from).collect())
     }
 }
 

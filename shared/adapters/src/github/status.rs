@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use aws_smithy_types::DateTime;
+use aws_smithy_types::date_time::Format;
+use http::header::DATE;
 use http::{HeaderMap, StatusCode};
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::time::{Clock, Timestamp};
@@ -19,8 +22,31 @@ struct Body {
 /// The error that an answer's status stands for.
 pub(super) fn port_error(call: &Call, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> PortError {
     let message = serde_json::from_slice::<Body>(body).ok().and_then(|body| body.message).unwrap_or_default();
-    let class = class_of(status, headers, &message, call.effect(), SystemClock.now());
+    // GitHub's reset is a time of GitHub's clock.
+    let now = answered_at(headers).unwrap_or_else(|| SystemClock.now());
+    let class = class_of(status, headers, &message, call.effect(), now);
     PortError::new(call.name(), class, shortened(&format!("{} {message}", status.as_u16())))
+}
+
+/// GitHub's time when it answered.
+pub(super) fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = headers.get(DATE)?.to_str().ok()?;
+    DateTime::from_str(date, Format::HttpDate).ok()?.to_millis().ok().map(Timestamp)
+}
+
+/// How long the hourly budget is spent, where an answer took the last of it: the next call would be refused, and count
+/// against the App. A budget of another kind (`x-ratelimit-resource`) is not everybody's.
+pub(super) fn spent_for(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let of_all = text("x-ratelimit-resource").is_none_or(|resource| resource == "core");
+    (of_all && text("x-ratelimit-remaining") == Some("0")).then_some(())?;
+    let now = answered_at(headers).unwrap_or_else(|| SystemClock.now());
+    until_reset(headers, now)
+}
+
+fn until_reset(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let seconds = headers.get("x-ratelimit-reset")?.to_str().ok()?.trim().parse::<i64>().ok()?;
+    Some(Timestamp(seconds.saturating_mul(1_000)).since(now).max(Duration::from_secs(1)))
 }
 
 /// 404 has three meanings (gone, never there, permission lost) and 403 too (rate limit, permission, suspended App), so
@@ -53,9 +79,7 @@ fn patience(status: StatusCode, headers: &HeaderMap, message: &str, now: Timesta
         return throttled(Some(Duration::from_secs(seconds.max(1))));
     }
     if number("x-ratelimit-remaining") == Some(0) {
-        let reset = number("x-ratelimit-reset").and_then(|seconds| i64::try_from(seconds).ok());
-        let wait = reset.map(|seconds| Timestamp(seconds.saturating_mul(1_000)).since(now));
-        return throttled(wait.map(|wait| wait.max(Duration::from_secs(1))));
+        return throttled(until_reset(headers, now));
     }
     let told = status == StatusCode::TOO_MANY_REQUESTS || message.to_ascii_lowercase().contains("rate limit");
     if told { throttled(None) } else { None }
@@ -113,6 +137,38 @@ mod tests {
             let class = |effect| class_of(status, &headers(pairs), "text", effect, now);
             assert_eq!(class(Effect::Read), read, "reading: {case}");
             assert_eq!(class(Effect::Change), change, "changing: {case}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_a_time_of_githubs_clock_whatever_ours_says() {
+        // Of 2001: our clock is decades ahead of it.
+        let date = ("date", "Sun, 09 Sep 2001 01:46:40 GMT");
+        let spent = [date, ("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1000000090")];
+        let call = Call::get("/x");
+        let error = port_error(&call, StatusCode::FORBIDDEN, &headers(&spent), b"{}");
+        assert_eq!(error.class, Class::Throttled { retry_after: Some(Duration::from_secs(90)) });
+        assert_eq!(spent_for(&headers(&spent)), Some(Duration::from_secs(90)));
+    }
+
+    #[test]
+    fn a_budget_is_spent_where_nothing_of_everybodys_is_left() {
+        let date = ("date", "Sun, 09 Sep 2001 01:46:40 GMT");
+        let (reset, none_left) = (("x-ratelimit-reset", "1000000090"), ("x-ratelimit-remaining", "0"));
+        let ninety = Some(Duration::from_secs(90));
+        for (case, pairs, expected) in [
+            ("the last one", vec![date, none_left, reset, ("x-ratelimit-resource", "core")], ninety),
+            ("GitHub does not say of what", vec![date, none_left, reset], ninety),
+            ("some are left", vec![date, reset, ("x-ratelimit-remaining", "1")], None),
+            (
+                "of registrations",
+                vec![date, none_left, reset, ("x-ratelimit-resource", "actions_runner_registration")],
+                None,
+            ),
+            ("until when is not said", vec![date, none_left], None),
+            ("no limit at all, as on a server of one's own", vec![date], None),
+        ] {
+            assert_eq!(spent_for(&headers(&pairs)), expected, "{case}");
         }
     }
 

@@ -1,11 +1,14 @@
 //! GitHub on the wire.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use runner_scaler_core::error::{Class, Classify, PortError};
 use runner_scaler_core::ids::{Access, InstallationId, JobId, Repository, RunnerId, RunnerName, Scope};
 use runner_scaler_core::ports::{
-    DeliveryLog, Deregistration, JitRequest, JobState, Jobs, Registered, Registry, RegistryRead,
+    Delivery, DeliveryLog, Deregistration, JitRequest, JobReading, JobState, Jobs, LogPlace, Registered, Registry,
+    RegistryRead,
 };
 use runner_scaler_core::time::{Clock, Timestamp};
 use serde_json::{Value, json};
@@ -527,37 +530,71 @@ async fn failed_deliveries_are_read_until_they_are_too_old_also_where_github_sho
         })
         .await;
         let since = Timestamp::parse("2026-11-20T10:00:00Z").expect("RFC 3339");
-        let failed = wire.adapters().failed_deliveries_since(since).await.expect("two pages");
+        let adapters = wire.adapters();
+        let first = adapters.failed_deliveries_since(since, None).await.expect("a page");
+        let place = first.next.clone().expect("older ones");
+        let second = adapters.failed_deliveries_since(since, Some(&place)).await.expect("another page");
+        assert_eq!(second.next, None, "{case}: all that follow are too old");
+        let failed: Vec<Delivery> = first.deliveries.into_iter().chain(second.deliveries).collect();
         let read: Vec<_> = failed.iter().map(|delivery| (delivery.id, delivery.guid.as_str())).collect();
         assert_eq!(read, [(5, "g5"), (3, "g3"), (2, "g2")], "{case}");
         let last = failed.last().expect("three");
         assert_eq!(last.delivered_at, since, "{case}: the time itself is not too old");
         assert_eq!((last.event.as_str(), last.action.as_deref()), ("workflow_job", Some("in_progress")), "{case}");
+        assert_eq!(last.installation_id, Some(InstallationId(7)), "{case}");
         assert_eq!(wire.calls().len(), 2, "{case}: the third page was not asked for");
     }
 }
 
 #[tokio::test]
-async fn a_delivery_log_that_cannot_be_read_whole_is_not_read() {
-    for (case, second, expected) in [
-        ("the second page fails", Reply::new(502, "{}"), Class::Transient),
-        ("no time of delivery", Reply::new(200, json!([delivery(1, "yesterday", 502)])), Class::Transient),
-        ("denied", Reply::new(403, r#"{"message": "no"}"#), Class::Denied),
-        ("late", Reply::new(200, "[]").late(), Class::Transient),
+async fn a_page_of_the_log_that_cannot_be_read_is_an_error() {
+    let circle = |seen: &Seen| Reply::new(200, "[]").header("link", next(&seen.target));
+    for (case, page, expected) in [
+        ("it fails", Some(Reply::new(500, "{}")), Class::Transient),
+        ("no time of delivery", Some(Reply::new(200, json!([delivery(1, "yesterday", 502)]))), Class::Transient),
+        ("denied", Some(Reply::new(403, r#"{"message": "no"}"#)), Class::Denied),
+        ("late", Some(Reply::new(200, "[]").late()), Class::Transient),
+        ("GitHub does not know the place any more", Some(Reply::new(422, "{}")), Class::Rejected),
+        ("it leads to itself", None, Class::Transient),
     ] {
         let wire = Wire::start(move |seen| {
-            let first = || Reply::new(200, json!([delivery(2, "2026-11-20T12:00:00Z", 502)]));
-            match seen.target.as_str() {
-                "/app/hook/deliveries?status=failure&per_page=100" => {
-                    Some(first().header("link", next(&format!("{}/two", origin(seen)))))
-                }
-                "/two" => Some(second.clone()),
-                _ => None,
-            }
+            seen.target.starts_with("/two").then(|| page.clone().unwrap_or_else(|| circle(seen)))
         })
         .await;
-        let refused = wire.adapters().failed_deliveries_since(Timestamp(0)).await.expect_err(case);
+        let place = LogPlace::new("/two");
+        let refused = wire.adapters().failed_deliveries_since(Timestamp(0), Some(&place)).await.expect_err(case);
         assert_eq!(refused.class(), expected, "{case}: {refused}");
+    }
+    let wire = Wire::start(|_| None).await;
+    let elsewhere = LogPlace::new("https://example.org/app/hook/deliveries");
+    let refused =
+        wire.adapters().failed_deliveries_since(Timestamp(0), Some(&elsewhere)).await.expect_err("not GitHub");
+    assert_eq!((refused.class(), wire.calls().len()), (Class::Rejected, 0), "no token went there");
+}
+
+#[tokio::test]
+async fn an_installation_has_one_owner_or_none_that_is_known() {
+    for (case, reply, expected) in [
+        ("an organisation's", Reply::new(200, json!({ "id": 8, "account": { "login": "Octo" } })), Ok(Some("Octo"))),
+        ("an enterprise's", Reply::new(200, json!({ "id": 8, "account": { "slug": "octo" } })), Ok(None)),
+        ("of a deleted account", Reply::new(200, json!({ "id": 8, "account": null })), Ok(None)),
+        ("no more", Reply::new(404, "{}"), Ok(None)),
+        ("unread", Reply::new(500, "{}"), Err(Class::Transient)),
+    ] {
+        let wire = Wire::start(move |seen| (seen.target == "/app/installations/8").then(|| reply.clone())).await;
+        let owner = wire.adapters().installation_owner(InstallationId(8)).await.map_err(|error| error.class());
+        assert_eq!(owner.as_ref().map(Option::as_deref).map_err(|class| *class), expected, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_kept_for_as_long_as_the_configured_github_keeps_it() {
+    let wire = Wire::start(|_| None).await;
+    let days = |days: u64| std::time::Duration::from_hours(24 * days);
+    for (url, expected) in
+        [("https://api.github.com", 3), ("https://api.octo.ghe.com", 3), ("https://ghe.example.org/api/v3", 7)]
+    {
+        assert_eq!(wire.adapters_with(url).log_kept(), days(expected), "{url}");
     }
 }
 
@@ -618,7 +655,84 @@ async fn the_jobs_in_progress_are_those_of_every_run_to_the_last_page() {
     let read = wire.adapters().jobs_in_progress(&hello(), Some(InstallationId(7))).await.expect("all pages");
     let read: Vec<_> = read.iter().map(|job| (job.id.0, job.runner_id)).collect();
     assert_eq!(read, [10, 11, 12, 30].map(|id| (id, Some(RunnerId(id + 1_000)))));
-    assert_eq!(wire.calls().len(), 6, "{:?}", wire.calls());
+    // The two lists of two pages twice, those of one page once.
+    assert_eq!(wire.calls().len(), 10, "{:?}", wire.calls());
+}
+
+#[tokio::test]
+async fn a_job_of_a_run_that_waits_is_found_and_each_run_is_read_once() {
+    let wire = Wire::start(|seen| {
+        let of_run = |id: u64| seen.target == format!("{RUNS}/{id}/jobs?filter=latest&per_page=100");
+        Some(match seen.target.strip_prefix(&format!("{RUNS}?status=")).and_then(|rest| rest.split('&').next()) {
+            Some("in_progress") => runs(1, 1..2),
+            // One approval is missing, the job beside it runs.
+            Some("waiting") => runs(1, 2..3),
+            // It began while the lists were read.
+            Some("queued") => runs(1, 1..2),
+            Some("pending" | "requested") => runs(0, 0..0),
+            None if of_run(1) => jobs(1, 10..11),
+            None if of_run(2) => jobs(1, 20..21),
+            Some(_) | None => return None,
+        })
+    })
+    .await;
+    let adapters = wire.adapters();
+    let ids = |read: Vec<JobReading>| read.iter().map(|job| job.id.0).collect::<Vec<_>>();
+    let open = adapters.jobs_of_open_runs(&hello(), Some(InstallationId(7))).await.expect("six lists");
+    assert_eq!(ids(open), [10, 20]);
+    assert_eq!(wire.calls().len(), 8, "six lists and two runs: {:?}", wire.calls());
+    let in_progress = adapters.jobs_in_progress(&hello(), Some(InstallationId(7))).await.expect("one list");
+    assert_eq!((ids(in_progress), wire.calls().len()), (vec![10], 10));
+}
+
+#[tokio::test]
+async fn a_run_that_slips_between_two_pages_is_found_by_reading_again() {
+    // While page one is read there are 1 and 2 on it and 3 on page two; then 1 ends and 4 comes, so that 3 is on page one.
+    let lists = AtomicUsize::new(0);
+    let wire = Wire::start(move |seen| {
+        let link = next(&format!("{}/more-runs", origin(seen)));
+        Some(match seen.target.as_str() {
+            "/repos/octo/hello/actions/runs?status=in_progress&per_page=100" => {
+                match lists.fetch_add(1, Ordering::SeqCst) {
+                    0 => runs(3, 1..3).header("link", link),
+                    _ => runs(3, 2..4).header("link", link),
+                }
+            }
+            "/more-runs" => runs(3, 4..5),
+            target if target.starts_with(RUNS) => jobs(0, 0..0),
+            _ => return None,
+        })
+    })
+    .await;
+    wire.adapters().jobs_in_progress(&hello(), Some(InstallationId(7))).await.expect("three readings");
+    let calls = wire.calls();
+    assert!(calls.iter().any(|call| call.contains("/runs/3/jobs")), "{calls:?}");
+    assert_eq!(calls.iter().filter(|call| call.contains("more-runs")).count(), 3, "{calls:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_never_rests_is_an_error() {
+    for (case, churn) in [("another run each time", true), ("it shrinks each time", false)] {
+        let reading = AtomicUsize::new(0);
+        let wire = Wire::start(move |seen| {
+            let link = next(&format!("{}/two", origin(seen)));
+            let repositories = |total: usize, names: Vec<String>| {
+                let bodies: Vec<Value> = names.iter().map(|name| json!({ "full_name": name })).collect();
+                Reply::new(200, json!({ "total_count": total, "repositories": bodies }))
+            };
+            Some(match seen.target.as_str() {
+                "/installation/repositories?per_page=100" => {
+                    let nth = if churn { reading.fetch_add(1, Ordering::SeqCst) } else { 0 };
+                    repositories(if churn { 2 } else { 3 }, vec![format!("octo/r{nth}")]).header("link", link)
+                }
+                "/two" => repositories(2, vec!["octo/last".to_owned()]),
+                _ => return None,
+            })
+        })
+        .await;
+        let refused = wire.adapters().repositories(&organization()).await.expect_err(case);
+        assert_eq!((refused.class(), wire.calls().len()), (Class::Transient, 8), "{case}: {refused}");
+    }
 }
 
 #[tokio::test]
@@ -726,7 +840,8 @@ async fn every_call_keeps_the_prefix_of_an_enterprise_server() {
     adapters.job(&hello(), None, JobId(21)).await.expect("a job");
     assert_eq!(adapters.jobs_in_progress(&hello(), None).await.expect("two pages of runs").len(), 2);
     adapters.repositories(&access).await.expect("one page");
-    adapters.failed_deliveries_since(Timestamp(0)).await.expect("two pages");
+    let log = adapters.failed_deliveries_since(Timestamp(0), None).await.expect("a page");
+    adapters.failed_deliveries_since(Timestamp(0), log.next.as_ref()).await.expect("another page");
     adapters.delivery_payload(1).await.expect("a payload");
     let astray: Vec<String> = wire.calls().into_iter().filter(|call| !call.contains(" /api/v3/")).collect();
     assert_eq!(astray, Vec::<String>::new());
@@ -769,7 +884,7 @@ async fn an_owner_that_github_refused_is_left_alone_until_its_time_and_no_other_
     let other =
         Access { scope: Scope::Organization { owner: "other".into() }, installation_id: Some(InstallationId(8)) };
     adapters.runner(&other, RunnerId(5)).await.expect("another owner");
-    adapters.failed_deliveries_since(Timestamp(0)).await.expect("the App's own call");
+    adapters.failed_deliveries_since(Timestamp(0), None).await.expect("the App's own call");
 
     adapters.github.pressure.age_by(std::time::Duration::from_secs(41)).await;
     adapters.runner(&repository(), RunnerId(5)).await.expect("its time has come");
@@ -788,7 +903,7 @@ async fn the_app_itself_may_be_refused_and_then_no_token_is_asked_for() {
         let refused = adapters.runner(&access, RunnerId(5)).await.expect_err("no token");
         assert!(patience(&refused) > 55.0, "a minute, where GitHub does not say: {refused}");
     }
-    adapters.failed_deliveries_since(Timestamp(0)).await.expect_err("the App's own call as well");
+    adapters.failed_deliveries_since(Timestamp(0), None).await.expect_err("the App's own call as well");
     let sent: Vec<_> = wire.seen().into_iter().filter(|seen| seen.target != "/").map(|seen| seen.target).collect();
     assert_eq!(sent, ["/app/installations/7/access_tokens"]);
 }
@@ -919,26 +1034,248 @@ async fn a_ledger_that_fails_hides_no_answer_and_memory_goes_on() {
     }
 }
 
+/// A ledger of one table in memory, as far as GitHub's calls need it: read by key, put on condition of the version.
+fn remembers(table: &Mutex<BTreeMap<String, Value>>, seen: &Seen) -> Option<Reply> {
+    let request = seen.json();
+    match seen.operation() {
+        "BatchGetItem" => {
+            let keys = request["RequestItems"]["ledger_table"]["Keys"].as_array()?;
+            let table = table.lock().expect("no panic");
+            let items: Vec<&Value> = keys.iter().filter_map(|key| table.get(key["pk"]["S"].as_str()?)).collect();
+            Some(Reply::new(200, json!({ "Responses": { "ledger_table": items }, "UnprocessedKeys": {} })))
+        }
+        "PutItem" => {
+            let key = request["Item"]["pk"]["S"].as_str()?.to_owned();
+            let expected = &request["ExpressionAttributeValues"][":version"];
+            let mut table = table.lock().expect("no panic");
+            let held = table.get(&key).map_or(Value::Null, |item| item["version"].clone());
+            if held != *expected {
+                return Some(Reply::json_error(400, "ConditionalCheckFailedException"));
+            }
+            table.insert(key, request["Item"].clone());
+            Some(Reply::new(200, "{}"))
+        }
+        _ => None,
+    }
+}
+
+fn busy_or_idle(seen: &Seen) -> Option<Reply> {
+    let reply = || if seen.method == "GET" { Reply::new(200, runner(5)) } else { Reply::new(422, "{}") };
+    seen.target.starts_with("/orgs").then(reply)
+}
+
+async fn delete(adapters: &crate::Adapters) -> Result<Deregistration, PortError> {
+    adapters.deregister(warrant(RunnerId(5), organization()).await).await
+}
+
+fn takes(wire: &Wire) -> usize {
+    wire.seen().iter().filter(|seen| seen.operation() == "PutItem" && seen.body.contains("pace#octo")).count()
+}
+
 #[tokio::test]
-async fn changes_take_turns_and_reads_do_not() {
-    let wire = Wire::start(|seen| {
-        let busy = Reply::new(422, "{}");
-        seen.target.starts_with("/orgs").then(|| if seen.method == "GET" { Reply::new(200, runner(5)) } else { busy })
+async fn processes_take_their_points_from_one_bucket_and_reads_do_not_wait() {
+    let table = Mutex::new(BTreeMap::new());
+    let wire = Wire::start(move |seen| remembers(&table, seen).or_else(|| busy_or_idle(seen))).await;
+    let (one, another) = (wire.adapters(), wire.adapters());
+    let access = organization();
+    // Sixty points at once: ten changes, of two processes, five for one write to the ledger.
+    for _ in 0..5 {
+        for process in [&one, &another] {
+            let moment = std::time::Duration::from_millis(800);
+            tokio::time::timeout(moment, delete(process)).await.expect("its turn is now").expect("an answer");
+        }
+    }
+    assert_eq!(takes(&wire), 2);
+    for process in [&one, &another] {
+        let moment = std::time::Duration::from_millis(200);
+        assert!(tokio::time::timeout(moment, delete(process)).await.is_err(), "it waits for its turn");
+        let read = tokio::time::timeout(std::time::Duration::from_secs(2), process.runner(&access, RunnerId(5))).await;
+        read.expect("a read waits for nothing").expect("a runner");
+    }
+    let deleted = wire.calls().iter().filter(|call| call.starts_with("DELETE")).count();
+    assert_eq!(deleted, 10);
+}
+
+#[tokio::test]
+async fn reads_are_noted_so_that_changes_make_room() {
+    let table = Mutex::new(BTreeMap::new());
+    let wire = Wire::start(move |seen| remembers(&table, seen).or_else(|| busy_or_idle(seen))).await;
+    let (reader, another) = (wire.adapters(), wire.adapters());
+    let access = organization();
+    for _ in 0..150 {
+        reader.runner(&access, RunnerId(5)).await.expect("a runner");
+    }
+    assert_eq!(takes(&wire), 6, "once in 25 reads");
+    let moment = std::time::Duration::from_millis(200);
+    assert!(tokio::time::timeout(moment, delete(&another)).await.is_err(), "a change makes room for them");
+}
+
+#[tokio::test]
+async fn without_the_ledger_a_process_goes_by_its_own_count() {
+    for (case, failure) in [
+        ("it fails", Reply::json_error(400, "ResourceNotFoundException")),
+        ("another version's record", {
+            let item = json!({ "pk": { "S": "breaker#pace#octo" }, "sk": { "S": "v" }, "version": { "N": "1" },
+                "schema": { "N": "9" }, "body": { "S": "{}" } });
+            Reply::new(200, json!({ "Responses": { "ledger_table": [item] } }))
+        }),
+    ] {
+        let wire = Wire::start(move |seen| match seen.operation() {
+            "BatchGetItem" => Some(failure.clone()),
+            _ => busy_or_idle(seen),
+        })
+        .await;
+        let adapters = wire.adapters();
+        for _ in 0..5 {
+            assert_eq!(delete(&adapters).await.expect(case), Deregistration::Busy);
+        }
+        let moment = std::time::Duration::from_millis(200);
+        assert!(tokio::time::timeout(moment, delete(&adapters)).await.is_err(), "{case}: a quarter of the pace");
+    }
+}
+
+#[tokio::test]
+async fn after_a_refusal_the_pace_is_halved_for_all() {
+    let table = std::sync::Arc::new(Mutex::new(BTreeMap::new()));
+    let (stored, refusals) = (std::sync::Arc::clone(&table), AtomicUsize::new(0));
+    let wire = Wire::start(move |seen| {
+        remembers(&table, seen).or_else(|| {
+            let first = seen.method == "DELETE" && refusals.fetch_add(1, Ordering::SeqCst) == 0;
+            if first { Some(Reply::new(429, "").header("retry-after", "1")) } else { busy_or_idle(seen) }
+        })
     })
     .await;
     let adapters = wire.adapters();
-    for _ in 0..100 {
-        adapters.deregister(warrant(RunnerId(5), organization()).await).await.expect("its turn is now");
+    delete(&adapters).await.expect_err("refused");
+    adapters.github.pressure.age_by(std::time::Duration::from_secs(2)).await;
+    delete(&adapters).await.expect("an answer");
+    let pace = stored.lock().expect("no panic").get("breaker#pace#octo").cloned().expect("a record");
+    let pace: Value = serde_json::from_str(pace["body"]["S"].as_str().expect("a body")).expect("JSON");
+    let until = Timestamp(pace["slow_until"].as_i64().expect("a time"));
+    assert!(until.since(SystemClock.now()) > std::time::Duration::from_mins(14), "{pace}");
+}
+
+#[tokio::test]
+async fn a_read_that_github_fails_is_tried_again_and_a_change_is_not() {
+    for (case, statuses, expected, tries) in [
+        ("it is back at the third", vec![502, 502, 200], Ok(()), 3),
+        ("it is back at the second", vec![503, 200], Ok(()), 2),
+        ("it is not back", vec![504, 504, 504, 200], Err(Class::Transient), 3),
+        ("a fault that is none of a moment", vec![500, 200], Err(Class::Transient), 1),
+        ("a refusal", vec![403, 200], Err(Class::Denied), 1),
+    ] {
+        let nth = AtomicUsize::new(0);
+        let wire = Wire::start(move |seen| {
+            let status = || statuses[nth.fetch_add(1, Ordering::SeqCst)];
+            seen.target.starts_with("/orgs").then(|| Reply::new(status(), runner(5)))
+        })
+        .await;
+        let read = wire.adapters().runner(&organization(), RunnerId(5)).await;
+        assert_eq!(read.map(|_| ()).map_err(|error| error.class()), expected, "{case}");
+        assert_eq!(wire.calls().len(), tries, "{case}");
     }
-    // The refill during those is a few turns; all that follow at once wait.
-    let (warrant, access) = (warrant(RunnerId(5), organization()).await, organization());
-    let reading = adapters.runner(&access, RunnerId(5));
-    adapters.github.pressure.empty_buckets().await;
-    let waiting = tokio::time::timeout(std::time::Duration::from_millis(100), adapters.deregister(warrant)).await;
-    assert!(waiting.is_err(), "it waits for its turn");
-    reading.await.expect("a read waits for nothing");
-    let deleted = wire.calls().iter().filter(|call| call.starts_with("DELETE")).count();
-    assert_eq!(deleted, 100);
+    for status in [502, 503, 504] {
+        let wire = Wire::start(move |seen| seen.target.starts_with("/orgs").then(|| Reply::new(status, "{}"))).await;
+        let adapters = wire.adapters();
+        let made = adapters.generate_jit_config(&organization(), &request()).await.expect_err("a fault");
+        let deleted = delete(&adapters).await.expect_err("a fault");
+        assert_eq!((made.class(), deleted.class()), (Class::OutcomeUnknown, Class::OutcomeUnknown), "{status}");
+        assert_eq!(wire.calls().len(), 2, "{status}: each was sent once");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_tried_again_for_a_read_and_not_for_a_change() {
+    // Each connection is closed before its request is answered; the third read has its answer.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let taken = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&taken);
+    let closing = tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            drop(connection);
+        }
+    });
+    let wire = Wire::start(|_| None).await;
+    let mut adapters = wire.adapters();
+    let access = organization();
+    adapters.runner(&access, RunnerId(5)).await.expect_err("418, but a token was made");
+    adapters.github.base_url = format!("http://{address}");
+    let read = adapters.runner(&access, RunnerId(5)).await.expect_err("closed");
+    assert_eq!((read.class(), taken.swap(0, Ordering::SeqCst)), (Class::Transient, 3));
+    let deleted = delete(&adapters).await.expect_err("closed");
+    assert_eq!((deleted.class(), taken.load(Ordering::SeqCst)), (Class::OutcomeUnknown, 1));
+    closing.abort();
+}
+
+#[tokio::test]
+async fn a_token_that_hangs_is_waited_for_once_by_all_who_need_it() {
+    let wire = Wire::start(|seen| seen.target.ends_with("/access_tokens").then(|| Reply::new(201, "{}").late())).await;
+    let (adapters, access) = (wire.adapters(), organization());
+    let read = || adapters.runner(&access, RunnerId(5));
+    let begun_at = SystemClock.now();
+    let (first, second, third) = tokio::join!(read(), read(), read());
+    let waited = SystemClock.now().since(begun_at);
+    for read in [first, second, third] {
+        assert_eq!(read.expect_err("no token").class(), Class::Transient);
+    }
+    let asked = wire.seen().iter().filter(|seen| seen.target.ends_with("/access_tokens")).count();
+    assert_eq!(asked, 1);
+    assert!(waited < 2 * adapters.github.call_timeout, "{waited:?}: not one after the other");
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_read_is_asked_for_once_by_all_who_need_it() {
+    let wire = Wire::start(|seen| {
+        (seen.json()["Name"] == "/app/app-id").then(|| Reply::json_error(400, "AccessDeniedException"))
+    })
+    .await;
+    let (adapters, access) = (wire.adapters(), organization());
+    let other = Access { installation_id: Some(InstallationId(8)), ..organization() };
+    for access in [&access, &other, &access] {
+        let refused = adapters.runner(access, RunnerId(5)).await.expect_err("no key");
+        assert_eq!(refused.class(), Class::Misconfigured);
+    }
+    let asked = wire.seen().iter().filter(|seen| seen.operation() == "GetParameter").count();
+    assert_eq!(asked, 1);
+}
+
+#[tokio::test]
+async fn the_answer_that_takes_the_last_of_the_budget_is_taken_and_the_next_call_waits() {
+    let reset = SystemClock.now().0 / 1_000 + 90;
+    for (case, resource, held_back) in
+        [("everybody's", "core", true), ("of registrations", "actions_runner_registration", false)]
+    {
+        let wire = Wire::start(move |seen| {
+            let last = || {
+                Reply::new(200, runner(5))
+                    .header("x-ratelimit-remaining", "0")
+                    .header("x-ratelimit-reset", reset.to_string())
+                    .header("x-ratelimit-resource", resource)
+            };
+            seen.target.starts_with("/orgs").then(last)
+        })
+        .await;
+        let adapters = wire.adapters();
+        adapters.runner(&organization(), RunnerId(5)).await.expect("a runner");
+        let next = adapters.runner(&organization(), RunnerId(5)).await;
+        assert_eq!(next.is_err(), held_back, "{case}");
+        if let Err(refused) = next {
+            assert!((80.0..=91.0).contains(&patience(&refused)), "{case}: {refused}");
+        }
+        assert_eq!(wire.calls().len(), if held_back { 1 } else { 2 }, "{case}");
+        let told = wire.seen().iter().filter(|seen| seen.operation() == "PutItem").count();
+        assert_eq!(told, usize::from(held_back), "{case}: other processes are told");
+    }
+}
+
+#[test]
+fn an_answer_prints_without_what_it_holds() {
+    let answer = super::client::Answer::for_tests(r#"{"token": "ghs_secret", "encoded_jit_config": "c2VjcmV0"}"#);
+    let printed = format!("{answer:?}");
+    assert!(!printed.contains("ghs_secret") && !printed.contains("c2VjcmV0"), "{printed}");
+    assert_eq!(printed, "Answer(200 OK, 57 bytes)");
 }
 
 /// The claims of a JWT in an `Authorization` header.
@@ -975,8 +1312,8 @@ async fn a_clock_that_differs_from_githubs_is_corrected_for_one_token() {
         })
         .await;
         let adapters = wire.adapters();
-        adapters.failed_deliveries_since(Timestamp(0)).await.expect(case);
-        adapters.failed_deliveries_since(Timestamp(0)).await.expect(case);
+        adapters.failed_deliveries_since(Timestamp(0), None).await.expect(case);
+        adapters.failed_deliveries_since(Timestamp(0), None).await.expect(case);
         let seen = wire.seen();
         let sent: Vec<Value> = seen.iter().filter(|seen| seen.target.starts_with("/app/hook")).map(claims).collect();
         let [first, second, third] = sent.as_slice() else { panic!("{case}: {sent:?}") };
@@ -994,13 +1331,33 @@ async fn a_clock_that_differs_from_githubs_is_corrected_for_one_token() {
 }
 
 #[tokio::test]
+async fn clocks_that_differ_are_an_alarm_and_one_only() {
+    let wire = Wire::start(|seen| {
+        let ahead = aws_smithy_types::DateTime::from_secs(SystemClock.now().0 / 1_000 + 3_600);
+        let date = ahead.fmt(aws_smithy_types::date_time::Format::HttpDate).expect("a time of this century");
+        seen.target.starts_with("/app/hook").then(|| Reply::new(401, "{}").header("date", date))
+    })
+    .await;
+    let adapters = wire.adapters();
+    let told = std::sync::Arc::new(Mutex::new(Vec::new()));
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(std::sync::Arc::clone(&told)).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    for _ in 0..3 {
+        adapters.failed_deliveries_since(Timestamp(0), None).await.expect_err("never good");
+    }
+    drop(guard);
+    let told = String::from_utf8(told.lock().expect("no panic").clone()).expect("UTF-8");
+    assert_eq!(told.lines().filter(|line| line.contains("ERROR") && line.contains("clock")).count(), 1, "{told}");
+}
+
+#[tokio::test]
 async fn a_key_replaced_in_ssm_is_read_again_after_a_401() {
     let wire = Wire::start(|seen| {
         let jwt = seen.target.starts_with("/app/hook").then(|| seen.header("authorization").to_owned())?;
         Some(if jwt.is_empty() { Reply::new(400, "") } else { Reply::new(401, "{}") })
     })
     .await;
-    let refused = wire.adapters().failed_deliveries_since(Timestamp(0)).await.expect_err("never good");
+    let refused = wire.adapters().failed_deliveries_since(Timestamp(0), None).await.expect_err("never good");
     assert_eq!((refused.class(), wire.calls().len()), (Class::Denied, 2));
     let reads = wire.seen().iter().filter(|seen| seen.json()["Name"] == "/app/private-key").count();
     assert_eq!(reads, 2);

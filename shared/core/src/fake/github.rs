@@ -1,11 +1,13 @@
 //! GitHub's registrations, jobs and deliveries.
 
+use std::time::Duration;
+
 use super::{Fake, State};
 use crate::error::{Class, PortError};
 use crate::ids::{Access, InstallationId, JobId, Repository, RunnerId, RunnerName, Scope};
 use crate::ports::{
-    Delivery, DeliveryLog, Deregistration, JitConfig, JitRequest, JobReading, JobState, Jobs, Registered, Registry,
-    RegistryRead, Runner,
+    Delivery, DeliveryLog, Deregistration, FailedDeliveries, JitConfig, JitRequest, JobReading, JobState, Jobs,
+    LogPlace, Registered, Registry, RegistryRead, Runner,
 };
 use crate::removal::DeregistrationWarrant;
 use crate::time::Timestamp;
@@ -89,6 +91,17 @@ impl Registry for Fake {
     }
 }
 
+/// Jobs in progress of the repository's runs in such a state; a job's run is in progress unless a test says otherwise.
+fn in_progress(state: &State, repository: &Repository, wanted: impl Fn(&str) -> bool) -> Vec<JobReading> {
+    let own = |job: &&JobReading| match state.repository_of_job.get(&job.id) {
+        Some(own) => own == repository,
+        None => repository.to_string() == "octo/hello",
+    };
+    let run = |job: &&JobReading| wanted(state.run_of_job.get(&job.id).copied().unwrap_or("in_progress"));
+    let running = |job: &&JobReading| job.state == JobState::InProgress;
+    state.jobs.values().filter(own).filter(run).filter(running).cloned().collect()
+}
+
 impl Jobs for Fake {
     async fn job(
         &self,
@@ -108,17 +121,16 @@ impl Jobs for Fake {
         repository: &Repository,
         _installation_id: Option<InstallationId>,
     ) -> Result<Vec<JobReading>, PortError> {
-        self.call("Jobs::jobs_in_progress", |state| {
-            let of_repository = |job: &&JobReading| {
-                state
-                    .repository_of_job
-                    .get(&job.id)
-                    .map_or(repository.to_string() == "octo/hello", |own| own == repository)
-            };
-            let running = |job: &&JobReading| job.state == JobState::InProgress;
-            Ok(state.jobs.values().filter(of_repository).filter(running).cloned().collect())
-        })
-        .await
+        self.call("Jobs::jobs_in_progress", |state| Ok(in_progress(state, repository, |run| run == "in_progress")))
+            .await
+    }
+
+    async fn jobs_of_open_runs(
+        &self,
+        repository: &Repository,
+        _installation_id: Option<InstallationId>,
+    ) -> Result<Vec<JobReading>, PortError> {
+        self.call("Jobs::jobs_of_open_runs", |state| Ok(in_progress(state, repository, |run| run != "completed"))).await
     }
 
     async fn repositories(&self, _access: &Access) -> Result<Vec<Repository>, PortError> {
@@ -130,16 +142,41 @@ impl Jobs for Fake {
     }
 }
 
+/// Attempts on a page of the log, as at GitHub.
+const PAGE: usize = 100;
+
 impl DeliveryLog for Fake {
-    async fn failed_deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError> {
+    fn log_kept(&self) -> Duration {
+        Duration::from_hours(3 * 24)
+    }
+
+    async fn failed_deliveries_since(
+        &self,
+        since: Timestamp,
+        from: Option<&LogPlace>,
+    ) -> Result<FailedDeliveries, PortError> {
         self.call("DeliveryLog::failed_deliveries_since", |state| {
-            let recent = |delivery: &&Delivery| delivery.delivered_at >= since;
-            let mut deliveries: Vec<Delivery> =
-                state.deliveries.iter().map(|(delivery, _)| delivery).filter(recent).cloned().collect();
-            deliveries.sort_by_key(|delivery| std::cmp::Reverse(delivery.delivered_at));
-            Ok(deliveries)
+            let below = match from.map(|place| place.as_str().parse::<u64>()) {
+                None => u64::MAX,
+                Some(Ok(id)) if state.deliveries.iter().any(|(delivery, _)| delivery.id == id) => id,
+                Some(_) => return Err(PortError::new("GET deliveries", Class::Rejected, "422 unknown cursor")),
+            };
+            let mut all: Vec<&Delivery> = state.deliveries.iter().map(|(delivery, _)| delivery).collect();
+            all.sort_by_key(|delivery| std::cmp::Reverse((delivery.delivered_at, delivery.id)));
+            let first = all.iter().position(|delivery| delivery.id == below).map_or(0, |place| place + 1);
+            let page: Vec<&Delivery> = all.into_iter().skip(first).take(PAGE).collect();
+            let older = |delivery: &&&Delivery| delivery.delivered_at >= since;
+            let more = page.len() == PAGE && page.last().is_some_and(|last| last.delivered_at >= since);
+            Ok(FailedDeliveries {
+                deliveries: page.iter().filter(older).map(|delivery| (*delivery).clone()).collect(),
+                next: page.last().filter(|_| more).map(|last| LogPlace::new(last.id.to_string())),
+            })
         })
         .await
+    }
+
+    async fn installation_owner(&self, id: InstallationId) -> Result<Option<String>, PortError> {
+        self.call("DeliveryLog::installation_owner", |state| Ok(state.installations.get(&id).cloned())).await
     }
 
     async fn delivery_payload(&self, id: u64) -> Result<String, PortError> {

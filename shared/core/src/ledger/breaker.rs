@@ -48,6 +48,44 @@ impl Record for BackPressure {
     }
 }
 
+/// How much of GitHub's budget of a minute the functions have taken together for one owner (design section 6): whoever
+/// wants to change something takes points here first, some at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// Whose budget; as in [`BackPressure::owner`].
+    pub owner: String,
+    /// When nothing is taken any more, if nobody takes more: points come back one after the other.
+    pub full_at: Timestamp,
+    /// Until when points come back half as fast, because GitHub refused a call although we kept the pace.
+    pub slow_until: Option<Timestamp>,
+}
+
+impl Pace {
+    /// Id of the record of that owner; logins ignore case.
+    #[must_use]
+    pub fn id_of(owner: &str) -> String {
+        format!("pace#{}", owner.to_ascii_lowercase())
+    }
+}
+
+impl Record for Pace {
+    const KIND: Kind = Kind::Breaker;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        Self::id_of(&self.owner)
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        None
+    }
+
+    /// Once all points are back it says nothing.
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.full_at.max(self.slow_until.unwrap_or(self.full_at)).plus(Duration::from_hours(24)))
+    }
+}
+
 /// A scope's list missed more of our runners than can be true: absences there prove nothing until the breaker closes
 /// (design section 5, "Positive control").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

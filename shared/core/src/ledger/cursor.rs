@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::ids::{Access, DeliveryGuid, InstanceId};
-use crate::ports::{Kind, OpenPartition};
+use crate::ids::{Access, DeliveryGuid, InstallationId, InstanceId};
+use crate::ports::{Kind, LogPlace, OpenPartition};
 use crate::time::Timestamp;
 
 /// Where the last pass of a function was cut short.
@@ -114,6 +114,21 @@ pub struct UnsettledDelivery {
     /// The instances that its payload names, once it was read and not applied; `None` while it was not read, so that it
     /// may concern any.
     pub concerns: Option<BTreeSet<InstanceId>>,
+    /// The installation whose event it is; `None` where GitHub's log did not say, so that it may be anybody's.
+    #[serde(default)]
+    pub installation_id: Option<InstallationId>,
+}
+
+/// A reading of the log that has not come to its end yet: from the newest delivery down, for that is how GitHub shows
+/// them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogReading {
+    /// When it was begun: what was sent later, the next one reads.
+    pub begun_at: Timestamp,
+    /// Down to where it goes.
+    pub since: Timestamp,
+    /// Where it goes on; `None` before its first page.
+    pub next: Option<LogPlace>,
 }
 
 /// How far GitHub's log of failed deliveries was read and applied to the ledger.
@@ -131,11 +146,24 @@ pub struct DeliveryCursor {
     pub unreadable_since: Option<Timestamp>,
     /// Since when no payload can be read, though some are to be.
     pub payloads_unread_since: Option<Timestamp>,
+    /// The reading that a pass before did not bring to its end.
+    #[serde(default)]
+    pub reading: Option<LogReading>,
+    /// Whose the installations are that unread deliveries are of: logins as GitHub writes them.
+    #[serde(default)]
+    pub owners: BTreeMap<InstallationId, String>,
 }
 
 impl DeliveryCursor {
     /// The one record's id.
     pub const ID: &'static str = "deliveries";
+
+    /// Whether all that GitHub's log holds is in the ledger, or known to be about certain instances.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let read = self.read_until.is_some() && self.unreadable_since.is_none() && self.reading.is_none();
+        read && self.unsettled.values().all(|delivery| delivery.concerns.is_some())
+    }
 }
 
 impl Record for DeliveryCursor {
@@ -155,6 +183,3 @@ impl Record for DeliveryCursor {
         None
     }
 }
-
-/// GitHub keeps its delivery log for 3 days and redelivers no older ones (facts/github.md 3.1).
-pub const DELIVERY_LOG: Duration = Duration::from_hours(3 * 24);

@@ -19,8 +19,8 @@ use crate::ids::FleetName;
 use crate::ports::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
-pub use breaker::{AbsenceBreaker, BackPressure};
-pub use cursor::{DELIVERY_LOG, DeliveryCursor, PassCursor, SeenScope, UnsettledDelivery};
+pub use breaker::{AbsenceBreaker, BackPressure, Pace};
+pub use cursor::{DeliveryCursor, LogReading, PassCursor, SeenScope, UnsettledDelivery};
 pub use instance::{
     CompletionClaim, DeregistrationOutcome, Elsewhere, InstanceRecord, JobCompleted, JobStarted, Known, Origin,
     OrphanEvent, RemovalIntent, Spell,

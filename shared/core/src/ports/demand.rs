@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::PortError;
 use crate::ids::{Access, DeliveryGuid, InstallationId, JobId, Repository, RunnerId};
 use crate::scale_up::JobMessage;
@@ -53,6 +55,14 @@ pub trait Jobs {
         installation_id: Option<InstallationId>,
     ) -> Result<Vec<JobReading>, PortError>;
 
+    /// The same of every run that is not `completed`: one that is `queued`, `waiting`, `pending` or `requested` may have
+    /// a job in progress beside those that wait (facts/github.md 2.3). Costs several lists where the other costs one.
+    async fn jobs_of_open_runs(
+        &self,
+        repository: &Repository,
+        installation_id: Option<InstallationId>,
+    ) -> Result<Vec<JobReading>, PortError>;
+
     /// Every repository that the installation of this access reaches (`GET /installation/repositories`), to the last
     /// page.
     async fn repositories(&self, access: &Access) -> Result<Vec<Repository>, PortError>;
@@ -71,13 +81,55 @@ pub struct Delivery {
     pub event: String,
     /// The payload's `action`.
     pub action: Option<String>,
+    /// The installation whose event it is, where the log says so; of the payload only this can be known unread.
+    pub installation_id: Option<InstallationId>,
 }
 
-/// GitHub's log of the App's deliveries; kept for 3 days (facts/github.md 3.1).
+/// A place in the log, in GitHub's words: where the next page begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogPlace(String);
+
+impl LogPlace {
+    /// Wraps what GitHub calls it.
+    #[must_use]
+    pub fn new(place: impl Into<String>) -> Self {
+        Self(place.into())
+    }
+
+    /// What GitHub calls it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One page of the log, at most 100 attempts, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedDeliveries {
+    /// Those of its attempts that failed and are not too old.
+    pub deliveries: Vec<Delivery>,
+    /// Where the next, older page begins; `None` once no older one can hold any that was asked for.
+    pub next: Option<LogPlace>,
+}
+
+/// GitHub's log of the App's deliveries.
 pub trait DeliveryLog {
-    /// All attempts since `since` that our webhook did not answer with 2xx (`?status=failure`), to the last page that
-    /// may hold one. That a later attempt of the same event succeeded is not said.
-    async fn failed_deliveries_since(&self, since: Timestamp) -> Result<Vec<Delivery>, PortError>;
+    /// How long GitHub keeps the log and redelivers what is in it.
+    fn log_kept(&self) -> Duration;
+
+    /// Attempts since `since` that our webhook did not answer with 2xx (`?status=failure`): the page that begins there,
+    /// or the newest. One page a call, for the log may have thousands. That a later attempt of the same event succeeded
+    /// is not said. A place that GitHub does not know any more is an error of class `Absent` or `Rejected`.
+    async fn failed_deliveries_since(
+        &self,
+        since: Timestamp,
+        from: Option<&LogPlace>,
+    ) -> Result<FailedDeliveries, PortError>;
+
+    /// Login of the account that an installation belongs to, and for good: an account that installs the App again gets
+    /// another id. `None` where GitHub does not know it (any more), or it is no organisation's and no user's.
+    async fn installation_owner(&self, id: InstallationId) -> Result<Option<String>, PortError>;
 
     /// The payload of one attempt, the JSON text of the event. It came from GitHub over its own authenticated API, so
     /// it needs no signature.

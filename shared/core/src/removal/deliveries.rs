@@ -1,6 +1,6 @@
 //! Deliveries settled (design section 5): every failed delivery that may say "busy" is applied to the ledger, or keeps
 //! those instances that it may be about. GitHub's log is read once for many instances, and only from where the last
-//! reading ended.
+//! reading ended; a reading that is too long for one pass goes on in the next, page by page.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::RemovalPorts;
 use super::open_jobs::Freshness;
 use super::report::Report;
 use crate::error::{Class, Classify, PortError};
-use crate::ids::{DeliveryGuid, InstanceId, RunnerName};
-use crate::ledger::{self, DELIVERY_LOG, DeliveryCursor, InstanceRecord, Stored, UnsettledDelivery, Versioned};
+use crate::ids::{DeliveryGuid, InstallationId, InstanceId, RunnerName};
+use crate::ledger::{self, DeliveryCursor, InstanceRecord, LogReading, Stored, UnsettledDelivery, Versioned};
 use crate::ports::Delivery;
 use crate::time::{Deadline, Timestamp};
 use crate::webhook::{self, Event};
@@ -25,9 +25,23 @@ const OVERLAP: Duration = Duration::from_mins(10);
 /// settle. What is left keeps everybody until the next pass.
 const PAYLOADS_MAX: usize = 200;
 
-/// Unsettled deliveries remembered, about 150 bytes each in an item that DynamoDB limits to 400 KB. Where there are
-/// more, the reading ends at the last of them.
+/// Unsettled deliveries remembered, about 170 bytes each in an item that DynamoDB limits to 400 KB. While there is no
+/// room for another page of the log, the reading waits until some of them are settled.
 const UNSETTLED_MAX: usize = 1_500;
+
+/// Applied deliveries remembered, about 60 bytes each in the same item, so that the next reading, which begins a little
+/// before this one, does not read their payloads again. Those beyond are read twice, which changes nothing.
+const APPLIED_MAX: usize = 1_000;
+
+/// Attempts on one page of the log, GitHub's most.
+const PAGE_MAX: usize = 100;
+
+/// Pages of the log read at once, one call each; whoever asks next, most often the next pass, goes on after the last.
+/// More, and an outage of days eats the App's hourly budget; fewer, and it takes hours to be read through.
+const PAGES_MAX: usize = 50;
+
+/// Owners of installations asked for in one pass, one call each: they matter only while a payload cannot be read.
+const OWNERS_ASKED_MAX: usize = 20;
 
 /// Instances that a payload may name which is not even JSON.
 const CONCERNS_MAX: usize = 16;
@@ -54,7 +68,18 @@ pub(super) enum Word {
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     read: Option<(Timestamp, Log)>,
+    pages_read: usize,
     payloads_read: usize,
+    owners_asked: usize,
+}
+
+/// How far the log was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Advance {
+    /// Up to now.
+    Whole,
+    /// Not to the end of this reading, begun at that time.
+    Part { since: Timestamp },
 }
 
 #[derive(Debug)]
@@ -89,7 +114,7 @@ impl Deliveries {
             Log::Read(cursor) => {
                 let since = record.launched_at.minus(CLOCK_SKEW);
                 let refused = cursor.refused.get(&record.instance_id).is_some_and(|at| *at >= since);
-                let about = cursor.unsettled.values().filter(|delivery| may_be_about(delivery, record, since));
+                let about = cursor.unsettled.values().filter(|delivery| may_be_about(delivery, cursor, record, since));
                 let words = about.map(|delivery| word_of(delivery, cursor.payloads_unread_since, now));
                 words.chain(refused.then_some(Word::Unsettled)).max().unwrap_or(Word::Settled)
             }
@@ -119,21 +144,28 @@ impl Deliveries {
             }
         };
         let before = stored.record.clone();
+        self.pages_read = 0;
         let log = match self.advance(ports, &mut stored.record, now, deadline, report).await {
-            Ok(()) if stored.record.read_until == Some(now) => Log::Read(Box::new(stored.record.clone())),
-            Ok(()) => {
-                report.error("more deliveries failed than can be remembered: nothing is settled until some are");
-                Log::Unknown
+            Ok(Advance::Whole) => Log::Read(Box::new(stored.record.clone())),
+            Ok(Advance::Part { since }) => {
+                report.error(format!(
+                    "GitHub's deliveries are being read since {since} and not read through: nothing is settled"
+                ));
+                Log::Unreadable { since }
             }
             Err(error) => {
-                let since = *stored.record.unreadable_since.get_or_insert(now);
-                if now.since(since) >= UNREADABLE {
-                    report.error(format!("GitHub's deliveries cannot be read since {since}: the jobs API stands in"));
-                }
+                let failing = *stored.record.unreadable_since.get_or_insert(now);
+                // A reading of which some pages can be read, and never the last, is none either.
+                let since = stored.record.reading.as_ref().map_or(failing, |reading| failing.min(reading.begun_at));
                 report.error(error);
                 Log::Unreadable { since }
             }
         };
+        if let Log::Unreadable { since } = &log
+            && now.since(*since) >= UNREADABLE
+        {
+            report.error(format!("GitHub's deliveries cannot be read since {since}: the jobs API stands in"));
+        }
         if stored.record != before {
             match ledger::store(ports, stored).await {
                 Ok(_) => {}
@@ -145,6 +177,8 @@ impl Deliveries {
         log
     }
 
+    /// Goes on with the reading that is under way, or begins one, and settles what it shows. Where an old one comes to
+    /// its end, the next begins at once: only one that began now says that nothing else failed.
     async fn advance<P: RemovalPorts>(
         &mut self,
         ports: &P,
@@ -152,17 +186,81 @@ impl Deliveries {
         now: Timestamp,
         deadline: Deadline,
         report: &mut Report,
-    ) -> Result<(), PortError> {
-        let oldest = now.minus(DELIVERY_LOG);
-        // One that lies ahead was written under a skewed clock, and what it says was read nobody read.
+    ) -> Result<Advance, PortError> {
+        let oldest = now.minus(ports.log_kept());
+        cursor.refused.retain(|_, at| *at >= oldest);
+        loop {
+            let reading = self.read_pages(ports, cursor, now, oldest, deadline).await?;
+            self.try_all(ports, cursor, now, oldest, deadline, report).await;
+            forget_applied(cursor, now);
+            if cursor.unsettled.values().all(|delivery| delivery.concerns.is_some()) {
+                cursor.payloads_unread_since = None;
+            }
+            match reading {
+                Advance::Whole => {
+                    self.ask_owners(ports, cursor, deadline, report).await;
+                    return Ok(Advance::Whole);
+                }
+                Advance::Part { .. } if self.may_read_page(cursor) && deadline.allows_more(ports.now()) => {}
+                Advance::Part { .. } => return Ok(reading),
+            }
+        }
+    }
+
+    fn may_read_page(&self, cursor: &DeliveryCursor) -> bool {
+        self.pages_read < PAGES_MAX && cursor.unsettled.len() + PAGE_MAX <= UNSETTLED_MAX
+    }
+
+    /// Reads pages of one reading, from the newest delivery down; what was read is kept, whatever comes then.
+    async fn read_pages<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        cursor: &mut DeliveryCursor,
+        now: Timestamp,
+        oldest: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Advance, PortError> {
+        // What lies ahead was written under a skewed clock, and what it says was read nobody read.
         let read_until = cursor.read_until.filter(|until| *until <= now);
         let since = read_until.map_or(oldest, |until| until.minus(OVERLAP).max(oldest));
-        let failed = ports.failed_deliveries_since(since).await?;
-        cursor.unreadable_since = None;
-        cursor.read_until = Some(now);
-        cursor.applied.retain(|_, at| *at >= since);
-        cursor.refused.retain(|_, at| *at >= oldest);
-        take_in(cursor, failed);
+        let begun = LogReading { begun_at: now, since, next: None };
+        let mut reading = cursor.reading.take().filter(|reading| reading.begun_at <= now).unwrap_or(begun);
+        while self.may_read_page(cursor) && deadline.allows_more(ports.now()) {
+            self.pages_read += 1;
+            let page = match ports.failed_deliveries_since(reading.since, reading.next.as_ref()).await {
+                Ok(page) => page,
+                Err(error) => {
+                    // Where GitHub does not know the place any more, the next reading begins anew.
+                    let lost = matches!(error.class(), Class::Absent | Class::Rejected);
+                    cursor.reading = Some(reading).filter(|_| !lost);
+                    return Err(error);
+                }
+            };
+            cursor.unreadable_since = None;
+            take_in(cursor, page.deliveries);
+            match page.next {
+                Some(next) => reading.next = Some(next),
+                None => {
+                    cursor.read_until = Some(reading.begun_at);
+                    let whole = reading.begun_at == now;
+                    return Ok(if whole { Advance::Whole } else { Advance::Part { since: reading.begun_at } });
+                }
+            }
+        }
+        let since = reading.begun_at;
+        cursor.reading = Some(reading);
+        Ok(Advance::Part { since })
+    }
+
+    async fn try_all<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        cursor: &mut DeliveryCursor,
+        now: Timestamp,
+        oldest: Timestamp,
+        deadline: Deadline,
+        report: &mut Report,
+    ) {
         let mut unsettled: Vec<(DeliveryGuid, UnsettledDelivery)> =
             cursor.unsettled.iter().map(|(guid, delivery)| (guid.clone(), delivery.clone())).collect();
         // What was never tried first, so that none waits behind those that cannot be read.
@@ -176,10 +274,36 @@ impl Deliveries {
                 self.try_one(ports, cursor, guid, delivery, now, report).await;
             }
         }
-        if cursor.unsettled.values().all(|delivery| delivery.concerns.is_some()) {
-            cursor.payloads_unread_since = None;
+    }
+
+    /// Whose the installations are that unread deliveries are of: what is one owner's keeps nobody else's instances.
+    /// An owner that cannot be asked for, or that GitHub does not know, may be anybody.
+    async fn ask_owners<P: RemovalPorts>(
+        &mut self,
+        ports: &P,
+        cursor: &mut DeliveryCursor,
+        deadline: Deadline,
+        report: &mut Report,
+    ) {
+        let unread = cursor.unsettled.values().filter(|delivery| delivery.concerns.is_none());
+        let wanted: BTreeSet<InstallationId> = unread.filter_map(|delivery| delivery.installation_id).collect();
+        cursor.owners.retain(|id, _| wanted.contains(id));
+        for id in wanted {
+            if cursor.owners.contains_key(&id)
+                || self.owners_asked >= OWNERS_ASKED_MAX
+                || !deadline.allows_more(ports.now())
+            {
+                continue;
+            }
+            self.owners_asked += 1;
+            match ports.installation_owner(id).await {
+                Ok(Some(owner)) => {
+                    cursor.owners.insert(id, owner);
+                }
+                Ok(None) => {}
+                Err(error) => report.error(error),
+            }
         }
-        Ok(())
     }
 
     async fn try_one<P: RemovalPorts>(
@@ -240,8 +364,7 @@ async fn known<P: RemovalPorts>(ports: &P, ids: BTreeSet<InstanceId>) -> Result<
 }
 
 /// Adds to the cursor what failed and may say that a job started or ended.
-fn take_in(cursor: &mut DeliveryCursor, mut failed: Vec<Delivery>) {
-    failed.sort_by_key(|delivery| delivery.delivered_at);
+fn take_in(cursor: &mut DeliveryCursor, failed: Vec<Delivery>) {
     for delivery in failed {
         let of_a_job = delivery.event == "workflow_job"
             && matches!(delivery.action.as_deref(), Some("in_progress" | "completed") | None);
@@ -249,17 +372,26 @@ fn take_in(cursor: &mut DeliveryCursor, mut failed: Vec<Delivery>) {
         if !of_a_job || known {
             continue;
         }
-        if cursor.unsettled.len() >= UNSETTLED_MAX {
-            cursor.read_until = Some(delivery.delivered_at);
-            return;
-        }
         let unsettled = UnsettledDelivery {
             id: delivery.id,
             delivered_at: delivery.delivered_at,
             unread_since: None,
             concerns: None,
+            installation_id: delivery.installation_id,
         };
         cursor.unsettled.insert(delivery.guid, unsettled);
+    }
+}
+
+/// Forgets applied deliveries that the next reading does not show again, and the oldest of those that are too many.
+fn forget_applied(cursor: &mut DeliveryCursor, now: Timestamp) {
+    let next_since = cursor.reading.as_ref().map(|reading| reading.begun_at).or(cursor.read_until).unwrap_or(now);
+    cursor.applied.retain(|_, at| *at >= next_since.minus(OVERLAP));
+    if cursor.applied.len() > APPLIED_MAX {
+        let mut times: Vec<Timestamp> = cursor.applied.values().copied().collect();
+        times.sort_unstable_by_key(|at| std::cmp::Reverse(*at));
+        let newer_than = times.get(APPLIED_MAX).copied().unwrap_or(now);
+        cursor.applied.retain(|_, at| *at > newer_than);
     }
 }
 
@@ -316,6 +448,24 @@ fn word_of(delivery: &UnsettledDelivery, none_read_since: Option<Timestamp>, now
     if unread_for_long { Word::Unreadable } else { Word::Unsettled }
 }
 
-fn may_be_about(delivery: &UnsettledDelivery, record: &InstanceRecord, since: Timestamp) -> bool {
-    delivery.delivered_at >= since && delivery.concerns.as_ref().is_none_or(|ids| ids.contains(&record.instance_id))
+fn may_be_about(
+    delivery: &UnsettledDelivery,
+    cursor: &DeliveryCursor,
+    record: &InstanceRecord,
+    since: Timestamp,
+) -> bool {
+    delivery.delivered_at >= since
+        && match &delivery.concerns {
+            Some(ids) => ids.contains(&record.instance_id),
+            None => !is_anothers(delivery, cursor, record),
+        }
+}
+
+/// Whether an unread delivery is of another owner than the instance, for certain. Another installation is not enough:
+/// whoever installs the App anew has a new one, and his instances still bear the old.
+fn is_anothers(delivery: &UnsettledDelivery, cursor: &DeliveryCursor, record: &InstanceRecord) -> bool {
+    let Some(id) = delivery.installation_id else { return false };
+    let owner = cursor.owners.get(&id);
+    record.access.installation_id != Some(id)
+        && owner.is_some_and(|owner| !owner.eq_ignore_ascii_case(record.access.scope.owner()))
 }

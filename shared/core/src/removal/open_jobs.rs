@@ -9,7 +9,7 @@ use crate::config::{HARD_AGE, Mode, Policy};
 use crate::error::PortError;
 use crate::evidence::{DemandEvidence, JobsEvidence};
 use crate::ids::{Access, FleetName, JobId, Repository, Scope};
-use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, Stored};
+use crate::ledger::{self, DeliveryCursor, InstanceRecord, JobPhase, JobRecord, Stored};
 use crate::ports::{JobReading, JobState, OpenPartition};
 use crate::time::{Deadline, Timestamp};
 
@@ -301,12 +301,22 @@ async fn scan<P: RemovalPorts>(
     if repositories.is_empty() || repositories.len() > REPOSITORIES_SCANNED_MAX {
         return Ok(Scan::Impossible);
     }
+    // Where an event may be lost in GitHub's log nobody else tells of its job, and a run that waits may have it. Else a
+    // job that runs is in the ledger by its event, and the lists of runs that wait, five a repository, say nothing new.
+    let settled = match ledger::load::<DeliveryCursor>(ports, DeliveryCursor::ID).await? {
+        Stored::Present(cursor) => cursor.record.is_settled(),
+        Stored::Absent | Stored::Foreign => false,
+    };
     let mut jobs = Vec::new();
     for repository in repositories {
         if !deadline.allows_more(ports.now()) {
             return Ok(Scan::Unread);
         }
-        let read = ports.jobs_in_progress(&repository, access.installation_id).await?;
+        let read = if settled {
+            ports.jobs_in_progress(&repository, access.installation_id).await?
+        } else {
+            ports.jobs_of_open_runs(&repository, access.installation_id).await?
+        };
         jobs.extend(read.into_iter().map(|job| (repository.clone(), job)));
     }
     Ok(Scan::Read(jobs))

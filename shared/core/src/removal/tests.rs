@@ -6,6 +6,7 @@ mod budgets;
 mod changes;
 mod crash;
 mod deadline;
+mod deliveries;
 mod fifth_review;
 mod fourth_review;
 mod guards;
@@ -213,6 +214,7 @@ fn evidence_in_a_failed_delivery_or_at_the_jobs_api_keeps_the_instance() {
         delivered_at: fake.now(),
         event: "workflow_job".into(),
         action: Some("in_progress".into()),
+        installation_id: None,
     };
     fake.state_mut().deliveries.push((delivery, payload(7)));
     assert_eq!(minutes_until_ended(&fake), None, "a lost event was read back");

@@ -145,6 +145,7 @@ fn a_strangers_unreadable_delivery_blocks_nobody() {
         delivered_at: fake.now(),
         event: "workflow_job".into(),
         action: Some("completed".into()),
+        installation_id: None,
     };
     fake.state_mut().deliveries.push((delivery, payload));
     assert!(

@@ -118,6 +118,7 @@ fn failed_delivery(fake: &Fake, number: u64, action: &str) {
         delivered_at: fake.now(),
         event: "workflow_job".into(),
         action: Some(action.into()),
+        installation_id: None,
     };
     fake.state_mut().deliveries.push((delivery, payload.to_string()));
 }

@@ -65,6 +65,7 @@ fn deliver(fake: &Fake, number: u64, at: Timestamp, payload: String) {
         delivered_at: at,
         event: "workflow_job".into(),
         action: Some("in_progress".into()),
+        installation_id: None,
     };
     fake.state_mut().deliveries.push((delivery, payload));
 }

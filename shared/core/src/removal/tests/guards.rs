@@ -718,7 +718,7 @@ fn a_log_that_is_unreadable_for_an_hour_is_stood_in_for_by_the_jobs_in_progress(
             minutes(&fake, &policy(), 59);
             assert_eq!(acts(&fake), before, "{case}, {moment:?}: an hour is not over");
             if scan_fails {
-                fake.always_fail("Jobs::jobs_in_progress", Class::Denied);
+                fake.always_fail("Jobs::jobs_of_open_runs", Class::Denied);
             }
             if let Some(runner_id) = running {
                 put_reading(&fake, JobState::InProgress, Some(runner_id));

@@ -928,6 +928,7 @@ fn a_404_storm_of_an_hour_ends_nothing() {
         "RegistryRead::runner_named",
         "Jobs::job",
         "Jobs::jobs_in_progress",
+        "Jobs::jobs_of_open_runs",
         "Jobs::repositories",
         "DeliveryLog::failed_deliveries_since",
     ];
@@ -1317,6 +1318,7 @@ pub(super) fn put_failed_delivery(fake: &Fake, action: &str) {
         delivered_at: fake.now(),
         event: "workflow_job".into(),
         action: Some(action.into()),
+        installation_id: None,
     };
     fake.state_mut().deliveries.push((delivery, payload.to_string()));
 }

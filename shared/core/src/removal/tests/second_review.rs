@@ -189,6 +189,7 @@ fn a_failed_delivery_of_another_instances_foreign_record_blocks_nobody() {
         delivered_at: fake.now(),
         event: "workflow_job".into(),
         action: Some("completed".into()),
+        installation_id: None,
     };
     fake.state_mut().deliveries.push((delivery, payload));
     assert!(minutes_until_deregistered(&fake).is_some());

@@ -588,6 +588,7 @@ fn failed_delivery(fake: &Fake, action: &str, job: u64) {
         delivered_at: fake.now(),
         event: "workflow_job".into(),
         action: Some(action.into()),
+        installation_id: None,
     };
     fake.state_mut().deliveries.push((delivery, payload.to_string()));
 }
