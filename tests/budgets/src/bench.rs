@@ -8,7 +8,7 @@ use runner_scaler_adapters::SystemClock;
 use runner_scaler_core::time::Clock as _;
 
 use crate::estate::{Estate, State, Timers};
-use crate::pass::Function;
+use crate::pass::{Function, Pace};
 use crate::process::{Failure, Pass, Stage};
 use crate::server::Api;
 
@@ -81,7 +81,7 @@ pub async fn run(binary: &Path, selection: &Selection, mut hear: impl FnMut(&str
                 let states = [(busy, size - size / 2), (idle, size / 2)];
                 let estate = Estate::new(&states, Timers::Default, SystemClock.now());
                 let stage = Stage::start(binary.to_owned(), estate, Duration::from_millis(*delay_ms)).await?;
-                let pass = stage.pass(Function::ScaleDown).await?;
+                let pass = stage.pass(Function::ScaleDown, Pace::Published).await?;
                 let (name, wall_ms) = (road.name(), pass.measured.wall_ms);
                 hear(&format!("{name}, {size} runners, {delay_ms} ms a call: {wall_ms} ms; {}", pass.counts));
                 table.add_row(row(name, *size, *delay_ms, &pass));

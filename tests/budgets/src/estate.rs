@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use runner_scaler_core::ids::{
-    Access, FleetName, InstallationId, InstanceId, JobId, LaunchToken, Repository, RunnerId, RunnerName, Scope,
+    Access, FleetName, InstallationId, InstanceId, JobId, LaunchToken, Repository, RunId, RunnerId, RunnerName, Scope,
 };
-use runner_scaler_core::ledger::{InstanceRecord, JobStarted, Spell};
+use runner_scaler_core::ledger::{InstanceRecord, JobPhase, JobRecord, JobStarted, Spell};
 use runner_scaler_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -92,7 +92,12 @@ pub struct Estate {
     pub services: Services,
     /// The ledger's records, which the adapters themselves write ([`crate::pass::store`]).
     pub records: Vec<InstanceRecord>,
+    /// Its records of jobs that wait.
+    pub jobs: Vec<JobRecord>,
 }
+
+/// Ids of jobs that wait begin here; those that run have their runner's.
+const WAITING_FROM: u64 = 1_000_000;
 
 impl Estate {
     /// Runners in these states at `now`, so many of each.
@@ -111,7 +116,7 @@ impl Estate {
             }
             if state.is_busy() {
                 // A hundred jobs a run: GitHub lists that many on one page.
-                github.jobs.insert(number, Job { run_id: number.div_ceil(100), runner_id: number });
+                github.jobs.insert(number, Job { run_id: number.div_ceil(100), runner_id: Some(number) });
             }
             if state.beats() {
                 vital_signs.seed(json!({
@@ -125,20 +130,57 @@ impl Estate {
         let tables = [(LEDGER_TABLE, Table::new(&["pk", "sk"])), (VITAL_SIGNS_TABLE, vital_signs)];
         let dynamodb = DynamoDb::new(tables.map(|(name, table)| (name.to_owned(), table)));
         let ssm = ParameterStore { values: parameters(timers) };
-        Self { services: Services::new(github, ec2, dynamodb, ssm), records }
+        Self { services: Services::new(github, ec2, dynamodb, ssm), records, jobs: Vec::new() }
+    }
+
+    /// So many jobs besides that were queued a minute ago, and that any runner of the fleet may be given.
+    #[must_use]
+    pub fn with_queued(mut self, count: usize, now: Timestamp) -> Self {
+        for number in (WAITING_FROM..).take(count) {
+            self.services.github.jobs.insert(number, Job { run_id: number, runner_id: None });
+            self.jobs.push(waiting_job(number, now));
+        }
+        self
+    }
+}
+
+fn access() -> Access {
+    Access {
+        scope: Scope::Organization { owner: GitHub::OWNER.to_owned() },
+        installation_id: Some(InstallationId(GitHub::INSTALLATION_ID)),
+    }
+}
+
+fn repository() -> Repository {
+    Repository::try_from(GitHub::REPOSITORY.to_owned()).expect("a full name")
+}
+
+fn waiting_job(number: u64, now: Timestamp) -> JobRecord {
+    let queued_at = now.minus(Duration::from_mins(1));
+    JobRecord {
+        job_id: JobId(number),
+        access: access(),
+        repository: repository(),
+        run_id: RunId(number),
+        run_attempt: 1,
+        labels: vec!["self-hosted".to_owned(), "linux".to_owned()],
+        fleet: Some(FleetName::new(FLEET)),
+        phase: JobPhase::Queued,
+        next_look: now.plus(HOUR),
+        launch_count: 0,
+        queued_at,
+        runner_id: None,
+        recorded_at: Some(queued_at),
+        given_up_at: None,
     }
 }
 
 fn record(number: u64, state: State, now: Timestamp) -> InstanceRecord {
     let launched_at = now.minus(5 * HOUR);
     let instance_id = InstanceId::new(format!("i-{number:017x}"));
-    let access = Access {
-        scope: Scope::Organization { owner: GitHub::OWNER.to_owned() },
-        installation_id: Some(InstallationId(GitHub::INSTALLATION_ID)),
-    };
     let name = RunnerName::new(format!("runner-{instance_id}"));
     let token = LaunchToken::new(format!("{number:064x}"));
-    let mut record = InstanceRecord::launched(instance_id, access, FleetName::new(FLEET), token, name, launched_at);
+    let mut record = InstanceRecord::launched(instance_id, access(), FleetName::new(FLEET), token, name, launched_at);
     record.jit_intent_at = Some(launched_at);
     record.handed_over_at = Some(launched_at);
     record.note_runner_id(RunnerId(number));
@@ -146,7 +188,7 @@ fn record(number: u64, state: State, now: Timestamp) -> InstanceRecord {
         State::Busy | State::BusySilent => {
             record.note_started(JobStarted {
                 job_id: JobId(number),
-                repository: Repository::try_from(GitHub::REPOSITORY.to_owned()).expect("a full name"),
+                repository: repository(),
                 at: launched_at.plus(HOUR),
                 runner_id: Some(RunnerId(number)),
             });

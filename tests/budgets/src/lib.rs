@@ -7,4 +7,5 @@ pub mod bench;
 pub mod estate;
 pub mod pass;
 pub mod process;
+pub mod scenarios;
 pub mod server;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use budgets::process::Failure;
-use budgets::{bench, pass};
+use budgets::{bench, pass, scenarios};
 use clap::{Parser, Subcommand};
 
 /// Times one scale-down pass of the real adapters against a GitHub and an AWS in memory, on loopback, half of the
@@ -22,7 +22,7 @@ struct Arguments {
     command: Option<Task>,
 }
 
-/// What this binary does as the process of its own that the benchmark and the tests start.
+/// What else this binary does, also as the process of its own that the benchmark and the tests start.
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Task {
     /// Runs one pass against the addresses in the environment.
@@ -30,7 +30,12 @@ enum Task {
     Pass {
         /// Whose pass.
         function: pass::Function,
+        /// How fast it may call GitHub.
+        pace: pass::Pace,
     },
+    /// Counts the calls of every scenario for 10, 1,000 and 5,000 runners, with GitHub's limit of a minute enforced on
+    /// two passes at once, and holds them against the budgets: what `cargo test` plays, and what takes it too long.
+    Count,
     /// Stores the instance records on the standard input, one in JSON a line.
     #[command(hide = true)]
     Store,
@@ -59,10 +64,22 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn carry_out(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Some(Task::Pass { function }) => pass::run(function).await,
+        Some(Task::Pass { function, pace }) => pass::run(function, pace).await,
+        Some(Task::Count) => count().await,
         Some(Task::Store) => pass::store().await,
         None => benchmark(&arguments.selection).await,
     }
+}
+
+async fn count() -> Result<(), Failure> {
+    let io = |what: &'static str| move |source| Failure::Io { what: what.to_owned(), source };
+    let binary = std::env::current_exe().map_err(io("cannot find this binary"))?;
+    let outcome = scenarios::play(&binary, scenarios::Extent::Full, |what| {
+        let _unheard = writeln!(std::io::stderr(), "{what}");
+    })
+    .await?;
+    writeln!(std::io::stdout(), "{}", outcome.table).map_err(io("cannot write the table"))?;
+    if outcome.broken.is_empty() { Ok(()) } else { Err(Failure::OverBudget(outcome.broken)) }
 }
 
 async fn benchmark(selection: &bench::Selection) -> Result<(), Failure> {

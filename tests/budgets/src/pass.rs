@@ -7,7 +7,7 @@ use std::io::{BufRead as _, Write as _};
 
 use runner_scaler_adapters::{Adapters, SystemClock, process_env, telemetry};
 use runner_scaler_core::config::Environment;
-use runner_scaler_core::ledger::{InstanceRecord, Versioned};
+use runner_scaler_core::ledger::{InstanceRecord, JobRecord, Versioned};
 use runner_scaler_core::ports::{Ledger as _, Write};
 use runner_scaler_core::time::{Clock as _, Deadline};
 use runner_scaler_core::{orphan, removal};
@@ -42,6 +42,25 @@ impl Function {
     }
 }
 
+/// How fast GitHub may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Pace {
+    /// As GitHub publishes it.
+    Published,
+    /// As fast as it answers: where calls are counted and not timed.
+    Unlimited,
+}
+
+/// Points a minute that no process comes near.
+const UNLIMITED: u32 = 100_000_000;
+
+/// What is stored before a pass, one a line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Line {
+    Instance(Box<InstanceRecord>),
+    Job(Box<JobRecord>),
+}
+
 /// What one pass was like from the inside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Measured {
@@ -59,10 +78,14 @@ pub struct Measured {
 ///
 /// # Errors
 /// The environment or the configuration document is wrong. A pass that failed is measured and no error.
-pub async fn run(function: Function) -> Result<(), Failure> {
+pub async fn run(function: Function, pace: Pace) -> Result<(), Failure> {
     telemetry::init(function.name());
     let environment = Environment::from_vars(process_env).map_err(Failure::inside("environment"))?;
     let adapters = Adapters::connect(environment, function.name()).await;
+    let adapters = match pace {
+        Pace::Published => adapters,
+        Pace::Unlimited => adapters.at_pace(UNLIMITED),
+    };
     let begun_at = SystemClock.now();
     let deadline = Deadline::of(begun_at, begun_at.plus(TIME_MAX));
     let policy = adapters.policy().await.map_err(Failure::inside("configuration"))?;
@@ -92,8 +115,10 @@ pub async fn store() -> Result<(), Failure> {
     let mut writes: Vec<Write> = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(Failure::inside("standard input"))?;
-        let record: InstanceRecord = serde_json::from_str(&line).map_err(Failure::inside("record"))?;
-        writes.push(Versioned::new(record).write());
+        writes.push(match serde_json::from_str(&line).map_err(Failure::inside("record"))? {
+            Line::Instance(record) => Versioned::new(*record).write(),
+            Line::Job(record) => Versioned::new(*record).write(),
+        });
     }
     for chunk in writes.chunks(TRANSACTION_MAX) {
         adapters.write(chunk).await.map_err(Failure::inside("ledger"))?;

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use runner_scaler_core::ledger::InstanceRecord;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -13,7 +12,7 @@ use crate::estate::{
     CONFIG_PARAMETER, DEPLOYMENT, Estate, GITHUB_APP_PATH, KILL_SWITCH_PARAMETER, LEDGER_TABLE, RUNNER_PARAMETER_PATH,
     VITAL_SIGNS_TABLE,
 };
-use crate::pass::{Function, Measured};
+use crate::pass::{Function, Line, Measured, Pace};
 use crate::server::{CountingServer, Counts};
 
 /// Why there is no measurement.
@@ -36,6 +35,9 @@ pub enum Failure {
         /// Why.
         why: String,
     },
+    /// A scenario made more calls than it may, or did not do what it should.
+    #[error("budgets that are not kept: {}", .0.join("; "))]
+    OverBudget(Vec<String>),
     /// The process ended without a measurement.
     #[error("{what} ended without a measurement: {output}")]
     Process {
@@ -83,11 +85,12 @@ impl Stage {
     /// # Errors
     /// There is no port, or the records cannot be stored.
     pub async fn start(binary: PathBuf, estate: Estate, github_delay: Duration) -> Result<Self, Failure> {
-        let Estate { mut services, records } = estate;
+        let Estate { mut services, records, jobs } = estate;
         services.github_delay = github_delay;
         let server = CountingServer::start(services).await.map_err(Failure::io("cannot listen on loopback"))?;
         let stage = Self { server, binary };
-        stage.store(&records).await?;
+        let records = records.into_iter().map(|record| Line::Instance(Box::new(record)));
+        stage.store(records.chain(jobs.into_iter().map(|job| Line::Job(Box::new(job))))).await?;
         // Storing is not the pass's doing.
         let _stored = stage.server.take_counts();
         Ok(stage)
@@ -97,8 +100,12 @@ impl Stage {
     ///
     /// # Errors
     /// The process did not get as far as a pass.
-    pub async fn pass(&self, function: Function) -> Result<Pass, Failure> {
-        let output = self.run(&["pass", function.name()], Vec::new()).await?;
+    pub async fn pass(&self, function: Function, pace: Pace) -> Result<Pass, Failure> {
+        let pace = match pace {
+            Pace::Published => "published",
+            Pace::Unlimited => "unlimited",
+        };
+        let output = self.run(&["pass", function.name(), pace], Vec::new()).await?;
         let counts = self.server.take_counts();
         let text = output.trim_end();
         let (logs, last) = text.rsplit_once('\n').unwrap_or(("", text));
@@ -109,10 +116,10 @@ impl Stage {
         Ok(Pass { measured, counts, log_bytes: logs.len() })
     }
 
-    async fn store(&self, records: &[InstanceRecord]) -> Result<(), Failure> {
+    async fn store(&self, records: impl Iterator<Item = Line>) -> Result<(), Failure> {
         let mut input = Vec::new();
         for record in records {
-            serde_json::to_writer(&mut input, record).map_err(Failure::inside("record"))?;
+            serde_json::to_writer(&mut input, &record).map_err(Failure::inside("record"))?;
             input.push(b'\n');
         }
         self.run(&["store"], input).await.map(|_| ())

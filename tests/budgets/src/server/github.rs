@@ -1,9 +1,12 @@
 //! GitHub's REST API for one organisation with one repository and one installation of the App.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
+use runner_scaler_adapters::SystemClock;
+use runner_scaler_core::time::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
 use super::reply::Reply;
@@ -21,6 +24,33 @@ pub struct GitHub {
     pub runners: BTreeMap<u64, Runner>,
     /// Its repository's jobs by id.
     pub jobs: BTreeMap<u64, Job>,
+    limit: Option<Limit>,
+}
+
+/// The limit of a minute on the calls of the installation, as GitHub counts it.
+#[derive(Debug)]
+struct Limit {
+    points_a_minute: u32,
+    /// What was spent in the last minute, and when.
+    spent: VecDeque<(Timestamp, u32)>,
+    refused: usize,
+}
+
+impl Limit {
+    /// Whether one more call is allowed; a refused one costs nothing here.
+    fn allows(&mut self, points: u32, now: Timestamp) -> bool {
+        while self.spent.front().is_some_and(|(at, _)| now.since(*at) >= Duration::from_mins(1)) {
+            self.spent.pop_front();
+        }
+        let sum: u32 = self.spent.iter().map(|(_, points)| points).sum();
+        let allowed = sum + points <= self.points_a_minute;
+        if allowed {
+            self.spent.push_back((now, points));
+        } else {
+            self.refused += 1;
+        }
+        allowed
+    }
 }
 
 /// One registration, ephemeral and connected before.
@@ -34,13 +64,19 @@ pub struct Runner {
     pub busy: bool,
 }
 
-/// One job in progress.
+/// One job.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// Its run.
     pub run_id: u64,
-    /// Its runner.
-    pub runner_id: u64,
+    /// Its runner, where it is in progress; none while it is queued.
+    pub runner_id: Option<u64>,
+}
+
+impl Job {
+    fn status(&self) -> &'static str {
+        if self.runner_id.is_some() { "in_progress" } else { "queued" }
+    }
 }
 
 /// What is asked for.
@@ -67,6 +103,28 @@ impl GitHub {
     /// The App's installation there.
     pub const INSTALLATION_ID: u64 = 7;
 
+    /// What GitHub allows, 1 for a GET and 5 for what changes something (documentation, "Rate limits for the REST API",
+    /// read 2026-11-20).
+    pub const POINTS_A_MINUTE: u32 = 900;
+
+    /// From now on more points in a minute are refused, as GitHub refuses them.
+    pub fn allow_a_minute(&mut self, points_a_minute: u32) {
+        self.limit = Some(Limit { points_a_minute, spent: VecDeque::new(), refused: 0 });
+    }
+
+    /// How often more was refused.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.limit.as_ref().map_or(0, |limit| limit.refused)
+    }
+
+    /// Whether the limit of a minute lets the call pass; the App's own calls are another's.
+    fn is_allowed(&mut self, method: &Method, path: &str, now: Timestamp) -> bool {
+        let points = if *method == Method::GET { 1 } else { 5 };
+        let of_installation = !path.starts_with("/app/");
+        self.limit.as_mut().filter(|_| of_installation).is_none_or(|limit| limit.allows(points, now))
+    }
+
     /// The call's method and kind, and its answer; `None` where it is not spoken here.
     pub(super) fn answer(&mut self, parts: &Parts) -> (String, Option<Reply>) {
         let query: BTreeMap<String, String> =
@@ -74,7 +132,10 @@ impl GitHub {
         let Some(route) = route(&parts.method, parts.uri.path(), &query) else {
             return (format!("{} {}", parts.method, parts.uri.path()), None);
         };
-        let reply = if route.is_authorized(&parts.headers) {
+        let reply = if !self.is_allowed(&parts.method, parts.uri.path(), SystemClock.now()) {
+            let message = json!({ "message": "You have exceeded a secondary rate limit." });
+            Reply::json(StatusCode::FORBIDDEN, &message).retry_after(60)
+        } else if route.is_authorized(&parts.headers) {
             self.carry_out(route, parts, &query)
         } else {
             Reply::json(StatusCode::UNAUTHORIZED, &json!({ "message": "Bad credentials" }))
@@ -116,11 +177,12 @@ impl GitHub {
             },
             Route::Job(id) => found(id.parse().ok().and_then(|id: u64| self.jobs.get_key_value(&id)).map(job)),
             Route::Runs => {
-                // Every job here is in progress, and so is its run.
-                let wanted = query.get("status").is_none_or(|status| status == "in_progress");
-                let runs: BTreeSet<u64> = self.jobs.values().filter(|_| wanted).map(|job| job.run_id).collect();
-                let runs = runs.into_iter().map(|id| json!({ "id": id, "run_attempt": 1, "status": "in_progress" }));
-                page("workflow_runs", runs.collect())
+                // The jobs of a run are all in the same state here, and so is the run.
+                let wanted = |job: &&Job| query.get("status").is_none_or(|status| status == job.status());
+                let runs: BTreeSet<(u64, &str)> =
+                    self.jobs.values().filter(wanted).map(|job| (job.run_id, job.status())).collect();
+                let shown = |(id, status): (u64, &str)| json!({ "id": id, "run_attempt": 1, "status": status });
+                page("workflow_runs", runs.into_iter().map(shown).collect())
             }
             Route::JobsOfRun(id) => {
                 let of_run = |(_, job): &(&u64, &Job)| id.parse() == Ok(job.run_id);
@@ -212,7 +274,7 @@ fn runner((id, runner): (&u64, &Runner)) -> Value {
 
 fn job((id, job): (&u64, &Job)) -> Value {
     json!({
-        "id": id, "run_id": job.run_id, "run_attempt": 1, "status": "in_progress", "conclusion": null,
+        "id": id, "run_id": job.run_id, "run_attempt": 1, "status": job.status(), "conclusion": null,
         "runner_id": job.runner_id, "completed_at": null, "labels": ["self-hosted", "linux"],
     })
 }
@@ -254,7 +316,8 @@ mod tests {
         let runner = |busy| Runner { name: "runner".to_owned(), online: true, busy };
         GitHub {
             runners: (1..=count).map(|id| (id, runner(id == 2))).collect(),
-            jobs: (1..=count).map(|id| (id, Job { run_id: id.div_ceil(100), runner_id: id })).collect(),
+            jobs: (1..=count).map(|id| (id, Job { run_id: id.div_ceil(100), runner_id: Some(id) })).collect(),
+            ..GitHub::default()
         }
     }
 
@@ -325,6 +388,32 @@ mod tests {
         }
         let (kind, reply) = call(&mut github, "POST", "/app/installations/7/access_tokens", "header.claims.signature");
         assert_eq!((kind.as_str(), reply.parts().0), ("POST access_tokens", 201));
+    }
+
+    #[test]
+    fn more_than_900_points_in_a_minute_are_refused_and_the_apps_own_calls_are_not_counted() {
+        let mut github = github(1);
+        github.allow_a_minute(GitHub::POINTS_A_MINUTE);
+        let (runners, mint) = ("/orgs/octo/actions/runners", "/app/installations/7/access_tokens");
+        let now = Timestamp(1_000_000);
+        for _ in 0..179 {
+            assert!(github.is_allowed(&Method::DELETE, runners, now));
+        }
+        for _ in 0..5 {
+            assert!(github.is_allowed(&Method::GET, runners, now.plus(Duration::from_secs(59))));
+        }
+        for (case, method, path, seconds, expected) in [
+            ("one point too many", Method::GET, runners, 59, false),
+            ("the App's own", Method::POST, mint, 59, true),
+            ("the minute is over", Method::DELETE, runners, 60, true),
+        ] {
+            assert_eq!(github.is_allowed(&method, path, now.plus(Duration::from_secs(seconds))), expected, "{case}");
+        }
+        assert_eq!(github.refused(), 1);
+
+        github.allow_a_minute(0);
+        let (_, reply) = call(&mut github, "GET", runners, "ghs_counted");
+        assert_eq!((reply.parts().0, reply.waits()), (403, Some(60)));
     }
 
     #[test]

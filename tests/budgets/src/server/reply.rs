@@ -11,6 +11,7 @@ pub(super) struct Reply {
     status: StatusCode,
     content_type: &'static str,
     link: Option<String>,
+    retry_after: Option<u64>,
     body: String,
 }
 
@@ -38,15 +39,20 @@ impl Reply {
     }
 
     pub(super) fn json(status: StatusCode, body: &Value) -> Self {
-        Self { status, content_type: "application/json", link: None, body: body.to_string() }
+        Self { status, content_type: "application/json", link: None, retry_after: None, body: body.to_string() }
     }
 
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, content_type: "application/json", link: None, body: String::new() }
+        Self { status, content_type: "application/json", link: None, retry_after: None, body: String::new() }
     }
 
     pub(super) fn linked(self, link: Option<String>) -> Self {
         Self { link, ..self }
+    }
+
+    /// For how many seconds it asks to be left alone.
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// An answer of `DynamoDB` or SSM.
@@ -82,12 +88,17 @@ impl Reply {
                 ),
             ),
         };
-        Self { status, content_type: "text/xml;charset=UTF-8", link: None, body }
+        Self { status, content_type: "text/xml;charset=UTF-8", link: None, retry_after: None, body }
     }
 
     #[cfg(test)]
     pub(super) fn parts(&self) -> (u16, Option<&str>, &str) {
         (self.status.as_u16(), self.link.as_deref(), &self.body)
+    }
+
+    #[cfg(test)]
+    pub(super) fn waits(&self) -> Option<u64> {
+        self.retry_after
     }
 
     pub(super) fn into_response(self) -> Response {
@@ -96,6 +107,9 @@ impl Reply {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         if let Some(link) = self.link.and_then(|link| HeaderValue::try_from(link).ok()) {
             response.headers_mut().insert(header::LINK, link);
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
