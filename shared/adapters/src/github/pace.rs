@@ -184,6 +184,12 @@ impl Bucket {
         }
     }
 
+    /// For what the App changes in its own name: a token an hour and installation, redeliveries by one function. That is
+    /// too little to be shared out, and a process that begins needs a token for each of its owners at once.
+    pub(super) fn of_the_app(points_a_minute: u32) -> Self {
+        Self { rate: Rate::of(points_a_minute), full_at: Timestamp(0) }
+    }
+
     /// For changes without the ledger: a quarter of the pace, for three others may do the same.
     pub(super) fn without_ledger(points_a_minute: u32) -> Self {
         Self { rate: Rate::of(points_a_minute / 4), full_at: Timestamp(0) }

@@ -75,20 +75,26 @@ pub(crate) struct Owner {
     /// Until when this process asks for the halved pace.
     slow_until: Option<Timestamp>,
     reads: Bucket,
+    /// Changes that this process counts for itself.
     alone: Bucket,
     /// When the ledger was last asked.
     read_at: Option<Timestamp>,
 }
 
 impl Owner {
-    fn new(points_a_minute: u32) -> Self {
+    fn new(owner: &str, points_a_minute: u32) -> Self {
+        let of_the_app = owner == BackPressure::APP;
         Self {
             breaker: Breaker::default(),
             purse: Purse::default(),
             shared: None,
             slow_until: None,
             reads: Bucket::of_reads(points_a_minute),
-            alone: Bucket::without_ledger(points_a_minute),
+            alone: if of_the_app {
+                Bucket::of_the_app(points_a_minute)
+            } else {
+                Bucket::without_ledger(points_a_minute)
+            },
             read_at: None,
         }
     }
@@ -199,8 +205,7 @@ impl Pressure {
         Ok(wait)
     }
 
-    /// What the App does in its own name (a token an hour and installation, redeliveries of one function) is too little
-    /// to be shared out: each process goes by its own count.
+    /// What the App does in its own name, each process counts for itself.
     async fn turn_of_change(&self, owner: &str, known: &mut Owner) -> Result<Duration, Duration> {
         if owner == BackPressure::APP {
             return known.alone.take(CHANGE, SystemClock.now());
@@ -309,7 +314,7 @@ impl Pressure {
     }
 
     async fn slot(&self, owner: &str) -> Slot {
-        let fresh = || Arc::new(Mutex::new(Owner::new(self.points_a_minute)));
+        let fresh = || Arc::new(Mutex::new(Owner::new(owner, self.points_a_minute)));
         Arc::clone(self.owners.lock().await.entry(owner.to_ascii_lowercase()).or_insert_with(fresh))
     }
 

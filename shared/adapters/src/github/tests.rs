@@ -1330,6 +1330,20 @@ async fn a_clock_that_differs_from_githubs_is_corrected_for_one_token() {
     }
 }
 
+/// Where a test reads what was logged.
+#[derive(Clone)]
+struct Told(std::sync::Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn clocks_that_differ_are_an_alarm_and_one_only() {
     let wire = Wire::start(|seen| {
@@ -1340,7 +1354,8 @@ async fn clocks_that_differ_are_an_alarm_and_one_only() {
     .await;
     let adapters = wire.adapters();
     let told = std::sync::Arc::new(Mutex::new(Vec::new()));
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(std::sync::Arc::clone(&told)).finish();
+    let writer = Told(std::sync::Arc::clone(&told));
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
     for _ in 0..3 {
         adapters.failed_deliveries_since(Timestamp(0), None).await.expect_err("never good");
