@@ -77,6 +77,8 @@ pub(crate) struct State {
     pub(crate) repository_of_job: BTreeMap<JobId, Repository>,
     /// Status of a job's run where it is not `in_progress`.
     pub(crate) run_of_job: BTreeMap<JobId, &'static str>,
+    /// Deliveries that the log shows and whose payload GitHub does not have any more.
+    pub(crate) payloads_gone: BTreeSet<u64>,
     /// Whose the App's installations are.
     pub(crate) installations: BTreeMap<InstallationId, String>,
     pub(crate) kill_switch: Option<KillSwitch>,

@@ -182,7 +182,8 @@ impl DeliveryLog for Fake {
     async fn delivery_payload(&self, id: u64) -> Result<String, PortError> {
         self.call("DeliveryLog::delivery_payload", |state| {
             let absent = || PortError::new(format!("GET delivery {id}"), Class::Absent, "404");
-            state.deliveries.iter().find(|(own, _)| own.id == id).map(|(_, payload)| payload.clone()).ok_or_else(absent)
+            let kept = |(own, _): &&(Delivery, String)| own.id == id && !state.payloads_gone.contains(&id);
+            state.deliveries.iter().find(kept).map(|(_, payload)| payload.clone()).ok_or_else(absent)
         })
         .await
     }

@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::fake::at_every_call;
+use crate::ids::InstallationId;
 use crate::ledger::{DeregistrationOutcome, JobCompleted, PassCursor, RemovalIntent, Spell};
 use crate::ports::JitConfig;
 use crate::removal::DeregistrationGround;
@@ -191,6 +192,17 @@ fn roads_of_runners() -> Vec<Road> {
         Road::new("row 16: its registration went without us", RegistrationGone, |fake| {
             idle_runner(fake);
             fake.state_mut().runners.clear();
+        }),
+        Road::new("row 16: the same, and another owner's delivery can never be read", RegistrationGone, |fake| {
+            idle_runner(fake);
+            failed_delivery(fake, 9, "in_progress");
+            let mut state = fake.state_mut();
+            state.runners.clear();
+            state.payloads_gone.insert(9);
+            state.installations.insert(InstallationId(8), "other".to_owned());
+            for (delivery, _) in &mut state.deliveries {
+                delivery.installation_id = Some(InstallationId(8));
+            }
         }),
         Road::new("row 17: busy was seen, and log and jobs API know of both events", Completed, |fake| {
             idle_runner(fake);
@@ -463,9 +475,11 @@ fn every_call_of_the_two_functions_is_made_on_some_road() {
         "Registry::deregister",
         "Jobs::job",
         "Jobs::jobs_in_progress",
+        "Jobs::jobs_of_open_runs",
         "Jobs::repositories",
         "DeliveryLog::failed_deliveries_since",
         "DeliveryLog::delivery_payload",
+        "DeliveryLog::installation_owner",
         "Ledger::read",
         "Ledger::write",
         "Ledger::open",
