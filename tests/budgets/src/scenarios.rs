@@ -31,10 +31,10 @@ const RENEWED: (usize, usize) = (3, 15_000);
 
 /// Calls of `DynamoDB` that every pass makes whatever the number of its runners: its cursor, the index of open jobs, the
 /// breakers, the log of deliveries.
-const LEDGER_BASE: usize = 25;
+const LEDGER_BASE: usize = 10;
 
 /// Bytes of log that a runner may cost where nothing changes, and those that every pass writes: its report and metrics.
-const LOG_BYTES: (usize, usize) = (100, 4_000);
+const LOG_BYTES: (usize, usize) = (100, 2_500);
 
 /// How much is played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
