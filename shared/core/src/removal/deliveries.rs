@@ -238,14 +238,12 @@ impl Deliveries {
             };
             cursor.unreadable_since = None;
             take_in(cursor, page.deliveries);
-            match page.next {
-                Some(next) => reading.next = Some(next),
-                None => {
-                    cursor.read_until = Some(reading.begun_at);
-                    let whole = reading.begun_at == now;
-                    return Ok(if whole { Advance::Whole } else { Advance::Part { since: reading.begun_at } });
-                }
-            }
+            let Some(next) = page.next else {
+                cursor.read_until = Some(reading.begun_at);
+                let whole = reading.begun_at == now;
+                return Ok(if whole { Advance::Whole } else { Advance::Part { since: reading.begun_at } });
+            };
+            reading.next = Some(next);
         }
         let since = reading.begun_at;
         cursor.reading = Some(reading);

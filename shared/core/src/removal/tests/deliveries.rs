@@ -113,7 +113,7 @@ fn a_log_of_hundreds_of_pages_is_read_over_passes_and_hides_nothing() {
         }
         for n in 2..30_000 {
             let of_another_kind =
-                Delivery { event: "push".into(), ..delivery(n, first.plus(n as u32 * MINUTE / 500), None) };
+                Delivery { event: "push".into(), ..delivery(n, first.plus(Duration::from_millis(n * 120)), None) };
             fake.state_mut().deliveries.push((of_another_kind, "{}".to_owned()));
         }
         fake.pass(60 * MINUTE);
