@@ -35,8 +35,7 @@ fn whatever_hangs_is_dropped_and_the_pass_ends_by_itself_and_remembers_where() {
         let id = put_completed(&fake, 1);
         fake.always_hang(call);
         let begin = fake.now();
-        let report =
-            sweep(&fake, &policy()).expect("it ended by itself").map_or_else(|failed| *failed.0, |report| report);
+        let report = sweep(&fake, &policy()).expect("it ended by itself").unwrap_or_else(|failed| *failed.0);
         assert!(report.cut_by_deadline, "{call}: {report:?}");
         assert!(fake.now() < begin.plus(MINUTE), "{call}: before its deadline");
         assert_eq!((fake.state().terminated.len(), fake.state().runners.len()), (0, 1), "{call}");
