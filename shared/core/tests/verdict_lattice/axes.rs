@@ -85,13 +85,21 @@ pub(crate) const ENDED_JOBS: [History; 4] = [
 ];
 
 /// A job started, or may have, and is not known to have ended.
-pub(crate) const OPEN_JOBS: [History; 7] = [
+pub(crate) const OPEN_JOBS: [History; 9] = [
     |r, long_ago| r.job_started = Some(started_at(long_ago, None)),
     |r, long_ago| r.job_started = Some(started_at(long_ago, OURS)),
     |r, long_ago| {
         r.note_completed(JobCompleted { job_id: JobId(1), at: long_ago }, RunnerId(7));
     },
     |r, long_ago| r.busy_seen_at = Some(long_ago),
+    |r, long_ago| {
+        r.busy_seen_at = Some(long_ago);
+        r.sought_at = Some(long_ago);
+    },
+    |r, long_ago| {
+        r.busy_seen_at = Some(long_ago);
+        r.sought_at = Some(JUST_NOW);
+    },
     |r, long_ago| {
         r.job_started = Some(started_at(long_ago, OURS));
         r.elsewhere = Some(Elsewhere { job_id: JobId(1), since: long_ago });
@@ -108,7 +116,7 @@ pub(crate) const OPEN_JOBS: [History; 7] = [
 ];
 
 /// How far its removal has come, and what was read of it towards one.
-pub(crate) const REMOVALS: [History; 28] = [
+pub(crate) const REMOVALS: [History; 30] = [
     |_, _| {},
     |r, _| {
         r.runner_id = None;
@@ -154,6 +162,10 @@ pub(crate) const REMOVALS: [History; 28] = [
         r.runner_id = None;
         r.absent = Some(Spell { since: long_ago, last: JUST_NOW, sweeps: Spell::SWEEPS });
     },
+    // Equipped late: its time to connect begins then.
+    |r, _| r.handed_over_at = Some(JUST_NOW),
+    // Launched while instances might be idle for longer than today.
+    |r, _| r.idle_maximum_seconds = Some(80 * 3_600),
     |r, long_ago| r.stopped_since = Some(long_ago),
     |r, long_ago| r.gone_at = Some(long_ago),
 ];
@@ -270,7 +282,7 @@ pub(crate) fn is_past_hard_age(life: &Life) -> bool {
         Origin::Rebuilt { at } => Some(at),
     };
     let beginnings = [
-        Some(record.launched_at.plus(Duration::from_secs(3_600))),
+        Some(record.launched_at.plus(Duration::from_secs(record.idle_maximum_seconds.unwrap_or(0).max(3_600)))),
         record.job_started.as_ref().map(|started| started.at),
         record.completion_claim.as_ref().map(|claim| claim.completed.at),
         record.busy_seen_at,

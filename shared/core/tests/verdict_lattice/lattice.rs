@@ -8,14 +8,14 @@
 //!
 //! | region | crossed with each other |
 //! |---|---|
-//! | no job, by every telling word of GitHub | 28 removal histories, 3 origins, 3 ages, vital sign, registration (ephemeral and version too), control 6, witness and its age 4, deliveries 3, age of the re-check 2, jobs 4 |
+//! | no job, by every telling word of GitHub | 30 removal histories, 3 origins, 3 ages, vital sign, registration (ephemeral and version too), control 6, witness and its age 4, deliveries 3, age of the re-check 2, jobs 4 |
 //! | no job, idle at GitHub | the same and demand 6 |
 //! | job ended (4 histories) | as the first; with the job in question (6) where GitHub holds the runner busy and offline |
-//! | job open (7 histories) | 28 removal histories, origins, ages, vital sign, registration, control 6, deliveries 3, jobs 4, the job in question 6 |
-//! | a worker, or the vital sign unread | all 12 job histories, 28 removal histories, origins, ages, registration |
+//! | job open (9 histories) | 30 removal histories, origins, ages, vital sign, registration, control 6, deliveries 3, jobs 4, the job in question 6 |
+//! | a worker, or the vital sign unread | all 14 job histories, 30 removal histories, origins, ages, registration |
 //! | GitHub does not tell, or tells enough to keep | the same, vital sign, demand 6, jobs 4 |
 //! | past the hard age | all histories and registrations, every state but terminated |
-//! | stopped | all job histories with 35 others, registration, control 6, witness and its age 4 |
+//! | stopped | all job histories with 37 others, registration, control 6, witness and its age 4 |
 //! | gone | all job histories with 11 ends, registration, vital sign, control, witness, deliveries, re-check, jobs |
 //! | shutting down, stopping, unknown, terminated for the first time; no record that we know | all histories; states |
 //!
