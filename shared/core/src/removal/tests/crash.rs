@@ -4,6 +4,8 @@
 //! The calls are those that the passes make, met one by one ([`at_every_call`]), so that a new call is covered the day
 //! it is made.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::fake::at_every_call;
 use crate::ledger::{DeregistrationOutcome, JobCompleted, PassCursor, RemovalIntent, Spell};
@@ -441,40 +443,82 @@ fn what_an_instance_leaves_comes_to_the_same_end_whatever_call_the_functions_die
     assert!(played >= 10_000, "{played} plays");
 }
 
+/// Every method of every port, read from the ports' own text: a port's call is the trait's name and the method's.
+fn port_calls() -> BTreeSet<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ports");
+    let mut calls = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("text");
+        let mut port = None;
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("pub trait ") {
+                port = rest.split([':', ' ', '{', '<']).next();
+            } else if line == "}" {
+                port = None;
+            }
+            let signature = line.strip_prefix("    async fn ").or_else(|| line.strip_prefix("    fn "));
+            let method = signature.and_then(|rest| rest.split(['(', '<']).next());
+            calls.extend(port.zip(method).map(|(port, method)| format!("{port}::{method}")));
+        }
+    }
+    calls
+}
+
+/// What removal never does, so that no road can show what happens when it is killed there.
+const NOT_REMOVALS: [(&str, &str); 4] = [
+    ("ComputeRead::instances_of_launch", "scale-up adopts what it launched"),
+    ("Compute::create_fleet", "nothing is launched where something is removed"),
+    ("Registry::generate_jit_config", "nothing is registered either"),
+    ("Parameters::put_jit_config", "nor handed over"),
+];
+
 #[test]
-fn every_call_of_the_two_functions_is_made_on_some_road() {
+fn every_call_that_a_port_offers_is_made_on_some_road_or_is_none_of_removals() {
     let fakes: Vec<Fake> = roads_of_runners()
         .iter()
         .chain(&roads_of_instances())
+        .chain(&[road_of_a_waiting_job()])
         .map(|road| {
             let fake = Fake::new();
             play(&fake, road, usize::MAX);
             fake
         })
         .collect();
-    for call in [
-        "ComputeRead::instances",
-        "Compute::request_drain",
-        "Compute::terminate",
-        "RegistryRead::runners",
-        "RegistryRead::runner",
-        "RegistryRead::runner_named",
-        "Registry::deregister",
-        "Jobs::job",
-        "Jobs::jobs_in_progress",
-        "Jobs::repositories",
-        "DeliveryLog::failed_deliveries_since",
-        "DeliveryLog::delivery_payload",
-        "Ledger::read",
-        "Ledger::write",
-        "Ledger::open",
-        "VitalSigns::read",
-        "Parameters::kill_switch",
-        "Parameters::jit_configs",
-        "Parameters::delete_jit_config",
-    ] {
-        assert!(fakes.iter().any(|fake| fake.calls_of(call) > 0), "{call} is on no road");
+    let calls = port_calls();
+    assert!(calls.len() >= 24, "{calls:?}");
+    for (call, reason) in NOT_REMOVALS {
+        assert!(calls.contains(call), "{call} ({reason}) is no call of a port");
     }
+    for call in calls {
+        let made = fakes.iter().any(|fake| fake.calls_of(&call) > 0);
+        match NOT_REMOVALS.iter().find(|(other, _)| *other == call) {
+            Some((_, reason)) => assert!(!made, "{call} is made on some road, although {reason}"),
+            None => assert!(made, "{call} is on no road"),
+        }
+    }
+}
+
+/// A job that nobody serves, for so long that it keeps no runner: the orphan-sweeper sends it to the queue again.
+fn road_of_a_waiting_job() -> Road {
+    Road::new("a job waits, and an idle runner takes it not", Ground::IdleAfterDeregistration, |fake| {
+        idle_runner(fake);
+        fake.put(&JobRecord { phase: JobPhase::Queued, next_look: fake.now(), ..waiting_job(fake.now()) });
+        job_is(fake, JobState::Queued, None);
+    })
+}
+
+#[test]
+fn a_job_that_waits_is_sent_whatever_call_the_functions_die_at() {
+    let road = road_of_a_waiting_job();
+    let played = at_every_call_of(std::slice::from_ref(&road));
+    let sent = at_every_call(|fake, fault| {
+        play(fake, &road, fault.0);
+        let state = fake.state();
+        assert!(!state.queue.is_empty(), "{fault:?}: lost");
+        assert!(state.queue.iter().all(|message| message.job_id == JobId(1)), "{fault:?}");
+    });
+    assert_eq!(sent, played);
+    assert!(played >= 1_000, "{played} plays");
 }
 
 /// A case, and a job that runs while everything that can lie says that none does.
