@@ -10,6 +10,7 @@ mod fifth_review;
 mod fourth_review;
 mod guards;
 mod incidents;
+mod metrics;
 mod proofs;
 mod second_review;
 mod third_review;
