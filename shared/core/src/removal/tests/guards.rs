@@ -39,6 +39,29 @@ fn whose_it_is_keeps_and_its_absence_removes() {
     ]);
 }
 
+/// The registration under our runner's id bears this name.
+fn name_runner(fake: &Fake, name: &str) {
+    let named = Runner { name: RunnerName::new(name), ..runner() };
+    let mut state = fake.state_mut();
+    state.runners.retain(|(_, runner)| runner.id != named.id);
+    drop(state);
+    fake.put_runner(&access().scope, named);
+}
+
+/// An id that GitHub gave away again, or that was written down wrongly: what is said of that runner is not said of ours.
+#[test]
+fn a_runner_of_another_name_under_our_id_keeps_and_its_own_name_removes() {
+    assert_guards(&[Guard {
+        case: "another name under our runner's id",
+        signal: |fake, _| name_runner(fake, "somebody-else"),
+        withdraw: Some(|fake, _| name_runner(fake, "runner-i-1")),
+        speaks: &[
+            (BeforeDelete, Some(Reason::ForeignRegistration)),
+            (BeforeTerminate, Some(Reason::ForeignRegistration)),
+        ],
+    }]);
+}
+
 #[test]
 fn our_template_makes_a_rebuilt_instance_ours_and_another_does_not() {
     for (template, expected) in [("lt-1", vec![Ground::HardAge]), ("lt-2", vec![])] {
@@ -802,6 +825,26 @@ fn the_cap_of_a_pass_is_reported_and_the_rest_follows() {
             swept(&fake, &policy());
         }
         assert_eq!(ended(&fake).len(), usize::try_from(count).expect("few"), "{count} instances: all in the end");
+    }
+}
+
+/// Each pursued to its end costs calls that no act makes an end to.
+#[test]
+fn an_observing_pass_pursues_fifty_acts_and_an_enforcing_one_all() {
+    for (mode, forbidden, asked, removed) in [(Mode::Observe, 50, 50, 0), (Mode::Enforce, 0, 60, 60)] {
+        let fake = Fake::new();
+        for number in 0..60 {
+            put_runner_of_many(&fake, number);
+            complete(&fake, number);
+        }
+        fake.pass(20 * MINUTE);
+        let observed = Policy { mode, ..policy() };
+        let before = fake.calls_of("RegistryRead::runner");
+        let report = swept(&fake, &observed);
+        let of_runners = fake.calls_of("RegistryRead::runner") - before;
+        assert_eq!((report.forbidden_count, of_runners), (forbidden, asked), "{mode:?}: {report:?}");
+        assert_eq!(report.deregistered.get(&DeregistrationGround::JobCompleted).copied().unwrap_or(0), removed);
+        assert_eq!(fake.state().runners.len(), 60 - usize::try_from(removed).expect("few"), "{mode:?}");
     }
 }
 
