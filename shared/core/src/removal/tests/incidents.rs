@@ -821,9 +821,6 @@ fn the_ledger_is_restored_from_before_the_jobs_and_none_is_ended() {
     for (backup, restore) in backups {
         for (flag, show) in shown {
             let case = format!("{backup}, {flag}");
-            if case == "about to be deregistered, not in its scope" {
-                continue; // see `findings`
-            }
             let fake = Moment::BeforeDelete.reached();
             edit(&fake, &id(), |record| {
                 record.idle_since = None;
@@ -867,6 +864,35 @@ fn a_restored_record_that_was_deregistered_before_the_backup_is_not_ended() {
         minutes(&fake, &restored, 1);
     }
     assert_eq!(grounds(&fake), [], "a job runs on it");
+}
+
+/// "Rebuilt is not known": the intent to deregister was stored before the backup. The DELETE was answered 204, a job that
+/// was assigned before surfaced, and both are lost with the ledger: the absence must not be taken for our DELETE's doing.
+#[test]
+fn a_restored_intent_to_deregister_ends_nothing() {
+    let fake = Moment::BeforeDelete.reached();
+    let backup = down_with_backup_before_the_delete(&fake);
+    assert!(fake.state().runners.is_empty(), "deregistered");
+    fake.pass(MINUTE);
+    job_starts(&fake);
+    fake.pass(MINUTE);
+    fake.state_mut().items = backup;
+    let mut restored = policy();
+    restored.ledger_epoch = Some(fake.now());
+    minutes(&fake, &restored, 90);
+    assert_eq!(grounds(&fake), [], "a job runs on it");
+}
+
+/// A pass of scale-down that deregisters; the ledger as it was when the intent had just been stored.
+fn down_with_backup_before_the_delete(fake: &Fake) -> std::collections::BTreeMap<Key, crate::ports::Item> {
+    let backup = Rc::new(std::cell::RefCell::new(None));
+    let taken = backup.clone();
+    down_with(fake, move |fake| {
+        if record_of(fake).deregister_intent.is_some() {
+            taken.borrow_mut().get_or_insert_with(|| fake.state().items.clone());
+        }
+    });
+    backup.take().expect("an intent was stored")
 }
 
 #[test]
@@ -1402,39 +1428,4 @@ pub(super) fn ends_and_leaves_nothing(fake: &Fake, case: &str) {
     assert!(minutes_until(fake, ended).is_some(), "{case}: not closed: {:?}", record());
     assert!(!fake.state().terminated.is_empty(), "{case}: closed and never ended: {:?}", record());
     assert!(!registered(fake) && fake.state().parameters.is_empty(), "{case}: something is left: {:?}", record());
-}
-
-/// What these tests found: each fails until it is mended.
-mod findings {
-    use super::*;
-
-    /// "Rebuilt is not known": a restored record whose intent to deregister was stored before the backup. The DELETE was
-    /// answered 204, a job that was assigned before surfaced, and both are lost with the ledger. `with_runner_id` takes
-    /// the absence for our DELETE's doing now (`Note::Deregistered`), so that `deregistered_at` lies after the epoch.
-    #[test]
-    fn finding_a_restored_intent_to_deregister_ends_nothing() {
-        let fake = Moment::BeforeDelete.reached();
-        let backup = down_with_backup_before_the_delete(&fake);
-        assert!(fake.state().runners.is_empty(), "deregistered");
-        fake.pass(MINUTE);
-        job_starts(&fake);
-        fake.pass(MINUTE);
-        fake.state_mut().items = backup;
-        let mut restored = policy();
-        restored.ledger_epoch = Some(fake.now());
-        minutes(&fake, &restored, 90);
-        assert_eq!(grounds(&fake), [], "a job runs on it");
-    }
-
-    /// A pass of scale-down that deregisters; the ledger as it was when the intent had just been stored.
-    fn down_with_backup_before_the_delete(fake: &Fake) -> std::collections::BTreeMap<Key, crate::ports::Item> {
-        let backup = Rc::new(std::cell::RefCell::new(None));
-        let taken = backup.clone();
-        down_with(fake, move |fake| {
-            if record_of(fake).deregister_intent.is_some() {
-                taken.borrow_mut().get_or_insert_with(|| fake.state().items.clone());
-            }
-        });
-        backup.take().expect("an intent was stored")
-    }
 }
