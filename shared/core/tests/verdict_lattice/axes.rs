@@ -85,8 +85,11 @@ pub(crate) const ENDED_JOBS: [History; 4] = [
 ];
 
 /// A job started, or may have, and is not known to have ended.
-pub(crate) const OPEN_JOBS: [History; 9] = [
+pub(crate) const OPEN_JOBS: [History; 11] = [
     |r, long_ago| r.job_started = Some(started_at(long_ago, None)),
+    // However old the instance is, its job or what was seen of one is not.
+    |r, _| r.job_started = Some(started_at(LONG_AGO, OURS)),
+    |r, _| r.busy_seen_at = Some(LONG_AGO),
     |r, long_ago| r.job_started = Some(started_at(long_ago, OURS)),
     |r, long_ago| {
         r.note_completed(JobCompleted { job_id: JobId(1), at: long_ago }, RunnerId(7));
@@ -243,6 +246,14 @@ pub(crate) const ENDS: [History; 11] = [
 const ORIGINS: [fn(Timestamp) -> Origin; 3] =
     [|_| Origin::Launch, |at| Origin::Rebuilt { at }, |_| Origin::Rebuilt { at: JUST_NOW }];
 
+/// The same of a life; without a record that we know there is no hard age.
+pub(crate) fn is_past(life: &Life) -> bool {
+    match &life.record {
+        RecordEvidence::Present(record) => is_past_hard_age(&record.record),
+        RecordEvidence::Unread | RecordEvidence::Absent | RecordEvidence::Foreign => false,
+    }
+}
+
 fn live(age: Age, origin: fn(Timestamp) -> Origin, job: History, removal: History) -> Life {
     let mut record = record();
     record.launched_at = age.launched_at();
@@ -274,9 +285,7 @@ pub(crate) fn all_jobs() -> Vec<History> {
 
 /// Whether the hard age is over, told without `decide`: 5 days and 2 hours after everything from which a job that still
 /// runs can have begun.
-pub(crate) fn is_past_hard_age(life: &Life) -> bool {
-    let RecordEvidence::Present(record) = &life.record else { return false };
-    let record = &record.record;
+pub(crate) fn is_past_hard_age(record: &InstanceRecord) -> bool {
     let rebuilt_at = match record.origin {
         Origin::Launch => None,
         Origin::Rebuilt { at } => Some(at),
