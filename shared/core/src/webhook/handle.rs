@@ -298,16 +298,16 @@ mod tests {
         fake.put(&record);
     }
 
-    /// Whether the effect of an event is durable.
-    type Holds = fn(&Fake) -> bool;
+    /// An event, the world that it comes to, whether its effect is durable, and how many plays there are at least.
+    type Event = (&'static str, Vec<u8>, fn(&Fake), fn(&Fake) -> bool, usize);
 
     #[test]
     fn a_delivery_killed_anywhere_is_whole_after_its_redelivery() {
         fn record(fake: &Fake) -> Option<InstanceRecord> {
             fake.get("i-1")
         }
-        let cases: [(&str, Vec<u8>, fn(&Fake), Holds, usize); 4] = [
-            ("queued", QUEUED.to_vec(), |_| {}, |fake| fake.state().queue.len() >= 1, 5),
+        let cases: [Event; 4] = [
+            ("queued", QUEUED.to_vec(), |_| {}, |fake| !fake.state().queue.is_empty(), 5),
             ("in progress, before the record", IN_PROGRESS.to_vec(), |_| {}, |fake| !fake.items().is_empty(), 10),
             (
                 "in progress",
