@@ -12,8 +12,6 @@ use crate::ledger::{DeregistrationOutcome, JobCompleted, PassCursor, RemovalInte
 use crate::ports::JitConfig;
 use crate::removal::DeregistrationGround;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Steps in which every road ends that ends at all.
 const STEPS_MAX: usize = 80;
 /// One-minute steps after the fault, so that the passes right after it meet what it left in hand.
@@ -44,12 +42,6 @@ impl Road {
     fn by(self, step: Duration) -> Self {
         Self { step, ..self }
     }
-}
-
-fn edit(fake: &Fake, id: &str, change: impl FnOnce(&mut InstanceRecord)) {
-    let mut record = fake.get::<InstanceRecord>(id).expect("a record");
-    change(&mut record);
-    fake.put(&record);
 }
 
 /// Some minutes ago, before which the instance was launched.
@@ -102,11 +94,6 @@ fn change_runner(fake: &Fake, change: impl FnOnce(&mut Runner)) {
     change(&mut fake.state_mut().runners[0].1);
 }
 
-fn job_is(fake: &Fake, state: JobState, runner_id: Option<u64>) {
-    let reading = JobReading { id: JobId(1), state, runner_id: runner_id.map(RunnerId), completed_at: None };
-    fake.state_mut().jobs.insert(JobId(1), reading);
-}
-
 /// An event that our webhook did not answer, in GitHub's log.
 fn failed_delivery(fake: &Fake, number: u64, action: &str) {
     let payload = serde_json::json!({
@@ -128,7 +115,7 @@ fn failed_delivery(fake: &Fake, number: u64, action: &str) {
 
 fn intends_to_deregister(fake: &Fake) {
     let now = fake.now();
-    edit(fake, "i-1", |record| {
+    edit(fake, &id(), |record| {
         record.drain_requested_at = Some(now);
         record.deregister_intent = Some(RemovalIntent { at: now, ground: DeregistrationGround::Idle });
     });
@@ -150,7 +137,7 @@ fn roads_of_runners() -> Vec<Road> {
         Road::new("row 20: idle, its supervisor dead", IdleAfterDeregistration, idle_runner),
         Road::new("row 12: its job completed and it runs on", Completed, |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_started(started());
                 record.note_completed(JobCompleted { job_id: JobId(1), at: fake.now() }, RunnerId(7));
             });
@@ -158,12 +145,12 @@ fn roads_of_runners() -> Vec<Road> {
         Road::new("row 9: the completed event was lost, and the jobs API tells", Completed, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::Completed, Some(7));
+            jobs_api_says(fake, 1, JobState::Completed, Some(7));
         }),
         Road::new("row 7: the same, and GitHub holds the runner of the lost machine busy", Completed, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::Completed, Some(7));
+            jobs_api_says(fake, 1, JobState::Completed, Some(7));
             change_runner(fake, |runner| (runner.busy, runner.online) = (true, false));
         })
         .beside(|fake| {
@@ -176,12 +163,12 @@ fn roads_of_runners() -> Vec<Road> {
         Road::new("row 10: its job was queued again", IdleAfterDeregistration, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::Queued, None);
+            jobs_api_says(fake, 1, JobState::Queued, None);
         }),
         Road::new("row 10: its job runs on another runner", IdleAfterDeregistration, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::InProgress, Some(8));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(8));
         }),
         Road::new("row 18: registered and never connected", NeverConnected, |fake| {
             idle_runner(fake);
@@ -197,10 +184,10 @@ fn roads_of_runners() -> Vec<Road> {
         }),
         Road::new("row 17: busy was seen, and log and jobs API know of both events", Completed, |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
             failed_delivery(fake, 1, "in_progress");
             failed_delivery(fake, 2, "completed");
-            job_is(fake, JobState::Completed, Some(7));
+            jobs_api_says(fake, 1, JobState::Completed, Some(7));
         }),
         Road::new("row 9: the completed event waits in the log, and the jobs API knows nothing", Completed, |fake| {
             idle_runner(fake);
@@ -209,7 +196,7 @@ fn roads_of_runners() -> Vec<Road> {
         }),
         Road::new("row 17: the same, and the started event as well", Completed, |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
             failed_delivery(fake, 1, "in_progress");
             failed_delivery(fake, 2, "completed");
         }),
@@ -226,7 +213,7 @@ fn roads_of_runners() -> Vec<Road> {
             aged(fake, 10 * MINUTE, idle_runner);
             intends_to_deregister(fake);
             fake.state_mut().runners.clear();
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.deregistered_at = Some(fake.now());
                 record.deregistration = Some(DeregistrationOutcome::Confirmed);
             });
@@ -320,7 +307,7 @@ fn roads_of_instances() -> Vec<Road> {
             // Two sweeps have found them absent before the list of the others went as well.
             for number in 1..=6 {
                 let id = put_another(fake, number, false);
-                edit(fake, id.as_str(), |record| {
+                edit(fake, &id, |record| {
                     record.absent = Some(Spell { since: fake.now(), last: fake.now(), sweeps: 2 });
                 });
             }
@@ -506,7 +493,7 @@ fn road_of_a_waiting_job() -> Road {
     let road = Road::new("a job waits, and an idle runner takes it not", Ground::IdleAfterDeregistration, |fake| {
         idle_runner(fake);
         fake.put(&JobRecord { phase: JobPhase::Queued, next_look: fake.now(), ..waiting_job(fake.now()) });
-        job_is(fake, JobState::Queued, None);
+        jobs_api_says(fake, 1, JobState::Queued, None);
     });
     Road { holds: |fake| fake.state().queue.first().is_some_and(|message| message.job_id == JobId(1)), ..road }
 }
@@ -525,7 +512,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("started, and GitHub shows it idle", |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
         }),
         ("started, offline, and the jobs API does not answer", |fake| {
             idle_runner(fake);
@@ -535,18 +522,18 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("started, and its registration is neither listed nor found by id", |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
             fake.state_mut().runners.clear();
         }),
         ("started by name only", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_started(JobStarted { runner_id: None, ..started() });
             });
         }),
         ("started by name only, and the registration is gone", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_started(JobStarted { runner_id: None, ..started() });
             });
             fake.state_mut().runners.clear();
@@ -567,18 +554,18 @@ fn lives_in_the_ledger() -> Vec<Life> {
         }),
         ("busy was seen once and never again", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
         }),
         ("busy was seen once, and the registration is gone", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
             fake.state_mut().runners.clear();
         }),
         ("row 15: it surfaced after we had deregistered", |fake| {
             aged(fake, 10 * MINUTE, idle_runner);
             intends_to_deregister(fake);
             fake.state_mut().runners.clear();
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.deregistered_at = Some(fake.now());
                 record.deregistration = Some(DeregistrationOutcome::Confirmed);
                 record.note_started(started());
@@ -593,7 +580,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("it surfaced after the intent to end it was stored, and nobody did", |fake| {
             aged(fake, 20 * MINUTE, idle_runner);
             job_starts(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 let ground = Ground::IdleAfterDeregistration;
                 record.terminate_intent = Some(RemovalIntent { at: fake.now(), ground });
             });
@@ -601,7 +588,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("an old completion was sent again", |fake| {
             idle_runner(fake);
             job_starts(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_completed(JobCompleted { job_id: JobId(9), at: fake.now() }, RunnerId(7));
             });
         }),
@@ -614,7 +601,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("the list of runners leaves out most, and their jobs run", |fake| {
             (1..=6).for_each(|number| {
                 let id = put_another(fake, number, false);
-                edit(fake, id.as_str(), |record| {
+                edit(fake, &id, |record| {
                     record.note_started(JobStarted { runner_id: record.runner_id, ..started() });
                 });
             });
@@ -637,18 +624,18 @@ fn lives_at_github() -> Vec<Life> {
         ("only the jobs API knows, of a job that the ledger has as queued", |fake| {
             idle_runner(fake);
             fake.put(&waiting_job(fake.now().minus(HOUR)));
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
         }),
         ("only the scan of the jobs in progress shows it, and the registration is gone", |fake| {
             idle_runner(fake);
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
             fake.state_mut().runners.clear();
         }),
         ("row 15: the log alone knows of it, after we had deregistered", |fake| {
             aged(fake, 10 * MINUTE, idle_runner);
             intends_to_deregister(fake);
             fake.state_mut().runners.clear();
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.deregistered_at = Some(fake.now());
                 record.deregistration = Some(DeregistrationOutcome::Confirmed);
             });

@@ -1,6 +1,5 @@
 //! A pass ends by itself before Lambda ends it, whatever hangs or is slow, and comes to everything in time.
 
-use super::fourth_review::{edit, is_ended, put_ancient_nth, put_nth, timed_sweep};
 use super::*;
 use crate::ledger::JobCompleted;
 

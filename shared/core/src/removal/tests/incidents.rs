@@ -312,7 +312,7 @@ fn arrivals() -> Vec<Arrival> {
             // Of no fleet: those are read last.
             arrive: |fake| {
                 fake.put(&JobRecord { fleet: None, ..waiting_job(fake.now()) });
-                put_reading(fake, JobState::InProgress, Some(7));
+                jobs_api_says(fake, 1, JobState::InProgress, Some(7));
             },
             seen_by: SeenBy::Call("Ledger::open"),
         },
@@ -492,7 +492,7 @@ fn toctou_a_delete_that_succeeds_although_a_job_runs_is_not_followed_by_a_termin
             swept(&fake, &policy());
         }
         assert!(grounds(&fake).is_empty(), "{case}");
-        put_reading(&fake, JobState::Completed, Some(7));
+        jobs_api_says(&fake, 1, JobState::Completed, Some(7));
         job_ends(&fake);
         ends_and_leaves_nothing(&fake, case);
     }
@@ -1007,7 +1007,7 @@ fn a_403_on_deregister_takes_the_intent_back_and_ends_nothing() {
 fn offline_and_busy_is_kept_until_the_jobs_api_says_completed() {
     let fake = Moment::BeforeDelete.reached();
     job_starts(&fake);
-    put_reading(&fake, JobState::InProgress, Some(7));
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
     {
         let runner = &mut fake.state_mut().runners[0].1;
         runner.busy = true;
@@ -1020,7 +1020,7 @@ fn offline_and_busy_is_kept_until_the_jobs_api_says_completed() {
     }
     assert_eq!(acts(&fake), 0, "the listener may be starved while the worker works");
     // GitHub gave the job up; the runner of the lost machine is shown as busy for hours and cannot be deleted.
-    put_reading(&fake, JobState::Completed, Some(7));
+    jobs_api_says(&fake, 1, JobState::Completed, Some(7));
     let minutes = minutes_until_ended(&fake).expect("ended");
     assert!((15..=17).contains(&minutes), "{minutes} min after the jobs API said so");
     assert_eq!((grounds(&fake), fake.calls_of("Registry::deregister")), (vec![Ground::JobCompleted], 0), "row 7");
@@ -1062,7 +1062,7 @@ fn a_failed_search_of_the_jobs_in_progress_is_not_taken_for_none_found() {
         of_our_template(&fake, &id());
         fake.state_mut().runners.clear();
         if runs {
-            put_reading(&fake, JobState::InProgress, Some(7));
+            jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
         }
         if let Some(call) = failing {
             fake.always_fail(call, Class::Transient);
@@ -1096,7 +1096,6 @@ fn an_empty_list_while_ten_records_exist_opens_the_breaker() {
 
 // Fixtures.
 
-pub(super) const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const HARD_AGE: Duration = crate::config::HARD_AGE;
 
 /// A case, and how it comes about.
@@ -1279,17 +1278,6 @@ fn seen_after_the_busy_check(
     (seen_by, calls)
 }
 
-pub(super) fn record_of(fake: &Fake) -> InstanceRecord {
-    fake.get::<InstanceRecord>("i-1").expect("a record")
-}
-
-/// Another function writes to a record.
-pub(super) fn edit(fake: &Fake, id: &InstanceId, change: impl FnOnce(&mut InstanceRecord)) {
-    let mut record = fake.get::<InstanceRecord>(id.as_str()).expect("a record");
-    change(&mut record);
-    fake.put(&record);
-}
-
 fn lose_the_record(fake: &Fake) {
     fake.state_mut().items.remove(&InstanceRecord::key("i-1"));
 }
@@ -1316,17 +1304,11 @@ pub(super) fn put_sign(fake: &Fake, worker: Worker, ago: Duration) {
     fake.state_mut().vital_signs.insert(id(), sign);
 }
 
-/// What the jobs API says of job 1.
-pub(super) fn put_reading(fake: &Fake, state: JobState, runner_id: Option<u64>) {
-    let reading = JobReading { id: JobId(1), state, runner_id: runner_id.map(RunnerId), completed_at: None };
-    fake.state_mut().jobs.insert(JobId(1), reading);
-}
-
 /// Job 1 was queued an hour ago, so that nobody keeps an idle runner for it, and waits as far as the ledger knows; the
 /// jobs API says this.
 pub(super) fn put_job_that_waits(fake: &Fake, state: JobState, runner_id: Option<u64>) {
     fake.put(&waiting_job(fake.now().minus(HOUR)));
-    put_reading(fake, state, runner_id);
+    jobs_api_says(fake, 1, state, runner_id);
 }
 
 /// An event of job 1 on the runner that our webhook did not take.
