@@ -300,12 +300,6 @@ pub(crate) fn is_past_hard_age(record: &InstanceRecord) -> bool {
     beginnings.into_iter().flatten().all(|at| NOW.since(at) >= Duration::from_secs((5 * 24 + 2) * 3_600))
 }
 
-fn present(change: fn(&mut Runner)) -> RegistrationEvidence {
-    let mut runner = runner();
-    change(&mut runner);
-    RegistrationEvidence::Present(runner)
-}
-
 /// Every registration with these flags, whatever GitHub says of version and ephemerality, but for the reusable ones.
 fn with_flags(online: bool, busy: bool) -> Vec<RegistrationEvidence> {
     let versions = [None, Some(None), Some(Some("2.336.0".to_owned()))];
@@ -317,10 +311,38 @@ fn with_flags(online: bool, busy: bool) -> Vec<RegistrationEvidence> {
     versions.into_iter().flat_map(shown).collect()
 }
 
-/// GitHub's word from which an act may follow.
+/// The runner is ours by id and not by name.
+fn foreign() -> Vec<RegistrationEvidence> {
+    let foreign = |online, busy| {
+        let name = RunnerName::new("somebody-else");
+        RegistrationEvidence::Present(Runner { name, online, busy, ..runner() })
+    };
+    vec![foreign(true, false), foreign(true, true), foreign(false, false)]
+}
+
+/// GitHub says that it takes more than one job.
+fn reusable() -> Vec<RegistrationEvidence> {
+    let reusable = |online, busy, version: Option<&str>| {
+        let version = Some(version.map(str::to_owned));
+        RegistrationEvidence::Present(Runner { online, busy, version, ephemeral: Some(false), ..runner() })
+    };
+    vec![
+        reusable(true, false, Some("2.336.0")),
+        reusable(true, true, Some("2.336.0")),
+        reusable(false, false, Some("2.336.0")),
+        reusable(false, false, None),
+    ]
+}
+
+/// Offline and busy: the machine may be lost, and the jobs API decides.
+pub(crate) fn lost_registrations() -> Vec<Vec<RegistrationEvidence>> {
+    vec![with_flags(false, true)]
+}
+
+/// GitHub's word from which an act may follow; whether it ever connected decides where it is offline.
 pub(crate) fn telling_registrations() -> Vec<Vec<RegistrationEvidence>> {
     let offline_and_idle = with_flags(false, false).into_iter().map(|registration| vec![registration]);
-    [vec![RegistrationEvidence::Absent], with_flags(false, true)].into_iter().chain(offline_and_idle).collect()
+    [vec![RegistrationEvidence::Absent]].into_iter().chain(lost_registrations()).chain(offline_and_idle).collect()
 }
 
 /// Online and idle: whether it is wanted decides.
@@ -328,26 +350,20 @@ pub(crate) fn idle_registrations() -> Vec<Vec<RegistrationEvidence>> {
     vec![with_flags(true, false)]
 }
 
+/// GitHub's word on a runner whose job is over, or may not be: its version does not matter.
+pub(crate) fn registrations_after_a_job() -> Vec<Vec<RegistrationEvidence>> {
+    vec![vec![RegistrationEvidence::Absent], with_flags(false, false), with_flags(true, false)]
+}
+
+fn unknown_registrations() -> Vec<Vec<RegistrationEvidence>> {
+    [RegistrationEvidence::NotAsked, RegistrationEvidence::Unread, RegistrationEvidence::Denied]
+        .map(|registration| vec![registration])
+        .to_vec()
+}
+
 /// GitHub's word that keeps it whatever else is read, or before which nothing else is read.
 pub(crate) fn silent_registrations() -> Vec<Vec<RegistrationEvidence>> {
-    let foreign: fn(&mut Runner) = |r| r.name = RunnerName::new("somebody-else");
-    vec![
-        vec![RegistrationEvidence::NotAsked],
-        vec![RegistrationEvidence::Unread],
-        vec![RegistrationEvidence::Denied],
-        with_flags(true, true),
-        vec![
-            present(|r| r.ephemeral = Some(false)),
-            present(|r| (r.ephemeral, r.busy) = (Some(false), true)),
-            present(|r| (r.ephemeral, r.online) = (Some(false), false)),
-            present(|r| (r.ephemeral, r.online, r.version) = (Some(false), false, Some(None))),
-        ],
-        vec![
-            present(foreign),
-            present(|r| (r.name, r.busy) = (RunnerName::new("somebody-else"), true)),
-            present(|r| (r.name, r.online) = (RunnerName::new("somebody-else"), false)),
-        ],
-    ]
+    [unknown_registrations(), vec![with_flags(true, true), reusable(), foreign()]].concat()
 }
 
 /// All of them.
@@ -357,17 +373,11 @@ pub(crate) fn every_registration() -> Vec<Vec<RegistrationEvidence>> {
 
 /// The same, where it does not matter whether the runner is ephemeral and what version it has.
 pub(crate) fn every_registration_by_flags() -> Vec<Vec<RegistrationEvidence>> {
-    let mut of_flags: Vec<_> = silent_registrations();
-    let reusable = |online: bool, busy: bool| {
-        RegistrationEvidence::Present(Runner { online, busy, ephemeral: Some(false), ..runner() })
-    };
-    of_flags.retain(|class| !class.contains(&present(|r| r.ephemeral = Some(false))));
-    of_flags.retain(|class| !class.contains(&present(|r| r.busy = true)));
-    of_flags.push(vec![RegistrationEvidence::Absent]);
-    for (online, busy) in [(false, false), (false, true), (true, false), (true, true)] {
-        of_flags.push([with_flags(online, busy), vec![reusable(online, busy)]].concat());
-    }
-    of_flags
+    let of_flags = [(false, false), (false, true), (true, false), (true, true)].map(|(online, busy)| {
+        let reusable = Runner { online, busy, ephemeral: Some(false), ..runner() };
+        [with_flags(online, busy), vec![RegistrationEvidence::Present(reusable)]].concat()
+    });
+    [unknown_registrations(), vec![foreign(), vec![RegistrationEvidence::Absent]], of_flags.to_vec()].concat()
 }
 
 const fn sign(beat_at: Timestamp, worker: Worker) -> VitalEvidence {
