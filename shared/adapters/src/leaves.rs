@@ -5,8 +5,8 @@ use std::time::Duration;
 use runner_scaler_core::config::{Environment, Policy, parse_policy};
 use runner_scaler_core::error::PortError;
 use runner_scaler_core::evidence::{
-    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
-    RegistrationEvidence, VitalEvidence, Witness,
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl,
+    RecordEvidence, RegistrationEvidence, VitalEvidence, Witness,
 };
 use runner_scaler_core::ids::{Access, FleetName, InstanceId, LaunchToken, RunnerId, RunnerName};
 use runner_scaler_core::ledger::{InstanceRecord, Versioned};
@@ -81,10 +81,11 @@ fn evidence(id: &str, access: Access, state: InstanceState, runner_id: Option<Ru
         vital_sign: VitalEvidence::Never,
         demand: DemandEvidence::Quiet,
         registration: runner_id.map_or(RegistrationEvidence::NotAsked, |id| RegistrationEvidence::Present(runner(id))),
-        witness: Witness::Runner,
+        heard: Heard { from: Witness::Runner, at: NOW },
         control: PositiveControl::Held,
         deliveries: DeliveryEvidence::Settled,
         jobs: JobsEvidence::NoneOnRunner,
+        rechecked_at: NOW,
         assigned_job: AssignedJob::NotAsked,
     }
 }
