@@ -266,3 +266,66 @@ async fn a_termination_names_one_instance_and_a_refusal_is_never_a_success() {
         assert_eq!((field(call, "InstanceId.1"), field(call, "InstanceId.2")), (Some("i-1"), None));
     }
 }
+
+/// Every source file below the workspace's crates that may name an SDK or speak to GitHub, tests left out.
+fn sources_without_tests() -> Vec<(String, String)> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut folders =
+        ["shared/adapters/src", "functions", "cli/src", "instance"].map(|folder| root.join(folder)).to_vec();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            if path.is_dir() && name != "tests" {
+                folders.push(path);
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                let text = std::fs::read_to_string(&path).expect("text");
+                sources.push((path.display().to_string(), text));
+            }
+        }
+    }
+    sources
+}
+
+/// Where each word occurs, in so many places.
+fn places_of(word: &str) -> Vec<String> {
+    let occurs = |(path, text): (String, String)| {
+        let times = text.matches(word).count();
+        std::iter::repeat_n(path, times)
+    };
+    sources_without_tests().into_iter().flat_map(occurs).collect()
+}
+
+/// The proofs fence two calls; a second place that makes one of them would be a way around.
+#[test]
+fn one_place_ends_instances_and_one_deletes_runners() {
+    assert!(sources_without_tests().len() > 40);
+    for (word, file) in [
+        (".terminate_instances()", "src/ec2.rs"),
+        ("Call::delete(", "src/github/runners.rs"),
+        ("Method::DELETE", "src/github/client.rs"),
+    ] {
+        let places = places_of(word);
+        assert!(places.len() == 1 && places[0].ends_with(file), "{word}: {places:?}");
+    }
+    // Other ways to the same end: EC2's and the autoscaler's relatives, and the calls spelt out.
+    for word in [
+        "operation::terminate_instances",
+        ".stop_instances()",
+        ".delete_fleets()",
+        ".terminate_instance_in_auto_scaling_group()",
+        "\"DELETE\"",
+        "._delete(",
+    ] {
+        assert_eq!(places_of(word), [""; 0], "{word}");
+    }
+    let road = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/ec2.rs")).expect("text");
+    let before = road.split_once(".terminate_instances()").expect("once").0;
+    let signature = before.rsplit_once("async fn ").expect("in a function").1;
+    assert!(signature.starts_with("terminate(&self, proof: TerminationProof)"), "{signature}");
+    let road = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/src/github/runners.rs")).expect("text");
+    let before = road.split_once("Call::delete(").expect("once").0;
+    let signature = before.rsplit_once("async fn ").expect("in a function").1;
+    assert!(signature.starts_with("deregister(&self, warrant: DeregistrationWarrant)"), "{signature}");
+}

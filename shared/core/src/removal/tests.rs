@@ -1,20 +1,27 @@
 //! Scale-down's passes against the double: the whole road of an idle runner whose supervisor is dead, and everything
 //! that must turn it back.
 
-mod adversary;
+mod absence;
 mod budgets;
 mod changes;
 mod crash;
 mod deadline;
 mod deliveries;
-mod fifth_review;
-mod fourth_review;
+mod delivery_log;
+mod deregistration;
+mod drains;
 mod guards;
+mod hard_age;
 mod incidents;
+mod leftovers;
+mod metrics;
+mod open_jobs;
 mod proofs;
-mod second_review;
-mod third_review;
+mod restored;
+mod starvation;
+mod sticky;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::{FailedPass, Ground, Report, run_pass};
@@ -28,8 +35,11 @@ use crate::ledger::{InstanceRecord, JobPhase, JobRecord, JobStarted};
 use crate::orphan;
 use crate::ports::{Delivery, Instance, InstanceState, JobReading, JobState, KillSwitch, Runner, VitalSign, Worker};
 use crate::time::{Clock, Deadline, Timestamp};
+use crate::webhook::{self, Event};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Passes of the simulated evening: enough for every road that ends at all.
 const PASSES_MAX: usize = 120;
 
@@ -137,6 +147,156 @@ fn minutes_until_deregistered(fake: &Fake) -> Option<usize> {
 
 fn grounds(fake: &Fake) -> Vec<Ground> {
     fake.state().terminated.iter().map(|(_, ground)| *ground).collect()
+}
+
+/// What the ledger remembers of the instance in question.
+fn record_of(fake: &Fake) -> InstanceRecord {
+    fake.get("i-1").expect("a record")
+}
+
+/// Another function writes to a record.
+fn edit(fake: &Fake, id: &InstanceId, change: impl FnOnce(&mut InstanceRecord)) {
+    let mut record = fake.get::<InstanceRecord>(id.as_str()).expect("a record");
+    change(&mut record);
+    fake.put(&record);
+}
+
+/// What the jobs API says of a job.
+fn jobs_api_says(fake: &Fake, job: u64, state: JobState, runner_id: Option<u64>) {
+    let reading = JobReading { id: JobId(job), state, runner_id: runner_id.map(RunnerId), completed_at: None };
+    fake.state_mut().jobs.insert(JobId(job), reading);
+}
+
+fn event(fake: &Fake, action: &str, job: u64, runner_id: Option<u64>) {
+    let body = serde_json::json!({
+        "action": action,
+        "workflow_job": {"id": job, "run_id": 2, "labels": ["self-hosted", "linux"], "runner_id": runner_id,
+            "runner_name": "runner-i-1"},
+        "repository": {"full_name": "octo/hello", "owner": {"login": "octo", "type": "Organization"}},
+        "organization": {"login": "octo"},
+    });
+    // Names of real instances are hexadecimal; this one is as well.
+    let Ok(Event::Job(event)) = webhook::parse(Some("workflow_job"), body.to_string().as_bytes()) else { panic!() };
+    run(webhook::apply_job_event(fake, &event, fake.now())).expect("not killed").expect("no fault");
+}
+
+fn busy(fake: &Fake, busy: bool) {
+    fake.state_mut().runners[0].1.busy = busy;
+}
+
+fn untouched(fake: &Fake, what: &str) {
+    assert_eq!(fake.calls_of("Registry::deregister"), 0, "{what}: deregistered; {:?}", record_of(fake));
+    assert!(grounds(fake).is_empty(), "{what}: ended {:?}; {:?}", grounds(fake), record_of(fake));
+}
+
+fn pool() -> Policy {
+    let mut policy = policy();
+    policy.fleets[0].idle = vec![crate::config::IdleSchedule::try_new("* * * * *", "UTC", 1).expect("valid")];
+    policy.fleets[0].timers.idle_maximum = 24 * HOUR;
+    policy
+}
+
+fn nth(number: usize) -> InstanceId {
+    InstanceId::new(format!("i-{number:04x}"))
+}
+
+/// An instance with runner id 1000+n, registered in octo.
+fn put_nth(fake: &Fake, n: usize) -> InstanceId {
+    let id = nth(n);
+    put_instance(fake, &id);
+    let mut r = record(fake);
+    r.instance_id = id.clone();
+    r.runner_name = RunnerName::new(format!("runner-{id}"));
+    r.runner_id = Some(RunnerId(1000 + n as u64));
+    fake.put(&r);
+    let shown = Runner { id: RunnerId(1000 + n as u64), name: r.runner_name.clone(), ..runner() };
+    fake.put_runner(&access().scope, shown);
+    id
+}
+
+fn start_on(fake: &Fake, n: usize, job: u64) {
+    edit(fake, &nth(n), |r| {
+        let started =
+            JobStarted { job_id: JobId(job), repository: repository(), at: fake.now(), runner_id: r.runner_id };
+        r.note_started(started);
+    });
+}
+
+fn is_ended(fake: &Fake, id: &InstanceId) -> bool {
+    fake.state().terminated.iter().any(|(own, _)| own == id)
+}
+
+fn refused_payload(head_branch: &str, runner_name: Option<&str>, runner_id: Option<u64>) -> String {
+    serde_json::json!({
+        "action": "in_progress",
+        "workflow_job": {"id": 99, "run_id": 2, "head_branch": head_branch, "labels": vec!["x"; 101],
+            "runner_id": runner_id, "runner_name": runner_name},
+        "repository": {"full_name": "octo/hello", "owner": {"login": "octo", "type": "Organization"}},
+    })
+    .to_string()
+}
+
+fn deliver(fake: &Fake, number: u64, at: Timestamp, payload: String) {
+    let delivery = Delivery {
+        id: number,
+        guid: DeliveryGuid::new(format!("{number:08x}-0000-0000-0000-000000000000")),
+        delivered_at: at,
+        event: "workflow_job".into(),
+        action: Some("in_progress".into()),
+        installation_id: None,
+    };
+    fake.state_mut().deliveries.push((delivery, payload));
+}
+
+/// Every call takes that long; the process ends where Lambda's time is over, as a panic that the caller catches.
+fn slow(fake: &Fake, each: impl Fn(&Fake) -> Duration + Clone + 'static, ends_at: Timestamp) {
+    for call in fake.calls() + 1..fake.calls() + 3_000 {
+        let each = each.clone();
+        fake.meanwhile(call, move |fake| {
+            fake.pass(each(fake));
+            assert!(fake.now() < ends_at, "killed by Lambda");
+        });
+    }
+}
+
+/// A sweep under that time limit; whether it ended by itself.
+fn timed_sweep(fake: &Fake, limit: Duration, each: impl Fn(&Fake) -> Duration + Clone + 'static) -> bool {
+    let begin = fake.now();
+    let ends_at = begin.plus(limit);
+    slow(fake, each, ends_at);
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let _ = run(orphan::run_pass(fake, &policy(), Deadline::of(begin, ends_at)));
+    }))
+    .is_ok();
+    fake.heal();
+    // The next schedule.
+    let next = begin.plus(5 * MINUTE);
+    if fake.now() < next {
+        let rest = next.since(fake.now());
+        fake.pass(rest);
+    }
+    ended
+}
+
+fn put_ancient_nth(fake: &Fake, n: usize) -> InstanceId {
+    let id = put_nth(fake, n);
+    let long_ago = fake.now().minus(10 * DAY);
+    edit(fake, &id, |r| {
+        r.launched_at = long_ago;
+    });
+    fake.state_mut().instances.get_mut(&id).unwrap().launched_at = long_ago;
+    id
+}
+
+/// Passes every 5 min for so long until the runner is deregistered.
+fn removed_within(fake: &Fake, time: Duration, mut each: impl FnMut(&Fake, u64)) -> Option<u64> {
+    (1..=time.as_secs() / 300).find(|n| {
+        fake.pass(5 * MINUTE);
+        each(fake, *n);
+        let _ = scale_down(fake, &policy());
+        let _ = sweep(fake, &policy());
+        fake.state().runners.is_empty()
+    })
 }
 
 #[test]

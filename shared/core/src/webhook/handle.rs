@@ -168,7 +168,9 @@ mod tests {
     use super::super::signature::tests::sign;
     use super::*;
     use crate::error::Class;
-    use crate::fake::{Fake, fleet, policy, run};
+    use crate::fake::{Fake, at_every_call, fleet, policy, run};
+    use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken, Repository, RunnerId, RunnerName, Scope};
+    use crate::ledger::{InstanceRecord, JobStarted};
 
     const SECRET: &str = "a secret of a good length";
 
@@ -266,21 +268,82 @@ mod tests {
         }
     }
 
+    /// An event about job 1 on runner 7, whose instance has a record.
+    fn on_our_runner(action: &str) -> Vec<u8> {
+        let payload = serde_json::json!({
+            "action": action,
+            "workflow_job": {
+                "id": 1, "run_id": 2, "labels": ["ubuntu-latest"], "runner_id": 7, "runner_name": "runner-i-1",
+            },
+            "repository": {"full_name": "octo/hello", "owner": {"login": "octo", "type": "Organization"}},
+        });
+        serde_json::to_vec(&payload).expect("JSON")
+    }
+
+    fn put_instance_record(fake: &Fake, has_started: bool) {
+        let mut record = InstanceRecord::launched(
+            InstanceId::new("i-1"),
+            Access { scope: Scope::Organization { owner: "octo".into() }, installation_id: None },
+            FleetName::new("linux"),
+            LaunchToken::new("token"),
+            RunnerName::new("runner-i-1"),
+            Timestamp(1),
+        );
+        record.note_runner_id(RunnerId(7));
+        if has_started {
+            let repository = Repository::try_from("octo/hello".to_owned()).expect("a full name");
+            let runner_id = Some(RunnerId(7));
+            record.note_started(JobStarted { job_id: JobId(1), repository, at: Timestamp(2), runner_id });
+        }
+        fake.put(&record);
+    }
+
+    /// An event, the world that it comes to, whether its effect is durable, and how many plays there are at least.
+    type Event = (&'static str, Vec<u8>, fn(&Fake), fn(&Fake) -> bool, usize);
+
     #[test]
     fn a_delivery_killed_anywhere_is_whole_after_its_redelivery() {
-        for body in [QUEUED, IN_PROGRESS] {
-            crate::fake::at_every_call(|fake, _| {
-                status_or_killed(fake, body);
+        fn record(fake: &Fake) -> Option<InstanceRecord> {
+            fake.get("i-1")
+        }
+        let cases: [Event; 4] = [
+            ("queued", QUEUED.to_vec(), |_| {}, |fake| !fake.state().queue.is_empty(), 5),
+            ("in progress, before the record", IN_PROGRESS.to_vec(), |_| {}, |fake| !fake.items().is_empty(), 10),
+            (
+                "in progress",
+                on_our_runner("in_progress"),
+                |fake| put_instance_record(fake, false),
+                |fake| record(fake).is_some_and(|r| r.job_started.is_some_and(|job| job.job_id == JobId(1))),
+                10,
+            ),
+            (
+                "completed",
+                on_our_runner("completed"),
+                |fake| put_instance_record(fake, true),
+                |fake| record(fake).is_some_and(|r| r.job_completed.is_some_and(|job| job.job_id == JobId(1))),
+                10,
+            ),
+        ];
+        for (case, body, prepare, holds, plays_min) in cases {
+            let played = at_every_call(|fake, fault| {
+                prepare(fake);
+                let first = delivered(fake, &body);
+                // GitHub repeats none that was answered with 2xx, so its effect must be there by then.
+                if first == Some(202) {
+                    assert!(holds(fake), "{case}, {fault:?}: accepted without an effect");
+                }
                 fake.heal();
-                assert_eq!(status(fake, request("workflow_job", body)), 202);
-                let state = fake.state();
-                assert!(!state.queue.is_empty() || !state.items.is_empty());
+                assert_eq!(delivered(fake, &body), Some(202), "{case}, {fault:?}");
+                assert!(holds(fake), "{case}, {fault:?}: lost");
             });
+            assert!(played >= plays_min, "{case}: {played} plays");
         }
     }
 
-    fn status_or_killed(fake: &Fake, body: &[u8]) {
+    /// The status of one delivery; `None` when it was killed.
+    fn delivered(fake: &Fake, body: &[u8]) -> Option<u16> {
         let secrets = WebhookSecrets::parse(SECRET).expect("long enough");
-        run(handle(fake, &hosted(), &secrets, request("workflow_job", body), Timestamp(9)));
+        let answer = run(handle(fake, &hosted(), &secrets, request("workflow_job", body), Timestamp(9)));
+        answer.map(|answer| answer.status)
     }
 }

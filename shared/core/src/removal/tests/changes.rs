@@ -1,16 +1,10 @@
 //! What changes while instances live: the configuration document, the ledger's epoch, clocks, and registrations that
 //! come late.
 
-use super::incidents::{HOUR, edit, of_many, of_our_template, put_failed_delivery, put_runner_of_many, tag};
+use super::incidents::{of_many, of_our_template, put_failed_delivery, put_runner_of_many, tag};
 use super::*;
 use crate::evidence::TEMPLATE_TAG;
 use crate::ledger::{DeliveryCursor, FleetRecord, Origin};
-
-const DAY: Duration = Duration::from_hours(24);
-
-fn record_of(fake: &Fake) -> InstanceRecord {
-    fake.get::<InstanceRecord>("i-1").expect("a record")
-}
 
 fn both(fake: &Fake, policy: &Policy) {
     let _ = scale_down(fake, policy);

@@ -4,6 +4,8 @@
 //! The calls are those that the passes make, met one by one ([`at_every_call`]), so that a new call is covered the day
 //! it is made.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::fake::at_every_call;
 use crate::ids::InstallationId;
@@ -11,8 +13,6 @@ use crate::ledger::{DeregistrationOutcome, JobCompleted, PassCursor, RemovalInte
 use crate::ports::JitConfig;
 use crate::removal::DeregistrationGround;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// Steps in which every road ends that ends at all.
 const STEPS_MAX: usize = 80;
 /// One-minute steps after the fault, so that the passes right after it meet what it left in hand.
@@ -27,11 +27,13 @@ struct Road {
     step: Duration,
     /// The ground on which the instance is ended; `None`: it ended by itself.
     ground: Option<Ground>,
+    /// What must hold at its end besides.
+    holds: fn(&Fake) -> bool,
 }
 
 impl Road {
     fn new(case: &'static str, ground: impl Into<Option<Ground>>, make: fn(&Fake)) -> Self {
-        Self { case, make, world: |_| {}, step: 5 * MINUTE, ground: ground.into() }
+        Self { case, make, world: |_| {}, step: 5 * MINUTE, ground: ground.into(), holds: |_| true }
     }
 
     fn beside(self, world: fn(&Fake)) -> Self {
@@ -41,12 +43,6 @@ impl Road {
     fn by(self, step: Duration) -> Self {
         Self { step, ..self }
     }
-}
-
-fn edit(fake: &Fake, id: &str, change: impl FnOnce(&mut InstanceRecord)) {
-    let mut record = fake.get::<InstanceRecord>(id).expect("a record");
-    change(&mut record);
-    fake.put(&record);
 }
 
 /// Some minutes ago, before which the instance was launched.
@@ -99,11 +95,6 @@ fn change_runner(fake: &Fake, change: impl FnOnce(&mut Runner)) {
     change(&mut fake.state_mut().runners[0].1);
 }
 
-fn job_is(fake: &Fake, state: JobState, runner_id: Option<u64>) {
-    let reading = JobReading { id: JobId(1), state, runner_id: runner_id.map(RunnerId), completed_at: None };
-    fake.state_mut().jobs.insert(JobId(1), reading);
-}
-
 /// An event that our webhook did not answer, in GitHub's log.
 fn failed_delivery(fake: &Fake, number: u64, action: &str) {
     let payload = serde_json::json!({
@@ -126,7 +117,7 @@ fn failed_delivery(fake: &Fake, number: u64, action: &str) {
 
 fn intends_to_deregister(fake: &Fake) {
     let now = fake.now();
-    edit(fake, "i-1", |record| {
+    edit(fake, &id(), |record| {
         record.drain_requested_at = Some(now);
         record.deregister_intent = Some(RemovalIntent { at: now, ground: DeregistrationGround::Idle });
     });
@@ -148,7 +139,7 @@ fn roads_of_runners() -> Vec<Road> {
         Road::new("row 20: idle, its supervisor dead", IdleAfterDeregistration, idle_runner),
         Road::new("row 12: its job completed and it runs on", Completed, |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_started(started());
                 record.note_completed(JobCompleted { job_id: JobId(1), at: fake.now() }, RunnerId(7));
             });
@@ -156,12 +147,12 @@ fn roads_of_runners() -> Vec<Road> {
         Road::new("row 9: the completed event was lost, and the jobs API tells", Completed, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::Completed, Some(7));
+            jobs_api_says(fake, 1, JobState::Completed, Some(7));
         }),
         Road::new("row 7: the same, and GitHub holds the runner of the lost machine busy", Completed, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::Completed, Some(7));
+            jobs_api_says(fake, 1, JobState::Completed, Some(7));
             change_runner(fake, |runner| (runner.busy, runner.online) = (true, false));
         })
         .beside(|fake| {
@@ -174,12 +165,12 @@ fn roads_of_runners() -> Vec<Road> {
         Road::new("row 10: its job was queued again", IdleAfterDeregistration, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::Queued, None);
+            jobs_api_says(fake, 1, JobState::Queued, None);
         }),
         Road::new("row 10: its job runs on another runner", IdleAfterDeregistration, |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::InProgress, Some(8));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(8));
         }),
         Road::new("row 18: registered and never connected", NeverConnected, |fake| {
             idle_runner(fake);
@@ -206,10 +197,10 @@ fn roads_of_runners() -> Vec<Road> {
         }),
         Road::new("row 17: busy was seen, and log and jobs API know of both events", Completed, |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
             failed_delivery(fake, 1, "in_progress");
             failed_delivery(fake, 2, "completed");
-            job_is(fake, JobState::Completed, Some(7));
+            jobs_api_says(fake, 1, JobState::Completed, Some(7));
         }),
         Road::new("row 9: the completed event waits in the log, and the jobs API knows nothing", Completed, |fake| {
             idle_runner(fake);
@@ -218,7 +209,7 @@ fn roads_of_runners() -> Vec<Road> {
         }),
         Road::new("row 17: the same, and the started event as well", Completed, |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
             failed_delivery(fake, 1, "in_progress");
             failed_delivery(fake, 2, "completed");
         }),
@@ -235,7 +226,7 @@ fn roads_of_runners() -> Vec<Road> {
             aged(fake, 10 * MINUTE, idle_runner);
             intends_to_deregister(fake);
             fake.state_mut().runners.clear();
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.deregistered_at = Some(fake.now());
                 record.deregistration = Some(DeregistrationOutcome::Confirmed);
             });
@@ -329,7 +320,7 @@ fn roads_of_instances() -> Vec<Road> {
             // Two sweeps have found them absent before the list of the others went as well.
             for number in 1..=6 {
                 let id = put_another(fake, number, false);
-                edit(fake, id.as_str(), |record| {
+                edit(fake, &id, |record| {
                     record.absent = Some(Spell { since: fake.now(), last: fake.now(), sweeps: 2 });
                 });
             }
@@ -405,6 +396,7 @@ fn at_every_call_of(roads: &[Road]) -> usize {
                 let as_meant = Some(ended) == *ground || (ground.is_some() && ended == Ground::RegistrationGone);
                 assert!(as_meant, "{case}, {fault:?}: ended on {ended:?}");
             }
+            assert!((road.holds)(fake), "{case}, {fault:?}: something was lost");
             let launched = fake.calls_of("Compute::create_fleet") + fake.calls_of("Registry::generate_jit_config");
             assert_eq!(launched, 0, "{case}, {fault:?}");
             assert!(fake.state().terminated.iter().all(|(ended, _)| *ended != companion()), "{case}, {fault:?}");
@@ -454,42 +446,75 @@ fn what_an_instance_leaves_comes_to_the_same_end_whatever_call_the_functions_die
     assert!(played >= 10_000, "{played} plays");
 }
 
+/// Every method of every port, read from the ports' own text: a port's call is the trait's name and the method's.
+fn port_calls() -> BTreeSet<String> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/ports");
+    let mut calls = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let text = std::fs::read_to_string(entry.expect("an entry").path()).expect("text");
+        let mut port = None;
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("pub trait ") {
+                port = rest.split([':', ' ', '{', '<']).next();
+            } else if line == "}" {
+                port = None;
+            }
+            // What is not awaited is no call: nothing can die in it.
+            let method = line.strip_prefix("    async fn ").and_then(|rest| rest.split(['(', '<']).next());
+            calls.extend(port.zip(method).map(|(port, method)| format!("{port}::{method}")));
+        }
+    }
+    calls
+}
+
+/// What removal never does, so that no road can show what happens when it is killed there.
+const NOT_REMOVALS: [(&str, &str); 4] = [
+    ("ComputeRead::instances_of_launch", "scale-up adopts what it launched"),
+    ("Compute::create_fleet", "nothing is launched where something is removed"),
+    ("Registry::generate_jit_config", "nothing is registered either"),
+    ("Parameters::put_jit_config", "nor handed over"),
+];
+
 #[test]
-fn every_call_of_the_two_functions_is_made_on_some_road() {
+fn every_call_that_a_port_offers_is_made_on_some_road_or_is_none_of_removals() {
     let fakes: Vec<Fake> = roads_of_runners()
         .iter()
         .chain(&roads_of_instances())
+        .chain(&[road_of_a_waiting_job()])
         .map(|road| {
             let fake = Fake::new();
             play(&fake, road, usize::MAX);
             fake
         })
         .collect();
-    for call in [
-        "ComputeRead::instances",
-        "Compute::request_drain",
-        "Compute::terminate",
-        "RegistryRead::runners",
-        "RegistryRead::runner",
-        "RegistryRead::runner_named",
-        "Registry::deregister",
-        "Jobs::job",
-        "Jobs::jobs_in_progress",
-        "Jobs::jobs_of_open_runs",
-        "Jobs::repositories",
-        "DeliveryLog::failed_deliveries_since",
-        "DeliveryLog::delivery_payload",
-        "DeliveryLog::installation_owner",
-        "Ledger::read",
-        "Ledger::write",
-        "Ledger::open",
-        "VitalSigns::read",
-        "Parameters::kill_switch",
-        "Parameters::jit_configs",
-        "Parameters::delete_jit_config",
-    ] {
-        assert!(fakes.iter().any(|fake| fake.calls_of(call) > 0), "{call} is on no road");
+    let calls = port_calls();
+    assert!(calls.len() >= 24, "{calls:?}");
+    for (call, reason) in NOT_REMOVALS {
+        assert!(calls.contains(call), "{call} ({reason}) is no call of a port");
     }
+    for call in calls {
+        let made = fakes.iter().any(|fake| fake.calls_of(&call) > 0);
+        match NOT_REMOVALS.iter().find(|(other, _)| *other == call) {
+            Some((_, reason)) => assert!(!made, "{call} is made on some road, although {reason}"),
+            None => assert!(made, "{call} is on no road"),
+        }
+    }
+}
+
+/// A job that nobody serves, for so long that it keeps no runner: the orphan-sweeper sends it to the queue again.
+fn road_of_a_waiting_job() -> Road {
+    let road = Road::new("a job waits, and an idle runner takes it not", Ground::IdleAfterDeregistration, |fake| {
+        idle_runner(fake);
+        fake.put(&JobRecord { phase: JobPhase::Queued, next_look: fake.now(), ..waiting_job(fake.now()) });
+        jobs_api_says(fake, 1, JobState::Queued, None);
+    });
+    Road { holds: |fake| fake.state().queue.first().is_some_and(|message| message.job_id == JobId(1)), ..road }
+}
+
+#[test]
+fn a_job_that_waits_is_sent_whatever_call_the_functions_die_at() {
+    let played = at_every_call_of(&[road_of_a_waiting_job()]);
+    assert!(played >= 500, "{played} plays");
 }
 
 /// A case, and a job that runs while everything that can lie says that none does.
@@ -500,7 +525,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("started, and GitHub shows it idle", |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
         }),
         ("started, offline, and the jobs API does not answer", |fake| {
             idle_runner(fake);
@@ -510,18 +535,18 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("started, and its registration is neither listed nor found by id", |fake| {
             idle_runner(fake);
             job_starts(fake);
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
             fake.state_mut().runners.clear();
         }),
         ("started by name only", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_started(JobStarted { runner_id: None, ..started() });
             });
         }),
         ("started by name only, and the registration is gone", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_started(JobStarted { runner_id: None, ..started() });
             });
             fake.state_mut().runners.clear();
@@ -542,18 +567,18 @@ fn lives_in_the_ledger() -> Vec<Life> {
         }),
         ("busy was seen once and never again", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
         }),
         ("busy was seen once, and the registration is gone", |fake| {
             idle_runner(fake);
-            edit(fake, "i-1", |record| record.busy_seen_at = Some(fake.now()));
+            edit(fake, &id(), |record| record.busy_seen_at = Some(fake.now()));
             fake.state_mut().runners.clear();
         }),
         ("row 15: it surfaced after we had deregistered", |fake| {
             aged(fake, 10 * MINUTE, idle_runner);
             intends_to_deregister(fake);
             fake.state_mut().runners.clear();
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.deregistered_at = Some(fake.now());
                 record.deregistration = Some(DeregistrationOutcome::Confirmed);
                 record.note_started(started());
@@ -568,7 +593,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("it surfaced after the intent to end it was stored, and nobody did", |fake| {
             aged(fake, 20 * MINUTE, idle_runner);
             job_starts(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 let ground = Ground::IdleAfterDeregistration;
                 record.terminate_intent = Some(RemovalIntent { at: fake.now(), ground });
             });
@@ -576,7 +601,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("an old completion was sent again", |fake| {
             idle_runner(fake);
             job_starts(fake);
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.note_completed(JobCompleted { job_id: JobId(9), at: fake.now() }, RunnerId(7));
             });
         }),
@@ -589,7 +614,7 @@ fn lives_in_the_ledger() -> Vec<Life> {
         ("the list of runners leaves out most, and their jobs run", |fake| {
             (1..=6).for_each(|number| {
                 let id = put_another(fake, number, false);
-                edit(fake, id.as_str(), |record| {
+                edit(fake, &id, |record| {
                     record.note_started(JobStarted { runner_id: record.runner_id, ..started() });
                 });
             });
@@ -612,18 +637,18 @@ fn lives_at_github() -> Vec<Life> {
         ("only the jobs API knows, of a job that the ledger has as queued", |fake| {
             idle_runner(fake);
             fake.put(&waiting_job(fake.now().minus(HOUR)));
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
         }),
         ("only the scan of the jobs in progress shows it, and the registration is gone", |fake| {
             idle_runner(fake);
-            job_is(fake, JobState::InProgress, Some(7));
+            jobs_api_says(fake, 1, JobState::InProgress, Some(7));
             fake.state_mut().runners.clear();
         }),
         ("row 15: the log alone knows of it, after we had deregistered", |fake| {
             aged(fake, 10 * MINUTE, idle_runner);
             intends_to_deregister(fake);
             fake.state_mut().runners.clear();
-            edit(fake, "i-1", |record| {
+            edit(fake, &id(), |record| {
                 record.deregistered_at = Some(fake.now());
                 record.deregistration = Some(DeregistrationOutcome::Confirmed);
             });

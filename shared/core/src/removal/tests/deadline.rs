@@ -1,6 +1,5 @@
 //! A pass ends by itself before Lambda ends it, whatever hangs or is slow, and comes to everything in time.
 
-use super::fourth_review::{edit, is_ended, put_ancient_nth, put_nth, timed_sweep};
 use super::*;
 use crate::ledger::JobCompleted;
 
@@ -35,8 +34,7 @@ fn whatever_hangs_is_dropped_and_the_pass_ends_by_itself_and_remembers_where() {
         let id = put_completed(&fake, 1);
         fake.always_hang(call);
         let begin = fake.now();
-        let report =
-            sweep(&fake, &policy()).expect("it ended by itself").map_or_else(|failed| *failed.0, |report| report);
+        let report = sweep(&fake, &policy()).expect("it ended by itself").unwrap_or_else(|failed| *failed.0);
         assert!(report.cut_by_deadline, "{call}: {report:?}");
         assert!(fake.now() < begin.plus(MINUTE), "{call}: before its deadline");
         assert_eq!((fake.state().terminated.len(), fake.state().runners.len()), (0, 1), "{call}");

@@ -4,9 +4,8 @@
 use std::collections::BTreeSet;
 
 use super::incidents::{
-    Guard, HARD_AGE, HOUR, Moment, acts, after_each_call, assert_guards, down, edit, ends_and_leaves_nothing, job_ends,
-    job_starts_on, minutes, of_many, put_failed_delivery, put_job_that_waits, put_reading, put_runner_of_many,
-    put_sign, record_of, swept, tag,
+    Guard, HARD_AGE, Moment, acts, after_each_call, assert_guards, down, ends_and_leaves_nothing, job_ends,
+    job_starts_on, minutes, of_many, put_failed_delivery, put_job_that_waits, put_runner_of_many, put_sign, swept, tag,
 };
 use super::*;
 use crate::config::IdleSchedule;
@@ -37,6 +36,29 @@ fn whose_it_is_keeps_and_its_absence_removes() {
             speaks: &[(BeforeDelete, Some(Reason::Bypassed)), (BeforeTerminate, Some(Reason::Bypassed))],
         },
     ]);
+}
+
+/// The registration under our runner's id bears this name.
+fn name_runner(fake: &Fake, name: &str) {
+    let named = Runner { name: RunnerName::new(name), ..runner() };
+    let mut state = fake.state_mut();
+    state.runners.retain(|(_, runner)| runner.id != named.id);
+    drop(state);
+    fake.put_runner(&access().scope, named);
+}
+
+/// An id that GitHub gave away again, or that was written down wrongly: what is said of that runner is not said of ours.
+#[test]
+fn a_runner_of_another_name_under_our_id_keeps_and_its_own_name_removes() {
+    assert_guards(&[Guard {
+        case: "another name under our runner's id",
+        signal: |fake, _| name_runner(fake, "somebody-else"),
+        withdraw: Some(|fake, _| name_runner(fake, "runner-i-1")),
+        speaks: &[
+            (BeforeDelete, Some(Reason::ForeignRegistration)),
+            (BeforeTerminate, Some(Reason::ForeignRegistration)),
+        ],
+    }]);
 }
 
 #[test]
@@ -92,7 +114,7 @@ fn the_instances_own_word_keeps_and_its_silence_removes() {
 #[test]
 fn evidence_of_a_job_keeps_and_its_absence_removes() {
     fn completed(fake: &Fake, _: &mut Policy) {
-        put_reading(fake, JobState::Completed, Some(7));
+        jobs_api_says(fake, 1, JobState::Completed, Some(7));
         fake.state_mut().runners.iter_mut().for_each(|(_, runner)| runner.busy = false);
         if record_of(fake).job_started.is_none() {
             job_starts(fake);
@@ -154,7 +176,7 @@ fn evidence_of_a_job_keeps_and_its_absence_removes() {
         Guard {
             case: "the jobs API does not answer for a job that waits",
             signal: |fake, _| fake.put(&waiting_job(fake.now().minus(HOUR))),
-            withdraw: Some(|fake, _| put_reading(fake, JobState::Queued, None)),
+            withdraw: Some(|fake, _| jobs_api_says(fake, 1, JobState::Queued, None)),
             speaks: &[(BeforeDelete, Some(Reason::JobsUnread)), (BeforeTerminate, Some(Reason::JobsUnread))],
         },
         Guard {
@@ -275,7 +297,7 @@ fn what_people_and_other_passes_want_keeps_and_its_absence_removes() {
             case: "a matching job waits",
             signal: |fake, _| {
                 fake.put(&waiting_job(fake.now()));
-                put_reading(fake, JobState::Queued, None);
+                jobs_api_says(fake, 1, JobState::Queued, None);
             },
             withdraw: Some(|fake, _| {
                 let mut job = fake.get::<JobRecord>("1").expect("put");
@@ -547,7 +569,7 @@ fn graces_of_orphans() -> Vec<Grace> {
                 edit(&fake, &id(), |record| {
                     record.note_started(JobStarted { at, ..started() });
                 });
-                put_reading(&fake, JobState::InProgress, Some(7));
+                jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
                 fake
             },
             pass: swept,
@@ -659,7 +681,7 @@ fn list_that_misses(missing: u64) -> Fake {
 fn two_hours_of_demand(fake: &Fake) -> Vec<Report> {
     let minute = |_| {
         fake.put(&waiting_job(fake.now()));
-        put_reading(fake, JobState::Queued, None);
+        jobs_api_says(fake, 1, JobState::Queued, None);
         let report = swept(fake, &policy());
         fake.pass(MINUTE);
         report
@@ -721,7 +743,7 @@ fn a_log_that_is_unreadable_for_an_hour_is_stood_in_for_by_the_jobs_in_progress(
                 fake.always_fail("Jobs::jobs_of_open_runs", Class::Denied);
             }
             if let Some(runner_id) = running {
-                put_reading(&fake, JobState::InProgress, Some(runner_id));
+                jobs_api_says(&fake, 1, JobState::InProgress, Some(runner_id));
             }
             minutes(&fake, &policy(), 60);
             assert_eq!(!grounds(&fake).is_empty(), ended, "{case}, {moment:?}");
@@ -802,6 +824,26 @@ fn the_cap_of_a_pass_is_reported_and_the_rest_follows() {
             swept(&fake, &policy());
         }
         assert_eq!(ended(&fake).len(), usize::try_from(count).expect("few"), "{count} instances: all in the end");
+    }
+}
+
+/// Each pursued to its end costs calls that no act makes an end to.
+#[test]
+fn an_observing_pass_pursues_fifty_acts_and_an_enforcing_one_all() {
+    for (mode, forbidden, asked, removed) in [(Mode::Observe, 50, 50, 0), (Mode::Enforce, 0, 60, 60)] {
+        let fake = Fake::new();
+        for number in 0..60 {
+            put_runner_of_many(&fake, number);
+            complete(&fake, number);
+        }
+        fake.pass(20 * MINUTE);
+        let observed = Policy { mode, ..policy() };
+        let before = fake.calls_of("RegistryRead::runner");
+        let report = swept(&fake, &observed);
+        let of_runners = fake.calls_of("RegistryRead::runner") - before;
+        assert_eq!((report.forbidden_count, of_runners), (forbidden, asked), "{mode:?}: {report:?}");
+        assert_eq!(report.deregistered.get(&DeregistrationGround::JobCompleted).copied().unwrap_or(0), removed);
+        assert_eq!(fake.state().runners.len(), 60 - usize::try_from(removed).expect("few"), "{mode:?}");
     }
 }
 
@@ -1045,7 +1087,7 @@ fn a_stopped_instance_is_ended_when_it_is_seen_stopped_again_a_quarter_of_an_hou
         let fake = BeforeDelete.reached();
         // Whatever the ledger knows of a job: nothing executes there.
         job_starts(&fake);
-        put_reading(&fake, JobState::InProgress, Some(7));
+        jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
         fake.set_instance_state(&id(), InstanceState::Stopped);
         for minute in 0..stopped_for {
             let kept = swept(&fake, &policy()).kept;
@@ -1075,7 +1117,7 @@ fn a_job_shown_elsewhere_twice_an_idle_window_apart_is_dropped_and_its_instance_
     ] {
         let fake = BeforeDelete.reached();
         job_starts(&fake);
-        put_reading(&fake, state, runner_id);
+        jobs_api_says(&fake, 1, state, runner_id);
         for minute in 0..5 {
             let report = swept(&fake, &policy());
             assert_eq!(report.kept.keys().collect::<Vec<_>>(), [&Reason::JobElsewhere], "{case}, minute {minute}");
@@ -1091,10 +1133,10 @@ fn a_job_shown_elsewhere_twice_an_idle_window_apart_is_dropped_and_its_instance_
     let fake = BeforeDelete.reached();
     job_starts(&fake);
     for _ in 0..10 {
-        put_reading(&fake, JobState::Queued, None);
+        jobs_api_says(&fake, 1, JobState::Queued, None);
         fake.pass(4 * MINUTE);
         swept(&fake, &policy());
-        put_reading(&fake, JobState::InProgress, Some(7));
+        jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
         fake.pass(4 * MINUTE);
         let kept = swept(&fake, &policy()).kept;
         assert_eq!(kept.keys().collect::<Vec<_>>(), [&Reason::JobRunning]);
@@ -1112,7 +1154,7 @@ fn a_completion_that_was_lost_is_taken_from_the_jobs_api_and_from_nothing_less()
     ] {
         let fake = BeforeDelete.reached();
         job_starts(&fake);
-        put_reading(&fake, state, runner_id);
+        jobs_api_says(&fake, 1, state, runner_id);
         for _ in 0..90 {
             fake.pass(MINUTE);
             down(&fake, &policy());
@@ -1120,7 +1162,7 @@ fn a_completion_that_was_lost_is_taken_from_the_jobs_api_and_from_nothing_less()
             assert_eq!(kept.keys().collect::<Vec<_>>(), [&reason], "{case}");
         }
         assert_eq!(acts(&fake), 0, "{case}");
-        put_reading(&fake, JobState::Completed, Some(7));
+        jobs_api_says(&fake, 1, JobState::Completed, Some(7));
         let minutes = minutes_until_ended(&fake).expect(case);
         assert!((15..=18).contains(&minutes), "{case}: {minutes} min after the jobs API said that it had ended");
         assert_eq!(grounds(&fake), [Ground::JobCompleted], "{case}: row 9");
@@ -1147,14 +1189,14 @@ fn a_busy_runner_of_no_known_job_is_looked_for_among_the_jobs_in_progress() {
     };
     for (case, runner_id, found) in [("its job", 7, true), ("another runner's", 8, false)] {
         let fake = seen_busy();
-        put_reading(&fake, JobState::InProgress, Some(runner_id));
+        jobs_api_says(&fake, 1, JobState::InProgress, Some(runner_id));
         fake.pass(MINUTE);
         let kept = swept(&fake, &policy()).kept;
         let reason = if found { Reason::JobSurfaced } else { Reason::BusySeen };
         assert_eq!(kept.keys().collect::<Vec<_>>(), [&reason], "{case}");
         let known = record_of(&fake).job_started;
         assert_eq!(known.map(|started| started.job_id), found.then_some(JobId(1)), "{case}: sticky");
-        put_reading(&fake, JobState::Completed, Some(runner_id));
+        jobs_api_says(&fake, 1, JobState::Completed, Some(runner_id));
         let ended = minutes_until_ended(&fake);
         assert_eq!(ended.is_some(), found, "{case}: {ended:?}");
     }

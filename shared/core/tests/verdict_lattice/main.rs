@@ -1,7 +1,10 @@
 //! Every combination of evidence through `decide`: what must never be concluded, and what each row of the decision
 //! table concludes.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod axes;
+mod lattice;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use runner_scaler_core::config::{Environment, HARD_AGE, Policy, parse_policy};
@@ -194,6 +197,7 @@ fn registrations() -> Vec<RegistrationEvidence> {
     vec![
         RegistrationEvidence::NotAsked,
         RegistrationEvidence::Unread,
+        RegistrationEvidence::Denied,
         RegistrationEvidence::Absent,
         present(|_| {}),
         present(|r| r.busy = true),
@@ -249,9 +253,10 @@ fn records() -> Vec<(String, RecordEvidence)> {
 }
 
 /// Positive control, deliveries and the jobs API, as they come about together.
-const SETTLED: [(PositiveControl, DeliveryEvidence, JobsEvidence); 9] = [
+const SETTLED: [(PositiveControl, DeliveryEvidence, JobsEvidence); 10] = [
     (PositiveControl::NotAsked, DeliveryEvidence::NotAsked, JobsEvidence::NotAsked),
     (PositiveControl::Unanswered, DeliveryEvidence::Settled, JobsEvidence::NoneOnRunner),
+    (PositiveControl::Denied, DeliveryEvidence::Settled, JobsEvidence::NoneOnRunner),
     (PositiveControl::MassAbsence, DeliveryEvidence::Settled, JobsEvidence::NoneOnRunner),
     (PositiveControl::Held, DeliveryEvidence::NotAsked, JobsEvidence::NotAsked),
     (PositiveControl::Held, DeliveryEvidence::Unsettled, JobsEvidence::NoneOnRunner),
@@ -261,60 +266,14 @@ const SETTLED: [(PositiveControl, DeliveryEvidence, JobsEvidence); 9] = [
     (PositiveControl::Cautious, DeliveryEvidence::Settled, JobsEvidence::NoneOnRunner),
 ];
 
-const ASSIGNED: [AssignedJob; 5] =
-    [AssignedJob::NotAsked, AssignedJob::Unread, AssignedJob::Here, AssignedJob::Elsewhere, AssignedJob::Completed];
-
-const DEMANDS: [DemandEvidence; 6] = [
-    DemandEvidence::Unread,
-    DemandEvidence::Waiting,
-    DemandEvidence::WaitingLong,
-    DemandEvidence::Quiet,
-    DemandEvidence::Pool,
-    DemandEvidence::Unwanted,
+const ASSIGNED: [AssignedJob; 6] = [
+    AssignedJob::NotAsked,
+    AssignedJob::Unread,
+    AssignedJob::Denied,
+    AssignedJob::Here,
+    AssignedJob::Elsewhere,
+    AssignedJob::Completed,
 ];
-
-/// Pending is judged as running is, and stopping as a state that is not known; whether jobs wait matters to a living
-/// instance only.
-const STATES: [(InstanceState, &[DemandEvidence]); 5] = [
-    (InstanceState::Running, &DEMANDS),
-    (InstanceState::ShuttingDown, &[DemandEvidence::Quiet]),
-    (InstanceState::Terminated, &[DemandEvidence::Quiet]),
-    (InstanceState::Stopped, &[DemandEvidence::Quiet]),
-    (InstanceState::Unrecognised, &[DemandEvidence::Quiet]),
-];
-
-/// Calls `check` with every combination with these records; it must leave the record as it was.
-fn every_combination(records: &[(String, RecordEvidence)], mut check: impl FnMut(&mut Evidence, &str)) {
-    let (registrations, vital_signs) = (registrations(), vital_signs());
-    for (name, record) in records {
-        let mut evidence = evidence(self::record());
-        evidence.record = record.clone();
-        for registration in &registrations {
-            evidence.registration.clone_from(registration);
-            for vital_sign in &vital_signs {
-                for (control, deliveries, jobs) in SETTLED {
-                    for witness in [Witness::List, Witness::Runner] {
-                        for assigned_job in ASSIGNED {
-                            for (state, demands) in STATES {
-                                for demand in demands {
-                                    evidence.vital_sign = *vital_sign;
-                                    evidence.control = control;
-                                    evidence.deliveries = deliveries;
-                                    evidence.jobs = jobs;
-                                    evidence.heard.from = witness;
-                                    evidence.assigned_job = assigned_job;
-                                    evidence.demand = *demand;
-                                    evidence.instance.state = state;
-                                    check(&mut evidence, name);
-                                }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
 
 /// The combinations in which the runner was read by itself, the instance runs and nobody waits: those that a property
 /// can be tried on at several times or with several changes.
@@ -347,130 +306,6 @@ fn is_destructive(verdict: Verdict) -> bool {
     }
 }
 
-/// Whether anything in the evidence is a sign of life of a job.
-fn shows_life(evidence: &Evidence) -> bool {
-    let record = evidence.known_record().expect("a destructive verdict needs a record");
-    let job = record.has_job_evidence() && record.job_completed.as_ref().is_none_or(|done| done.at == JUST_NOW);
-    let instance = match evidence.vital_sign {
-        VitalEvidence::Unread => true,
-        VitalEvidence::Never => false,
-        VitalEvidence::Sign(sign) => sign.worker != Worker::None || sign.beat_at == JUST_NOW,
-    };
-    let github = match &evidence.registration {
-        RegistrationEvidence::NotAsked | RegistrationEvidence::Unread | RegistrationEvidence::Denied => true,
-        RegistrationEvidence::Absent => false,
-        // Row 7: a machine lost in mid-job stays busy at GitHub; the jobs API has said that the job is over.
-        RegistrationEvidence::Present(runner) => {
-            let lost =
-                !runner.online && record.job_completed.is_some() && evidence.assigned_job == AssignedJob::Completed;
-            (runner.busy && !lost) || runner.name != record.runner_name
-        }
-    };
-    job || instance || github || !is_settled(evidence)
-}
-
-fn is_settled(evidence: &Evidence) -> bool {
-    let record = evidence.known_record().expect("a destructive verdict needs a record");
-    matches!(evidence.control, PositiveControl::Held | PositiveControl::Cautious)
-        && evidence.heard.from == Witness::Runner
-        && evidence.deliveries == DeliveryEvidence::Settled
-        // Whose only job is known to be over cannot be on another.
-        && (evidence.jobs == JobsEvidence::NoneOnRunner
-            || (record.job_completed.is_some() && !matches!(evidence.jobs, JobsEvidence::OnRunner(_))))
-}
-
-/// Checks one combination; the ground that its verdict rests on, where it is destructive.
-fn check_combination(evidence: &mut Evidence, policy: &Policy, name: &str) -> Option<String> {
-    let verdict = decide(evidence, policy, NOW);
-    assert_eq!(verdict.action == Action::Keep, !verdict.vetoes.is_empty(), "{name}: {verdict:?}");
-    let rebuilt = evidence.known_record().is_some_and(|record| record.origin != Origin::Launch);
-    let state = evidence.instance.state;
-    let ground = match verdict.action {
-        Action::Terminate(Ground::Stopped) | Action::Deregister(_, DeregistrationGround::Stopped) => {
-            assert_eq!((state, evidence.heard.from), (InstanceState::Stopped, Witness::Runner), "{name}: {verdict:?}");
-            assert!(matches!(evidence.control, PositiveControl::Held | PositiveControl::Cautious), "{name}");
-            format!("{:?}", verdict.action)
-        }
-        Action::Terminate(ground) => {
-            assert!(!shows_life(evidence), "{name}: {verdict:?} {evidence:?}");
-            assert_eq!(state, InstanceState::Running, "{name}: {verdict:?} {evidence:?}");
-            let known = evidence.known_record().expect("a record");
-            assert!(!rebuilt || known.job_completed.is_some() || known.deregistered_at.is_some(), "{name}");
-            assert!(!rebuilt || ground != Ground::RegistrationGone, "{name}: an absence on a rebuilt record");
-            format!("{ground:?}")
-        }
-        Action::Deregister(_, DeregistrationGround::InstanceGone) => {
-            assert_eq!(state, InstanceState::Terminated, "{name}");
-            "deregister InstanceGone".to_owned()
-        }
-        Action::Deregister(_, ground) => {
-            assert!(!shows_life(evidence), "{name}: {verdict:?} {evidence:?}");
-            let known = evidence.known_record().expect("a record");
-            assert!(!rebuilt || known.job_completed.is_some(), "{name}: a rebuilt record does not know");
-            format!("deregister {ground:?}")
-        }
-        Action::Keep | Action::Look(_) | Action::Note(_) | Action::Rebuild | Action::Drain | Action::CleanUp => {
-            return None;
-        }
-    };
-    // Planning twice over unchanged facts plans nothing more: the stored intent is what stops the second pass.
-    let before = evidence.record.clone();
-    if let RecordEvidence::Present(record) = &mut evidence.record {
-        match verdict.action {
-            Action::Terminate(ground) => record.record.terminate_intent = Some(RemovalIntent { at: NOW, ground }),
-            Action::Deregister(_, ground) => record.record.deregister_intent = Some(RemovalIntent { at: NOW, ground }),
-            Action::Keep | Action::Look(_) | Action::Note(_) | Action::Rebuild | Action::Drain | Action::CleanUp => {}
-        }
-    }
-    let again = decide(evidence, policy, NOW);
-    assert!(!is_destructive(again), "{name}: {verdict:?}, and once more {again:?}");
-    evidence.record = before;
-    Some(ground)
-}
-
-/// How many combinations there are; a dimension that grows or shrinks must be meant.
-const COMBINATIONS: usize = 24_381_000;
-
-#[test]
-fn nothing_destructive_is_concluded_against_a_sign_of_life_or_from_anything_unread() {
-    let policy = policy();
-    let records = records();
-    let seen = std::thread::scope(|scope| {
-        let halves: Vec<_> = records
-            .chunks(records.len().div_ceil(2))
-            .map(|half| {
-                let policy = &policy;
-                scope.spawn(move || {
-                    let (mut seen, mut count) = (BTreeSet::new(), 0);
-                    every_combination(half, |evidence, name| {
-                        count += 1;
-                        seen.extend(check_combination(evidence, policy, name));
-                    });
-                    (seen, count)
-                })
-            })
-            .collect();
-        halves.into_iter().map(|half| half.join().expect("no assertion failed")).collect::<Vec<_>>()
-    });
-    let count: usize = seen.iter().map(|(_, count)| count).sum();
-    let seen: BTreeSet<String> = seen.into_iter().flat_map(|(seen, _)| seen).collect();
-    let expected = [
-        "Deregister(RunnerId(7), Stopped)",
-        "IdleAfterDeregistration",
-        "JobCompleted",
-        "NeverConnected",
-        "RegistrationGone",
-        "Terminate(Stopped)",
-        "deregister Idle",
-        "deregister InstanceGone",
-        "deregister JobCompleted",
-        "deregister NeverConnected",
-        "deregister Offline",
-    ];
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected, "every ground but the hard age is reached");
-    assert_eq!(count, COMBINATIONS);
-}
-
 #[test]
 fn an_act_has_a_proof_and_nothing_else_has() {
     let policy = policy();
@@ -480,55 +315,6 @@ fn an_act_has_a_proof_and_nothing_else_has() {
         let deregisterable = Deregisterable::establish(evidence, &policy, NOW).is_some();
         assert_eq!(terminable, matches!(verdict.action, Action::Terminate(_)), "{name}");
         assert_eq!(deregisterable, matches!(verdict.action, Action::Deregister(_, _)), "{name}");
-    });
-}
-
-/// A sign of life, and how it is added to evidence.
-type Sign = (&'static str, fn(&mut Evidence));
-
-#[test]
-fn adding_a_sign_of_life_never_leaves_or_makes_an_act_and_taking_our_tag_away_keeps() {
-    let policy = policy();
-    let signs: [Sign; 6] = [
-        ("a worker runs", |e| {
-            e.vital_sign = VitalEvidence::Sign(VitalSign { beat_at: LONG_AGO, worker: Worker::Running });
-        }),
-        ("the supervisor lives", |e| {
-            e.vital_sign = VitalEvidence::Sign(VitalSign { beat_at: JUST_NOW, worker: Worker::None });
-        }),
-        ("GitHub says busy", |e| {
-            e.registration = RegistrationEvidence::Present(Runner { busy: true, ..runner() });
-        }),
-        ("the jobs API shows a job on it", |e| e.jobs = JobsEvidence::OnRunner(JobId(9))),
-        ("a job started", |e| {
-            if let RecordEvidence::Present(record) = &mut e.record {
-                record.record.job_started = Some(started(Some(RunnerId(7))));
-                record.record.job_completed = None;
-            }
-        }),
-        ("busy was seen", |e| {
-            if let RecordEvidence::Present(record) = &mut e.record {
-                record.record.busy_seen_at = Some(JUST_NOW.plus(Duration::from_millis(1)));
-            }
-        }),
-    ];
-    living_combinations(|evidence, name| {
-        for (sign, add) in signs {
-            let mut lively = evidence.clone();
-            add(&mut lively);
-            let verdict = decide(&lively, &policy, NOW);
-            assert!(!is_destructive(verdict), "{name}, and {sign}: {verdict:?}");
-        }
-        for ownership in [Ownership::Foreign, Ownership::Bypassed] {
-            evidence.ownership = ownership;
-            let verdict = decide(evidence, &policy, NOW);
-            match (verdict.action, ownership) {
-                (Action::Keep, _) => assert!(verdict.vetoes.contains(Veto::Ownership), "{name}"),
-                // It is listed, so it is not gone: our own record is set right, and nothing else.
-                (Action::Note(Note::Seen), Ownership::Bypassed) => {}
-                (_, _) => panic!("{name}, {ownership:?}: {verdict:?}"),
-            }
-        }
     });
 }
 

@@ -1,0 +1,290 @@
+//! Evidence of a job is sticky, in whatever order events and readings come.
+
+use super::*;
+use crate::ledger::JobCompleted;
+
+#[test]
+fn a_later_start_on_the_same_runner_keeps() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    edit(&fake, &id(), |r| {
+        r.note_started(started());
+        r.note_completed(JobCompleted { job_id: JobId(1), at: fake.now() }, RunnerId(7));
+        r.note_started(JobStarted {
+            job_id: JobId(2),
+            repository: repository(),
+            at: fake.now(),
+            runner_id: Some(RunnerId(7)),
+        });
+    });
+    assert_eq!(
+        minutes_until_ended(&fake),
+        None,
+        "{:?} {:?}",
+        grounds(&fake),
+        fake.get::<InstanceRecord>("i-1").unwrap().job_started
+    );
+}
+
+#[test]
+fn a_foreign_start_does_not_block_the_real_one() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    edit(&fake, &id(), |r| {
+        r.runner_id = None;
+        r.note_started(JobStarted {
+            job_id: JobId(66),
+            repository: repository(),
+            at: Timestamp(1),
+            runner_id: Some(RunnerId(999)),
+        });
+        r.note_runner_id(RunnerId(7));
+        r.note_started(started());
+        r.note_completed(JobCompleted { job_id: JobId(1), at: Timestamp(2) }, RunnerId(7));
+    });
+    let r = fake.get::<InstanceRecord>("i-1").unwrap();
+    assert!(r.job_completed.is_some(), "{:?} {:?}", r.job_started, r.completion_claim);
+}
+
+#[test]
+fn a_refusal_after_the_completion_keeps() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    edit(&fake, &id(), |r| {
+        r.note_started(started());
+        r.note_completed(JobCompleted { job_id: JobId(1), at: fake.now() }, RunnerId(7));
+        r.busy_seen_at = Some(fake.now().plus(20 * MINUTE));
+    });
+    assert_eq!(minutes_until_ended(&fake), None, "{:?}", grounds(&fake));
+}
+
+#[test]
+fn a_claim_of_another_job_does_not_block_the_completion() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    edit(&fake, &id(), |r| {
+        r.note_completed(JobCompleted { job_id: JobId(9), at: Timestamp(1) }, RunnerId(7)); // cancelled before it started
+        r.note_started(started());
+        r.note_completed(JobCompleted { job_id: JobId(1), at: Timestamp(2) }, RunnerId(7));
+    });
+    assert!(fake.get::<InstanceRecord>("i-1").unwrap().job_completed.is_some());
+}
+
+/// Job 1 was given to the runner and never taken (cancelled meanwhile, acquire answers 409), then job 2 runs on
+/// it. GitHub's events: start 1, start 2, end 1, in any order (facts 3.1). Job 2 runs throughout.
+#[test]
+fn a_second_start_before_the_first_ones_end_keeps() {
+    for (case, order) in [
+        ("start 1, end 1, start 2", [("in_progress", 1), ("completed", 1), ("in_progress", 2)]),
+        ("start 1, start 2, end 1", [("in_progress", 1), ("in_progress", 2), ("completed", 1)]),
+        ("start 2, start 1, end 1", [("in_progress", 2), ("in_progress", 1), ("completed", 1)]),
+    ] {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        for (action, job) in order {
+            event(&fake, action, job, Some(7));
+        }
+        jobs_api_says(&fake, 1, JobState::Completed, Some(7));
+        jobs_api_says(&fake, 2, JobState::InProgress, Some(7));
+        for _ in 0..PASSES_MAX {
+            tick(&fake, &policy());
+        }
+        untouched(&fake, case);
+    }
+}
+
+/// Job 1 was assigned here and given to runner 9 after 61 s; then job 2 came, its event arrived. Row 10 drops job 1.
+#[test]
+fn row_10_drops_only_the_job_that_is_elsewhere() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    event(&fake, "in_progress", 2, Some(7));
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(9));
+    jobs_api_says(&fake, 2, JobState::InProgress, Some(7));
+    for _ in 0..PASSES_MAX {
+        tick(&fake, &policy());
+    }
+    untouched(&fake, "job 2 runs and its start was delivered");
+}
+
+/// Row 5 comes before row 12: busy and online is sticky, also when a completion is known.
+#[test]
+fn busy_seen_long_after_a_completion_is_remembered() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    event(&fake, "completed", 1, Some(7));
+    busy(&fake, true);
+    for _ in 0..60 {
+        tick(&fake, &policy());
+    }
+    untouched(&fake, "busy");
+    busy(&fake, false); // flips in mid-job (runner#4422), and DELETE agrees with the flag
+    tick(&fake, &policy());
+    tick(&fake, &policy());
+    untouched(&fake, "45 min of busy:true after the grace, then one idle reading");
+}
+
+/// The same with row 10: busy seen between the two readings that show the job elsewhere is another job's.
+#[test]
+fn busy_seen_while_its_job_is_elsewhere_is_remembered() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(9));
+    assert!(minutes_until(&fake, |fake| record_of(fake).elsewhere.is_some()).is_some());
+    busy(&fake, true); // job 2; its in_progress is lost
+    for _ in 0..30 {
+        tick(&fake, &policy());
+    }
+    assert!(record_of(&fake).job_started.is_some());
+    busy(&fake, false);
+    for _ in 0..PASSES_MAX {
+        tick(&fake, &policy());
+    }
+    untouched(&fake, "half an hour of busy:true was forgotten");
+}
+
+/// A start by name alone can veto.
+#[test]
+fn a_start_by_name_alone_after_a_completion_keeps() {
+    for known in [false, true] {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        if known {
+            event(&fake, "in_progress", 1, Some(7));
+        }
+        event(&fake, "completed", 1, Some(7));
+        jobs_api_says(&fake, 1, JobState::Completed, Some(7));
+        assert!(minutes_until(&fake, |fake| record_of(fake).job_completed.is_some()).is_some());
+        event(&fake, "in_progress", 2, None);
+        jobs_api_says(&fake, 2, JobState::InProgress, Some(7));
+        for _ in 0..PASSES_MAX {
+            tick(&fake, &policy());
+        }
+        untouched(
+            &fake,
+            if known { "start 1 known" } else { "start 1 lost; the record itself says that job 2 started" },
+        );
+    }
+}
+
+/// A completion noted from the jobs API while another job starts in the same pass.
+#[test]
+fn a_completion_by_the_api_while_another_starts_keeps() {
+    let ready = || {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        event(&fake, "in_progress", 1, Some(7));
+        fake.pass(16 * MINUTE);
+        jobs_api_says(&fake, 1, JobState::Completed, Some(7));
+        fake
+    };
+    for call in 1..40 {
+        let fake = ready();
+        fake.meanwhile(fake.calls() + call, |fake| {
+            jobs_api_says(fake, 2, JobState::InProgress, Some(7));
+            event(fake, "in_progress", 2, Some(7));
+        });
+        for _ in 0..PASSES_MAX {
+            tick(&fake, &policy());
+        }
+        if fake.get::<JobRecord>("2").is_some() {
+            untouched(&fake, &format!("call {call}"));
+        }
+    }
+}
+
+/// Row 10, then the same job is assigned here again, its second event lost.
+#[test]
+fn a_job_that_was_dropped_and_is_assigned_again_keeps() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    jobs_api_says(&fake, 1, JobState::Queued, None);
+    assert!(minutes_until(&fake, |fake| record_of(fake).job_started.is_none()).is_some(), "row 10");
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
+    for _ in 0..PASSES_MAX {
+        tick(&fake, &policy());
+    }
+    untouched(&fake, "assigned again");
+}
+
+/// F3 with the busy readings before the first reading that shows the job elsewhere.
+#[test]
+fn busy_seen_before_its_job_is_elsewhere_keeps() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(9));
+    busy(&fake, true); // job 2; its in_progress is lost
+    for _ in 0..60 {
+        tick(&fake, &policy());
+    }
+    busy(&fake, false);
+    for _ in 0..PASSES_MAX {
+        tick(&fake, &policy());
+    }
+    untouched(&fake, "an hour of busy:true");
+}
+
+/// the completion of job 3 comes before its start, after job 1 had completed: is it lost?
+#[test]
+fn a_completion_before_its_start_after_another_completion_is_not_lost() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    event(&fake, "completed", 1, Some(7));
+    event(&fake, "completed", 2, Some(7));
+    event(&fake, "in_progress", 2, Some(7));
+    // The jobs API cannot tell (repository deleted: 404).
+    let ended = removed_within(&fake, 4 * DAY, |_, _| {});
+    assert!(ended.is_some(), "both jobs' ends were delivered; {:?}", record_of(&fake));
+}
+
+/// two claims: the first is dropped.
+#[test]
+fn a_claim_of_the_job_besides_is_not_lost() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    event(&fake, "in_progress", 2, Some(7));
+    event(&fake, "completed", 2, Some(7));
+    event(&fake, "completed", 1, Some(7));
+    let ended = removed_within(&fake, 4 * DAY, |_, _| {});
+    assert!(ended.is_some(), "both jobs' ends were delivered; {:?}", record_of(&fake));
+}
+
+/// a late duplicate of the first start after the second took its place.
+#[test]
+fn a_late_duplicate_start_of_a_completed_job_is_known() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    event(&fake, "in_progress", 2, Some(7));
+    event(&fake, "completed", 1, Some(7));
+    event(&fake, "in_progress", 1, Some(7));
+    event(&fake, "completed", 2, Some(7));
+    let ended = removed_within(&fake, 4 * DAY, |_, _| {});
+    assert!(ended.is_some(), "both jobs' ends were delivered; {:?}", record_of(&fake));
+}
+
+/// and the jobs API shows job 2 in progress on this very runner all the time; nobody looks.
+#[test]
+fn busy_seen_before_its_job_is_elsewhere_and_the_next_one_here_keeps() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    event(&fake, "in_progress", 1, Some(7));
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(9));
+    jobs_api_says(&fake, 2, JobState::InProgress, Some(7)); // neither its queued nor its start reached us
+    busy(&fake, true);
+    for _ in 0..60 {
+        tick(&fake, &policy());
+    }
+    busy(&fake, false);
+    for _ in 0..PASSES_MAX {
+        tick(&fake, &policy());
+    }
+    untouched(&fake, "an hour of busy:true, job 2 in progress here by the jobs API");
+}
