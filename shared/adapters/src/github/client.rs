@@ -386,13 +386,11 @@ impl GitHub {
                 None => Ok(answer),
             }
         };
-        match tokio::time::timeout(self.call_timeout, exchange).await {
-            Ok(exchanged) => exchanged.map_err(Unanswered::Failed),
-            Err(_) => {
-                let detail = format!("no answer within {} ms", self.call_timeout.as_millis());
-                Err(Unanswered::Late(PortError::new(call.name(), call.effect().unanswered(), detail)))
-            }
-        }
+        let Ok(exchanged) = tokio::time::timeout(self.call_timeout, exchange).await else {
+            let detail = format!("no answer within {} ms", self.call_timeout.as_millis());
+            return Err(Unanswered::Late(PortError::new(call.name(), call.effect().unanswered(), detail)));
+        };
+        exchanged.map_err(Unanswered::Failed)
     }
 
     /// Where a read goes on that was redirected within GitHub.
