@@ -19,7 +19,10 @@ use crate::ports::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
 pub use breaker::{AbsenceBreaker, BackPressure};
-pub use cursor::{DELIVERY_LOG, DeliveryCursor, PassCursor, SeenScope, UnsettledDelivery};
+pub use cursor::{
+    DELIVERY_LOG, DeliveryCursor, PassCursor, PoolCursor, PoolLaunching, RedeliveryCursor, SearchCursor, SearchedOwner,
+    SeenScope, Served, UnsettledDelivery,
+};
 pub use instance::{
     CompletionClaim, DeregistrationOutcome, Elsewhere, InstanceRecord, JobCompleted, JobStarted, Known, Origin,
     OrphanEvent, RemovalIntent, Spell,
