@@ -8,7 +8,7 @@ use aws_smithy_types::date_time::Format;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, IF_NONE_MATCH, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::warn;
 
+use super::conditional::Shown;
 use super::pages::{Pages, address, owner_of};
 use super::pressure::Pressure;
 use super::status;
@@ -50,6 +51,7 @@ pub(crate) struct GitHub {
     pub(crate) call_timeout: Duration,
     pub(super) authority: Authority,
     pub(crate) pressure: Pressure,
+    pub(super) shown: Shown,
 }
 
 /// A list of GitHub's that says how many entries it has, in one page of several.
@@ -76,6 +78,8 @@ pub(super) struct Call {
     /// Path and query below the base URL, or a whole URL of the same origin.
     pub(super) target: String,
     pub(super) body: Option<Value>,
+    /// The tag of an answer that is known: the same again is answered 304 without a body.
+    pub(super) unless: Option<String>,
 }
 
 /// GitHub's answer, whatever its status.
@@ -88,15 +92,15 @@ pub(super) struct Answer {
 
 impl Call {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: Method::GET, target: target.into(), body: None }
+        Self { method: Method::GET, target: target.into(), body: None, unless: None }
     }
 
     pub(super) fn delete(target: impl Into<String>) -> Self {
-        Self { method: Method::DELETE, target: target.into(), body: None }
+        Self { method: Method::DELETE, target: target.into(), body: None, unless: None }
     }
 
     pub(super) fn post(target: impl Into<String>, body: Value) -> Self {
-        Self { method: Method::POST, target: target.into(), body: Some(body) }
+        Self { method: Method::POST, target: target.into(), body: Some(body), unless: None }
     }
 
     pub(super) fn effect(&self) -> Effect {
@@ -158,6 +162,7 @@ impl GitHub {
             call_timeout: CALL_TIMEOUT,
             authority: Authority::new(environment.github_app_path.clone(), ssm),
             pressure: Pressure::new(ledger),
+            shown: Shown::default(),
         }
     }
 
@@ -254,6 +259,7 @@ impl GitHub {
             self.pressure.admit(owner, call).await?;
             self.pressure.pace(owner, call).await?;
             let answer = self.send(call, token).await?;
+            self.pressure.note_budget(owner, &answer.headers).await;
             let error = (!answer.status.is_success()).then(|| answer.error(call));
             let wait = self.pressure.note(owner, error.as_ref().map(|error| error.class)).await;
             match (error, wait) {
@@ -299,7 +305,7 @@ impl GitHub {
         } else {
             location.to_owned()
         };
-        address(&self.base_url, &target).map(|_| Call::get(target))
+        address(&self.base_url, &target).map(|_| Call { unless: call.unless.clone(), ..Call::get(target) })
     }
 
     async fn exchange(&self, call: &Call, token: &Secret) -> Result<Answer, PortError> {
@@ -325,6 +331,10 @@ impl GitHub {
             .header(ACCEPT, "application/vnd.github+json")
             .header("X-GitHub-Api-Version", API_VERSION)
             .header(USER_AGENT, &self.user_agent);
+        let request = match &call.unless {
+            Some(tag) => request.header(IF_NONE_MATCH, tag),
+            None => request,
+        };
         let request = match &call.body {
             Some(body) => request.header(CONTENT_TYPE, "application/json").body(OctoBody::from(body.to_string())),
             None => request.body(OctoBody::empty()),

@@ -1,12 +1,12 @@
-//! GitHub's log of the App's deliveries: [`DeliveryLog`].
+//! GitHub's log of the App's deliveries: [`DeliveryLog`], and [`Redelivery`].
 
 use http::StatusCode;
 use runner_scaler_core::error::PortError;
 use runner_scaler_core::ids::DeliveryGuid;
-use runner_scaler_core::ports::{Delivery, DeliveryLog};
+use runner_scaler_core::ports::{Delivery, DeliveryLog, Redelivery};
 use runner_scaler_core::time::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::Call;
 use super::pages::Pages;
@@ -66,6 +66,16 @@ impl DeliveryLog for Adapters {
         let detail: DetailBody = self.github().as_app(&call).await?.expect(&call, StatusCode::OK)?;
         let payload = detail.request.payload.ok_or_else(|| misshapen(call.name(), Effect::Read, "payload"))?;
         Ok(payload.to_string())
+    }
+}
+
+impl Redelivery for Adapters {
+    /// 202: GitHub makes the attempt some time later. 400 and 422 are its refusals (`OpenAPI` description, read
+    /// 2026-11-26); the attempt may be too old.
+    async fn redeliver(&self, id: u64) -> Result<(), PortError> {
+        let call = Call::post(format!("/app/hook/deliveries/{id}/attempts"), json!({}));
+        let answer = self.github().as_app(&call).await?;
+        if answer.status == StatusCode::ACCEPTED { Ok(()) } else { Err(answer.error(&call)) }
     }
 }
 

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::HeaderMap;
 use ring::rand::{SecureRandom, SystemRandom};
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ledger::{BackPressure, Stored, Versioned, load, update};
+use runner_scaler_core::ports::ApiBudget;
 use runner_scaler_core::time::{Clock, Timestamp};
 use tokio::sync::Mutex;
 use tracing::warn;
@@ -67,11 +69,13 @@ pub(crate) struct Owner {
     bucket: Bucket,
     /// When the ledger was last asked.
     read_at: Option<Timestamp>,
+    /// What the last answer said of the hour's budget.
+    budget: Option<ApiBudget>,
 }
 
 impl Default for Owner {
     fn default() -> Self {
-        Self { breaker: Breaker::default(), bucket: Bucket::full(), read_at: None }
+        Self { breaker: Breaker::default(), bucket: Bucket::full(), read_at: None, budget: None }
     }
 }
 
@@ -175,6 +179,17 @@ impl Pressure {
         Some(until.since(now))
     }
 
+    /// Notes what an answer says of the owner's hourly budget. An answer of another of GitHub's budgets says nothing.
+    pub(super) async fn note_budget(&self, owner: &str, headers: &HeaderMap) {
+        let Some(budget) = budget_of(headers) else { return };
+        self.slot(owner).await.lock().await.budget = Some(budget);
+    }
+
+    /// What GitHub last said of the owner's hourly budget.
+    pub(super) async fn budget(&self, owner: &str) -> Option<ApiBudget> {
+        self.slot(owner).await.lock().await.budget
+    }
+
     async fn slot(&self, owner: &str) -> Slot {
         Arc::clone(self.owners.lock().await.entry(owner.to_ascii_lowercase()).or_default())
     }
@@ -214,6 +229,22 @@ impl Pressure {
             Err(_) => warn!(owner, "others may not learn of the back-pressure: the ledger did not answer in time"),
         }
     }
+}
+
+/// Documentation, "Rate limits for the REST API" (read 2026-11-26): `x-ratelimit-limit`, `-remaining`, `-reset` in epoch
+/// seconds, and `-resource`, which is `core` for all that is asked here.
+fn budget_of(headers: &HeaderMap) -> Option<ApiBudget> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let number = |name: &str| text(name)?.trim().parse::<u32>().ok();
+    if text("x-ratelimit-resource").is_some_and(|resource| resource != "core") {
+        return None;
+    }
+    let seconds: i64 = text("x-ratelimit-reset")?.trim().parse().ok()?;
+    Some(ApiBudget {
+        limit: number("x-ratelimit-limit")?,
+        remaining: number("x-ratelimit-remaining")?,
+        resets_at: Timestamp(seconds.saturating_mul(1_000)),
+    })
 }
 
 fn held_back(call: &Call, wait: Duration) -> PortError {
