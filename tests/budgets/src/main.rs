@@ -30,6 +30,9 @@ enum Task {
     Pass {
         /// Whose pass.
         function: pass::Function,
+        /// How many in this process.
+        #[arg(long, default_value_t = 1)]
+        passes: usize,
     },
     /// Stores the instance records on the standard input, one in JSON a line.
     #[command(hide = true)]
@@ -59,7 +62,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn carry_out(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Some(Task::Pass { function }) => pass::run(function).await,
+        Some(Task::Pass { function, passes }) => pass::run(function, passes).await,
         Some(Task::Store) => pass::store().await,
         None => benchmark(&arguments.selection).await,
     }

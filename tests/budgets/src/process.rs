@@ -98,7 +98,16 @@ impl Stage {
     /// # Errors
     /// The process did not get as far as a pass.
     pub async fn pass(&self, function: Function) -> Result<Pass, Failure> {
-        let output = self.run(&["pass", function.name()], Vec::new()).await?;
+        self.passes(function, 1).await
+    }
+
+    /// So many passes in one fresh process; measured is the last, counted are all.
+    ///
+    /// # Errors
+    /// The process did not get as far as a pass.
+    pub async fn passes(&self, function: Function, count: usize) -> Result<Pass, Failure> {
+        let count = count.to_string();
+        let output = self.run(&["pass", function.name(), "--passes", &count], Vec::new()).await?;
         let counts = self.server.take_counts();
         let text = output.trim_end();
         let (logs, last) = text.rsplit_once('\n').unwrap_or(("", text));

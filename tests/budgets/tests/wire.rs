@@ -78,7 +78,12 @@ impl Counted {
     }
 
     async fn pass(&mut self, function: Function) {
-        let pass = self.stage.pass(function).await.expect("a pass");
+        self.passes(function, 1).await;
+    }
+
+    /// So many passes in one process, which remembers what it was shown.
+    async fn passes(&mut self, function: Function, count: usize) {
+        let pass = self.stage.passes(function, count).await.expect("a pass");
         if pass.counts.of(Api::Unknown) > 0 {
             self.mistakes.push(format!("calls that the server does not speak: {}", pass.counts));
         }
@@ -204,9 +209,41 @@ async fn an_hour_of_silence(size: usize) -> Row {
     counted.row("an hour of both, all busy and silent", size, vec![("GitHub an hour", an_hour, 150)])
 }
 
+/// Nobody was told of two jobs in 200 repositories. The first search of a process is paid in full, the next ones of a
+/// quiet hour are free but for what changed.
+async fn a_search(searches: usize) -> Row {
+    const REPOSITORIES: usize = 200;
+    let mut counted = Counted::new(&[], Timers::Searching).await;
+    {
+        let mut services = counted.stage.server.services();
+        let other = |number: usize| {
+            let queued = (number % 100 == 7).then_some(number as u64);
+            (format!("{}{number:03}", budgets::server::GitHub::OTHERS), queued)
+        };
+        services.github.others = (1..REPOSITORIES).map(other).collect();
+    }
+    counted.passes(Function::DemandReconciler, searches).await;
+    let sent = counted.stage.server.services().sent.len();
+    // scale-up takes none of them here, so each search finds both again.
+    counted.check(sent == 2 * searches, format!("{sent} jobs were sent in {searches} searches"));
+    let lists = ["GET runs", "GET jobs of a run", "GET repositories"];
+    let charged: usize = lists.iter().map(|list| counted.operation(Api::GitHub, list)).sum();
+    let free: usize = lists.iter().map(|list| counted.operation(Api::GitHub, &format!("304 {list}"))).sum();
+    let rest = counted.github() - charged - free;
+    let budget = vec![
+        ("charged", charged, 2 * REPOSITORIES + 2 + 2),
+        ("free (304)", free, (searches - 1) * (2 * REPOSITORIES + 2 + 2)),
+        // The App's own: its installations, its deliveries, a token.
+        ("of the App", rest, 2 * searches + 1),
+    ];
+    let scenario =
+        if searches == 1 { "demand-reconciler, a first search" } else { "demand-reconciler, 12 searches: an hour" };
+    counted.row(scenario, REPOSITORIES, budget)
+}
+
 #[tokio::test]
 async fn the_budgets_are_kept_on_the_wire() {
-    let mut rows = Vec::new();
+    let mut rows = vec![a_search(1).await, a_search(12).await];
     for size in SIZES {
         rows.push(all_busy(size).await);
         rows.push(all_busy_and_silent(size).await);

@@ -1,7 +1,9 @@
 //! Answers, and the shapes in which each API refuses.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -11,6 +13,7 @@ pub(super) struct Reply {
     status: StatusCode,
     content_type: &'static str,
     link: Option<String>,
+    tag: Option<String>,
     body: String,
 }
 
@@ -38,15 +41,34 @@ impl Reply {
     }
 
     pub(super) fn json(status: StatusCode, body: &Value) -> Self {
-        Self { status, content_type: "application/json", link: None, body: body.to_string() }
+        Self { status, content_type: "application/json", link: None, tag: None, body: body.to_string() }
     }
 
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, content_type: "application/json", link: None, body: String::new() }
+        Self { status, content_type: "application/json", link: None, tag: None, body: String::new() }
     }
 
     pub(super) fn linked(self, link: Option<String>) -> Self {
         Self { link, ..self }
+    }
+
+    /// A 200 with the tag of its body, which differs from token to token as GitHub's does; 304 for who knows it.
+    pub(super) fn tagged(self, headers: &HeaderMap) -> Self {
+        if self.status != StatusCode::OK {
+            return self;
+        }
+        let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+        let mut hasher = DefaultHasher::new();
+        (&self.body, &self.link, value(header::AUTHORIZATION)).hash(&mut hasher);
+        let tag = format!("W/\"{:016x}\"", hasher.finish());
+        if value(header::IF_NONE_MATCH) == Some(tag.as_bytes()) {
+            return Self { tag: Some(tag), ..Self::empty(StatusCode::NOT_MODIFIED) };
+        }
+        Self { tag: Some(tag), ..self }
+    }
+
+    pub(super) fn is_not_modified(&self) -> bool {
+        self.status == StatusCode::NOT_MODIFIED
     }
 
     /// An answer of `DynamoDB` or SSM.
@@ -82,7 +104,7 @@ impl Reply {
                 ),
             ),
         };
-        Self { status, content_type: "text/xml;charset=UTF-8", link: None, body }
+        Self { status, content_type: "text/xml;charset=UTF-8", link: None, tag: None, body }
     }
 
     #[cfg(test)]
@@ -96,6 +118,9 @@ impl Reply {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         if let Some(link) = self.link.and_then(|link| HeaderValue::try_from(link).ok()) {
             response.headers_mut().insert(header::LINK, link);
+        }
+        if let Some(tag) = self.tag.and_then(|tag| HeaderValue::try_from(tag).ok()) {
+            response.headers_mut().insert(header::ETAG, tag);
         }
         response
     }
