@@ -53,6 +53,7 @@ impl Fault {
 pub(crate) struct State {
     pub(crate) items: BTreeMap<Key, Item>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) instances_made: usize,
     pub(crate) launches: BTreeMap<LaunchToken, (LaunchRequest, Vec<InstanceId>)>,
     /// `CreateFleet` calls, repetitions included.
     pub(crate) fleet_calls: Vec<LaunchToken>,

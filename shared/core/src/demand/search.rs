@@ -59,7 +59,7 @@ pub(super) async fn run<P: DemandPorts>(
             continue;
         }
         if !pass.has_time() {
-            report.cut_by_deadline = true;
+            report.cut_by_deadline |= !pass.deadline.allows_more(ports.now());
             continue;
         }
         pass.search(&mut owner, &mut found, now, report).await;
@@ -217,7 +217,7 @@ impl<P: DemandPorts> Searching<'_, P> {
         for chunk in repositories.get(done..).unwrap_or_default().chunks(AT_ONCE) {
             let budget = self.ports.budget(&installation.owner).await;
             if !self.has_time() || plan::share_is_spent(owner, budget, now) {
-                report.cut_by_deadline |= !self.has_time();
+                report.cut_by_deadline |= !self.deadline.allows_more(self.ports.now());
                 stop_after(owner, last);
                 return;
             }
@@ -261,7 +261,8 @@ impl<P: DemandPorts> Searching<'_, P> {
                 last = Some(repository.clone());
             }
         }
-        if let (Some(error), 0) = (unreadable.first(), readable) {
+        // Of a search that goes on, only what is left was seen.
+        if let (Some(error), 0, 0) = (unreadable.first(), readable, done) {
             owner.failed = true;
             report.error(format!(
                 "GitHub shows the runs of none of {} repositories of {}; does the App have the permission \

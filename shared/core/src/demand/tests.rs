@@ -11,10 +11,8 @@ use super::{FailedPass, Report, run_pass};
 use crate::config::{Mode, Policy};
 use crate::error::Class;
 use crate::fake::{Fake, at_every_call, fleet, installation, policy, run};
-use crate::ids::{Access, DeliveryGuid, InstanceId, JobId, LaunchToken, Repository, RunnerId, Scope};
-use crate::ledger::{
-    InstanceRecord, JobPhase, JobRecord, LaunchRecord, RedeliveryCursor, SearchCursor, SearchedOwner, Stored,
-};
+use crate::ids::{Access, DeliveryGuid, InstanceId, JobId, Repository, RunnerId, Scope};
+use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord, RedeliveryCursor, SearchCursor, SearchedOwner};
 use crate::ports::{ApiBudget, Delivery, InstanceState, JobState, VitalSign, Worker};
 use crate::scale_up::{Outcome, QueueMessage, handle_batch};
 use crate::time::{Clock, Deadline, Timestamp};
