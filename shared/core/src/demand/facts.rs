@@ -122,6 +122,11 @@ impl Facts {
         self.machines.iter().any(free) || self.unseen.iter().any(|unseen| unseen.token == *token && unseen.count > 0)
     }
 
+    /// Whether a launch of the last minutes has an instance of which no job is known.
+    pub(super) fn launch_is_barren(&self, token: &LaunchToken) -> bool {
+        self.machines.iter().any(|machine| machine.token.as_ref() == Some(token) && machine.barren)
+    }
+
     /// Jobs on record that wait for that fleet in that scope and were not given up.
     pub(super) fn waiting<'a>(&'a self, fleet: &FleetName, scope: &'a Scope) -> impl Iterator<Item = &'a JobRecord> {
         let of_fleet = self.jobs.get(fleet).into_iter().flatten();

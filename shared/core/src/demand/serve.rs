@@ -69,6 +69,8 @@ struct Group<'a> {
     access: Access,
     jobs: Vec<Wanted>,
     messages: BTreeMap<JobId, JobMessage>,
+    /// Instances of the last minutes of which no job is known, and whose own job GitHub shows no more: it was served.
+    served: usize,
 }
 
 /// Serves what was found. Whether all of it was: what was not has to be found once more. `just_sent` were sent to the
@@ -119,7 +121,8 @@ async fn try_serve<P: DemandPorts>(
     let facts = Facts::read(ports, policy).await?;
     for group in groups(ports, policy, found, &facts, &queued, &mut records, report).await {
         let scope = &group.access.scope;
-        let (capacity, now) = (facts.capacity(&group.fleet.name, scope), found.read_at);
+        let (mut capacity, now) = (facts.capacity(&group.fleet.name, scope), found.read_at);
+        capacity.barren = capacity.barren.saturating_sub(group.served);
         for job_id in plan::chosen(&group.jobs, capacity, policy.search.idle_trust, now) {
             let Some(message) = group.messages.get(&job_id).filter(|_| !just_sent.contains(&job_id)) else { continue };
             match ports.send(message, std::time::Duration::ZERO).await {
@@ -232,7 +235,7 @@ async fn groups<'a, P: DemandPorts>(
         let group = match groups.iter_mut().find(here) {
             Some(group) => group,
             None => {
-                groups.push(Group { fleet, access, jobs: Vec::new(), messages: BTreeMap::new() });
+                groups.push(Group { fleet, access, jobs: Vec::new(), messages: BTreeMap::new(), served: 0 });
                 let Some(group) = groups.last_mut() else { continue };
                 group
             }
@@ -246,7 +249,17 @@ async fn groups<'a, P: DemandPorts>(
             !found.jobs.contains_key(&job.job_id)
                 && (!found.whole.contains(&job.repository) || now.since(job.queued_at) < policy.search.job_age)
         };
-        let only_on_record = facts.waiting(&group.fleet.name, &group.access.scope).filter(may_wait);
+        let on_record_here = || facts.waiting(&group.fleet.name, &group.access.scope);
+        let was_served = |job: &&JobRecord| match &job.phase {
+            JobPhase::Launched { token } => {
+                !found.jobs.contains_key(&job.job_id) && !may_wait(job) && facts.launch_is_barren(token)
+            }
+            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Started { .. } | JobPhase::Completed { .. } => {
+                false
+            }
+        };
+        group.served = on_record_here().filter(was_served).count();
+        let only_on_record = on_record_here().filter(may_wait);
         group.jobs.extend(only_on_record.map(|job| on_record(job, facts, now)));
     }
     groups

@@ -121,6 +121,24 @@ fn a_job_whose_runner_another_job_took_gets_another_runner_although_nobody_told_
 }
 
 #[test]
+fn many_short_jobs_that_came_and_went_untold_are_no_storm() {
+    let fake = world(1..=15);
+    let mut policy = policy();
+    policy.fleets[0].runner_count_max = 30;
+    pass(&fake, &policy);
+    scale_up(&fake, &policy);
+    assert_eq!(fake.living().len(), 15);
+    for (id, instance_id) in (1..=15).zip(fake.living()) {
+        fake.put_job(JobId(id), JobState::Completed);
+        fake.set_instance_state(&instance_id, InstanceState::Terminated);
+    }
+    fake.queue_job(JobId(99), "linux", fake.now());
+    fake.pass(5 * MINUTE);
+    pass(&fake, &policy);
+    assert_eq!(sent(&fake), [99]);
+}
+
+#[test]
 fn a_runner_that_says_it_works_is_no_capacity_for_a_job_that_waits() {
     let fake = world([1]);
     pass(&fake, &policy());
