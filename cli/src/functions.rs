@@ -1,4 +1,4 @@
-//! The four functions: what they are called and how the local stack deploys them.
+//! The five functions: what they are called and how the local stack deploys them.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -19,11 +19,14 @@ pub(crate) enum Function {
     ScaleDown,
     /// Settles what lost its counterpart.
     OrphanSweeper,
+    /// Finds jobs that nobody serves.
+    DemandReconciler,
 }
 
 impl Function {
     /// Every function, in the order in which a job meets them.
-    pub(crate) const ALL: [Self; 4] = [Self::Webhook, Self::ScaleUp, Self::ScaleDown, Self::OrphanSweeper];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Webhook, Self::ScaleUp, Self::ScaleDown, Self::OrphanSweeper, Self::DemandReconciler];
 
     /// Package, binary and Lambda function bear the same name.
     pub(crate) fn name(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Function {
             Self::ScaleUp => "scale-up",
             Self::ScaleDown => "scale-down",
             Self::OrphanSweeper => "orphan-sweeper",
+            Self::DemandReconciler => "demand-reconciler",
         }
     }
 
@@ -41,7 +45,7 @@ impl Function {
         match self {
             Self::Webhook => 10,
             Self::ScaleUp => 5,
-            Self::ScaleDown | Self::OrphanSweeper => 60,
+            Self::ScaleDown | Self::OrphanSweeper | Self::DemandReconciler => 60,
         }
     }
 
@@ -49,7 +53,7 @@ impl Function {
     pub(crate) fn schedule(self) -> Option<&'static str> {
         match self {
             Self::Webhook | Self::ScaleUp => None,
-            Self::ScaleDown => Some("rate(1 minute)"),
+            Self::ScaleDown | Self::DemandReconciler => Some("rate(1 minute)"),
             Self::OrphanSweeper => Some("rate(5 minutes)"),
         }
     }

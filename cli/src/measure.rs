@@ -100,7 +100,7 @@ impl Bench {
         Ok(Self { aws, server, secrets, binaries })
     }
 
-    /// Every function once: a new job's delivery, the message that came of it, and two ticks.
+    /// Every function once: a new job's delivery, the message that came of it, and three ticks.
     async fn round(&self, round: u32, samples: &mut Vec<(Function, Sample)>) -> Result<(), Failure> {
         let shape = |what: &str| Failure::Shape { what: what.to_owned() };
         let body = scenario::payload_with_job_id(500_000_000 + u64::from(round)).map_err(|_| shape("the payload"))?;
@@ -116,7 +116,7 @@ impl Bench {
                     let message = self.aws.emulator.receive_message(&self.aws.queue_url).await?;
                     batch(&message.ok_or_else(|| shape("the queue: the webhook sent no message, its answer"))?)
                 }
-                Function::ScaleDown | Function::OrphanSweeper => json!({}),
+                Function::ScaleDown | Function::OrphanSweeper | Function::DemandReconciler => json!({}),
             };
             let subject = Subject {
                 function: *function,

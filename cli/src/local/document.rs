@@ -66,7 +66,14 @@ pub(crate) struct FleetSpec {
 /// The configuration document for these fleets.
 pub(crate) fn configuration_document(fleets: &[FleetSpec]) -> Value {
     let fleets: Vec<Value> = fleets.iter().map(fleet).collect();
-    json!({ "test_timers": true, "mode": "enforce", "fleets": fleets })
+    json!({
+        "test_timers": true,
+        "mode": "enforce",
+        "search_interval_seconds": 5,
+        "search_job_age_seconds": 3,
+        "search_idle_trust_seconds": 6,
+        "fleets": fleets,
+    })
 }
 
 fn fleet(spec: &FleetSpec) -> Value {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::functions::Function;
 
 /// Calls that the world answers.
-const WORLD_CALLS: [&str; 16] = [
+const WORLD_CALLS: [&str; 18] = [
     "CreateAccessToken",
     "CreateFleet",
     "CreateTags",
@@ -21,10 +21,12 @@ const WORLD_CALLS: [&str; 16] = [
     "GetJob",
     "GetRunner",
     "ListDeliveries",
+    "ListInstallations",
     "ListJobsOfRun",
     "ListRepositories",
     "ListRunners",
     "ListRuns",
+    "Redeliver",
     "TerminateInstances",
 ];
 
@@ -91,6 +93,7 @@ fn worst_call(function: Function) -> &'static str {
         Function::ScaleUp => "CreateFleet",
         Function::ScaleDown => "DeleteRunner",
         Function::OrphanSweeper => "TerminateInstances",
+        Function::DemandReconciler => "SendMessage",
     }
 }
 
@@ -159,6 +162,7 @@ mod tests {
             ("scale-up@TransactWriteItems", Function::ScaleUp, "TransactWriteItems", Place::Emulator),
             ("webhook", Function::Webhook, "SendMessage", Place::Emulator),
             ("orphan-sweeper@DeleteRunner", Function::OrphanSweeper, "DeleteRunner", Place::World),
+            ("demand-reconciler", Function::DemandReconciler, "SendMessage", Place::Emulator),
         ];
         for (text, function, call, place) in cases {
             let kill: Kill = text.parse().unwrap();

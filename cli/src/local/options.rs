@@ -28,8 +28,8 @@ pub(crate) struct Options {
     /// Where the world's chances come from; the same seed draws the same faults.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Seconds between two hand-made invocations of scale-down and of orphan-sweeper; 0 leaves them to their
-    /// schedules of one and five minutes.
+    /// Seconds between two hand-made invocations of scale-down, of orphan-sweeper and of demand-reconciler; 0 leaves them
+    /// to their schedules of one and five minutes.
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub(crate) tick_seconds: u64,
     /// Seconds until everything must be over; what is left then is a broken promise.
@@ -42,10 +42,7 @@ pub(crate) struct Options {
     /// its answer does not arrive. Can be given several times.
     ///
     /// Without CALL: scale-up@CreateFleet (instances run, and none has its JIT configuration yet),
-    /// scale-down@DeleteRunner, orphan-sweeper@TerminateInstances, webhook@SendMessage.
-    ///
-    /// GitHub does not repeat a delivery that failed: a webhook that is killed before it has sent a job to the queue
-    /// loses that job's delivery, see --lose-webhooks.
+    /// scale-down@DeleteRunner, orphan-sweeper@TerminateInstances, demand-reconciler@SendMessage, webhook@SendMessage.
     #[arg(long, value_name = "FUNCTION[@CALL]")]
     pub(crate) kill_function: Vec<Kill>,
     /// Write the summary as JSON to this file too.
@@ -63,9 +60,8 @@ pub(crate) struct Faults {
     /// GitHub shows a runner as idle for the whole of a job.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) lying_busy_flag: f64,
-    /// A delivery is never sent; half of those are in GitHub's log as failed. Breaks a promise: a job whose `queued`
-    /// delivery is lost is not looked for yet (P3), and scenes that wait for its instance are not played. The run then
-    /// lasts until its time is over. Whatever else is lost, nothing leaks (P2).
+    /// A delivery is never sent; half of those are in GitHub's log as failed. The demand-reconciler finds the jobs, so
+    /// every promise holds; a scene that is about a delivery may not come to what it announced.
     #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = probability)]
     pub(crate) lose_webhooks: f64,
     /// A delivery is sent twice.

@@ -94,7 +94,7 @@ impl Aws {
         })
     }
 
-    /// Deploys the four functions with what wakes them; the webhook's URL.
+    /// Deploys the five functions with what wakes them; the webhook's URL.
     pub(crate) async fn deploy(&self, workspace: &Workspace, profile: Profile) -> Result<String, Failure> {
         for function in Function::ALL {
             let binary = workspace.binary(function, profile)?;

@@ -117,7 +117,8 @@ impl<'a> Stage<'a> {
         }
         let (failures_out, failed) = mpsc::unbounded_channel();
         let pause = Duration::from_secs(options.tick_seconds);
-        let ticked = [Function::ScaleDown, Function::OrphanSweeper].into_iter().filter(|_| !pause.is_zero());
+        let ticked = [Function::ScaleDown, Function::OrphanSweeper, Function::DemandReconciler];
+        let ticked = ticked.into_iter().filter(|_| !pause.is_zero());
         let tickers =
             ticked.map(|function| ticker::start(aws.emulator.clone(), function, pause, failures_out.clone())).collect();
         Ok(Self {

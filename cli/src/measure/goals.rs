@@ -19,7 +19,7 @@ pub(crate) struct Goals {
 pub(crate) fn goals(function: Function) -> Goals {
     let memory_mib = match function {
         Function::Webhook => 16.0,
-        Function::ScaleUp | Function::ScaleDown | Function::OrphanSweeper => 48.0,
+        Function::ScaleUp | Function::ScaleDown | Function::OrphanSweeper | Function::DemandReconciler => 48.0,
     };
     Goals { start_ms: 15.0, memory_mib, zip_mib: 5.0 }
 }

@@ -1,5 +1,4 @@
-//! orphan-sweeper: on a schedule, settles instances, registrations and records that lost each other, and sends jobs
-//! that wait too long to the queue again.
+//! orphan-sweeper: on a schedule, settles instances, registrations and records that lost each other.
 //!
 //! The event that wakes it says nothing that is believed; every pass reads the world anew.
 

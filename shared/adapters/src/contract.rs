@@ -12,8 +12,8 @@ use runner_scaler_core::ids::{
     Access, Deployment, InstallationId, InstanceId, JobId, LaunchToken, Repository, RunnerId, RunnerName, Scope,
 };
 use runner_scaler_core::ports::{
-    Compute, ComputeRead, DeliveryLog, Deregistration, InstanceState, JitRequest, JobState, Jobs, LaunchRequest,
-    Registered, Registry, RegistryRead, Termination,
+    AccountKind, Compute, ComputeRead, DeliveryLog, Deregistration, InstanceState, JitRequest, JobSearch, JobState,
+    Jobs, LaunchRequest, Redelivery, Registered, Registry, RegistryRead, Termination,
 };
 use runner_scaler_core::time::Timestamp;
 use runner_scaler_world::call::Api;
@@ -221,4 +221,26 @@ async fn jobs_and_deliveries_are_read() {
     stage.adapters.failed_deliveries_since(Timestamp(0), None).await.expect("the log");
     let refused = stage.adapters.delivery_payload(1).await.expect_err("no such delivery");
     assert_eq!(refused.class(), Class::Absent);
+    let refused = stage.adapters.redeliver(1).await.expect_err("no such delivery");
+    assert_eq!(refused.class(), Class::Absent);
+
+    let [installation] = stage.adapters.installations().await.expect("a list").try_into().expect("one");
+    assert_eq!((installation.owner.as_str(), installation.kind), ("octo", AccountKind::Organization));
+    // Listed a moment ago under this token: free.
+    let reached = stage.adapters.repositories_of(&installation).await.expect("a list");
+    assert_eq!(reached.value, std::slice::from_ref(&hello));
+    for charged in [2, 0] {
+        let runs = stage.adapters.open_runs(&hello, installation.id).await.expect("two lists");
+        assert_eq!((runs.value.len(), runs.charged), (1, charged));
+        let run_id = runs.value.first().copied().expect("one");
+        let jobs = stage.adapters.jobs_of_run(&hello, installation.id, run_id).await.expect("a list");
+        let [job] = jobs.value.as_slice() else { panic!("one job") };
+        assert_eq!(
+            (job.id, job.state, job.labels.as_slice()),
+            (JobId(job_id), JobState::Queued, &["linux".to_owned()][..])
+        );
+        assert_eq!((job.run_id, job.created_at.is_some(), jobs.charged), (run_id, true, charged / 2));
+    }
+    let budget = stage.adapters.budget("octo").await.expect("told with every answer");
+    assert_eq!(budget.limit - budget.remaining, 8, "what was answered 304 is free");
 }

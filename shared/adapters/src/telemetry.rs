@@ -25,8 +25,15 @@ pub use emf::emit;
 
 /// Our own crates, by the targets of their events: the only ones that may speak below `info`. All others log whole
 /// requests and answers there, with the secrets that SSM hands out and the deliveries that Lambda hands over.
-const OURS: [&str; 6] =
-    ["runner_scaler_core", "runner_scaler_adapters", "webhook", "scale_up", "scale_down", "orphan_sweeper"];
+const OURS: [&str; 7] = [
+    "runner_scaler_core",
+    "runner_scaler_adapters",
+    "webhook",
+    "scale_up",
+    "scale_down",
+    "orphan_sweeper",
+    "demand_reconciler",
+];
 
 /// Starts the logs of that function; the filter is `LOG`, default `info`. A second call changes nothing.
 pub fn init(function: &'static str) {

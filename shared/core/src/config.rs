@@ -9,7 +9,7 @@ mod idle;
 
 use std::time::Duration;
 
-use crate::ids::{Deployment, FleetName, InstanceId, Repository, RunnerName};
+use crate::ids::{Deployment, FleetName, InstanceId, Repository, RunnerName, Scope};
 use crate::time::Timestamp;
 
 pub use document::parse_policy;
@@ -48,8 +48,23 @@ pub struct Policy {
     /// When the ledger was restored from a backup, where it ever was: what it says of instances launched before may
     /// lack what happened after the backup, so they count as rebuilt.
     pub ledger_epoch: Option<Timestamp>,
+    /// How jobs are looked for that nobody told us of.
+    pub search: Search,
     /// The rule that this build breaks on purpose; none outside of test builds.
     pub mutant: Mutant,
+}
+
+/// How jobs are looked for at GitHub (design section 7); fixed but for test timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// Between the begins of two searches: 5 min. Shorter, and a quiet search's conditional requests crowd GitHub; longer,
+    /// and a job whose event was lost waits longer.
+    pub interval: Duration,
+    /// Younger jobs are left to their events: 60 s.
+    pub job_age: Duration,
+    /// An idle runner counts for a job that has waited for less: 3 min. What an idle runner does not take in that time,
+    /// it is not going to take: it is a ghost, or another job's.
+    pub idle_trust: Duration,
 }
 
 /// A protocol with one rule broken, to show that the rule is needed. Only a build with the cargo feature `mutants` has
@@ -229,6 +244,8 @@ pub struct Fleet {
     pub subnet_ids: Vec<String>,
     /// When idle runners are kept; where several schedules hold, the largest count wins.
     pub idle: Vec<IdleSchedule>,
+    /// Where the runners that idle schedules keep are registered; `None`: at the only place there is.
+    pub idle_owner: Option<Scope>,
     /// Which of its idle instances go first.
     pub eviction: Eviction,
     /// Its timers.

@@ -18,9 +18,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::error::{Class, PortError};
-use crate::ids::{InstallationId, InstanceId, JobId, LaunchToken, Repository};
+use crate::ids::{InstallationId, InstanceId, JobId, LaunchToken, Repository, RunId, RunnerName};
 use crate::ports::{
-    Delivery, Instance, Item, JitConfig, JobReading, Key, KillSwitch, LaunchRequest, Runner, VitalSign,
+    AccountKind, ApiBudget, Delivery, Installation, Instance, Item, JitConfig, JobReading, Key, KillSwitch,
+    LaunchRequest, Runner, VitalSign,
 };
 use crate::removal::Ground;
 use crate::scale_up::JobMessage;
@@ -52,6 +53,7 @@ impl Fault {
 pub(crate) struct State {
     pub(crate) items: BTreeMap<Key, Item>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) instances_made: usize,
     pub(crate) launches: BTreeMap<LaunchToken, (LaunchRequest, Vec<InstanceId>)>,
     /// `CreateFleet` calls, repetitions included.
     pub(crate) fleet_calls: Vec<LaunchToken>,
@@ -81,9 +83,36 @@ pub(crate) struct State {
     pub(crate) payloads_gone: BTreeSet<u64>,
     /// Whose the App's installations are.
     pub(crate) installations: BTreeMap<InstallationId, String>,
+    /// What lists say of jobs besides; a job without is in no list.
+    pub(crate) details: BTreeMap<JobId, JobDetails>,
+    /// Where the App is installed, as its own list says.
+    pub(crate) installed: Vec<Installation>,
+    /// Repositories of which GitHub shows no runs, and how it says so.
+    pub(crate) unreadable: BTreeMap<Repository, Class>,
+    /// What an installation may still ask, where GitHub says.
+    pub(crate) budget: Option<ApiBudget>,
+    /// What the process was last shown, by request: the same again is free.
+    pub(crate) shown: BTreeMap<String, String>,
+    /// Attempts of deliveries that GitHub was asked to repeat.
+    pub(crate) redelivered: Vec<u64>,
     pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) vital_signs: BTreeMap<InstanceId, VitalSign>,
     now_ms: i64,
+}
+
+/// What a list says of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct JobDetails {
+    pub(crate) repository: Repository,
+    pub(crate) run_id: RunId,
+    pub(crate) labels: Vec<String>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) runner_name: Option<RunnerName>,
+}
+
+/// The App, installed for an organisation.
+pub(crate) fn installation(owner: &str, id: u64) -> Installation {
+    Installation { id: InstallationId(id), owner: owner.to_owned(), kind: AccountKind::Organization }
 }
 
 type Meanwhile = Box<dyn FnOnce(&Fake)>;
@@ -98,6 +127,8 @@ pub(crate) struct Fake {
     killed: Cell<bool>,
     always: RefCell<BTreeMap<&'static str, Class>>,
     hanging: RefCell<BTreeSet<&'static str>>,
+    /// The n-th call fails so.
+    once: Cell<Option<(usize, Class)>>,
     meanwhile: RefCell<BTreeMap<usize, Meanwhile>>,
 }
 
@@ -105,7 +136,12 @@ impl Fake {
     /// An empty world at 2026-11-20T12:00:00Z, removal enabled.
     pub(crate) fn new() -> Self {
         let now_ms = 1_795_176_000_000;
-        let state = State { now_ms, kill_switch: Some(KillSwitch::RemovalEnabled), ..State::default() };
+        let state = State {
+            now_ms,
+            kill_switch: Some(KillSwitch::RemovalEnabled),
+            installed: vec![installation("octo", 7)],
+            ..State::default()
+        };
         Self {
             state: RefCell::new(state),
             log: RefCell::default(),
@@ -114,6 +150,7 @@ impl Fake {
             killed: Cell::default(),
             always: RefCell::default(),
             hanging: RefCell::default(),
+            once: Cell::default(),
             meanwhile: RefCell::default(),
         }
     }
@@ -152,6 +189,16 @@ impl Fake {
         self.hanging.borrow_mut().insert(name);
     }
 
+    /// Number of the first call of that name, from 1.
+    pub(crate) fn number_of_first(&self, name: &str) -> usize {
+        1 + self.log.borrow().iter().position(|call| *call == name).expect("it was made")
+    }
+
+    /// The n-th call (from 1) fails without effect.
+    pub(crate) fn fail_at(&self, call: usize, class: Class) {
+        self.once.set(Some((call, class)));
+    }
+
     /// Something happens right after the n-th call (from 1) took effect.
     pub(crate) fn meanwhile(&self, call: usize, act: impl FnOnce(&Self) + 'static) {
         self.meanwhile.borrow_mut().insert(call, Box::new(act));
@@ -163,6 +210,7 @@ impl Fake {
         self.fault.set(None);
         self.always.borrow_mut().clear();
         self.hanging.borrow_mut().clear();
+        self.state_mut().shown.clear();
     }
 
     /// Makes one call; everything that a port does goes through here.
@@ -188,6 +236,9 @@ impl Fake {
         }
         if let Some(class) = self.always.borrow().get(name) {
             return Err(PortError::new(name, *class, "failed by the test"));
+        }
+        if let Some((_, class)) = self.once.get().filter(|(at, _)| *at == number) {
+            return Err(PortError::new(name, class, "failed by the test"));
         }
         let mut result = effect(&mut self.state.borrow_mut());
         if fault == Some(Fault::Repeat) {

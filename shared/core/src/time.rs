@@ -85,6 +85,12 @@ impl Deadline {
         Self { at: deadline, reserve: Self::RESERVE_MAX.min(deadline.since(now) / 4) }
     }
 
+    /// When the invocation ends at the latest.
+    #[must_use]
+    pub fn at(self) -> Timestamp {
+        self.at
+    }
+
     /// Half of the time that is left at `now`.
     #[must_use]
     pub fn half(self, now: Timestamp) -> Self {

@@ -45,6 +45,38 @@ async fn a_request_is_refused_as_github_refuses_it() {
 }
 
 #[tokio::test]
+async fn what_is_known_is_neither_sent_nor_counted_again_under_the_same_token() {
+    let double = Double::start().await;
+    let acme = double.server.world().github.install("acme", OwnerKind::Organization, &["shop"]);
+    let (token, other) = (double.token(acme).await, double.token(acme).await);
+    let path = "/repos/acme/shop/actions/runs?status=queued";
+    let ask = async |token: &str, tag: &str| {
+        let answer = double.request(Method::GET, path, token).header("if-none-match", tag).send().await.unwrap();
+        let header = |name: &str| answer.headers().get(name).unwrap().to_str().unwrap().to_owned();
+        let (status, tag, used) = (answer.status().as_u16(), header("etag"), header("x-ratelimit-used"));
+        (status, tag, used, answer.bytes().await.unwrap().len())
+    };
+    let (status, tag, used, bytes) = ask(&token, "W/\"0\"").await;
+    assert_eq!((status, used.as_str(), bytes > 0), (200, "1", true));
+    let (status, _, used, bytes) = ask(&token, &tag).await;
+    assert_eq!((status, used.as_str(), bytes), (304, "1", 0), "free");
+    assert_eq!(ask(&other, &tag).await.0, 200, "another token has other tags");
+    {
+        let spec = runner_scaler_world::github::JobSpec {
+            repository: "acme/shop".into(),
+            name: "build".into(),
+            labels: vec!["nobody-has-this".into()],
+            duration_ms: 10,
+            conclusion: "success".into(),
+        };
+        let mut world = double.server.world();
+        let (github, mut cx) = world.github();
+        github.add_job(&mut cx, spec).unwrap();
+    }
+    assert_eq!(ask(&token, &tag).await.0, 200, "a job was queued meanwhile");
+}
+
+#[tokio::test]
 async fn the_rate_limit_is_counted_shown_and_enforced() {
     let double = Double::start().await;
     let acme = {

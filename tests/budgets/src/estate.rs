@@ -83,6 +83,8 @@ pub enum Timers {
     Default,
     /// No time at all, so that each pass is a step further without anybody waiting.
     None,
+    /// Every pass of the demand-reconciler searches, and every repository is served.
+    Searching,
 }
 
 /// A deployment, ready to be served and stored.
@@ -248,6 +250,11 @@ fn document(timers: Timers) -> Value {
     });
     match timers {
         Timers::Default => {}
+        Timers::Searching => {
+            document["test_timers"] = true.into();
+            document["search_interval_seconds"] = 0.into();
+            document["repositories"] = json!(["*"]);
+        }
         Timers::None => {
             document["test_timers"] = true.into();
             for name in ["idle_window_seconds", "quarantine_seconds", "drain_answer_seconds"] {

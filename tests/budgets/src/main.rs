@@ -32,6 +32,9 @@ enum Task {
         function: pass::Function,
         /// How fast it may call GitHub.
         pace: pass::Pace,
+        /// How many in this process.
+        #[arg(long, default_value_t = 1)]
+        passes: usize,
     },
     /// Counts the calls of every scenario for 10, 1,000 and 5,000 runners, with GitHub's limit of a minute enforced on
     /// two passes at once, and holds them against the budgets: what `cargo test` plays, and what takes it too long.
@@ -64,7 +67,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn carry_out(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Some(Task::Pass { function, pace }) => pass::run(function, pace).await,
+        Some(Task::Pass { function, pace, passes }) => pass::run(function, pace, passes).await,
         Some(Task::Count) => count().await,
         Some(Task::Store) => pass::store().await,
         None => benchmark(&arguments.selection).await,

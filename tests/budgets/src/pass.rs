@@ -10,7 +10,7 @@ use runner_scaler_core::config::Environment;
 use runner_scaler_core::ledger::{InstanceRecord, JobRecord, Versioned};
 use runner_scaler_core::ports::{Ledger as _, Write};
 use runner_scaler_core::time::{Clock as _, Deadline};
-use runner_scaler_core::{orphan, removal};
+use runner_scaler_core::{demand, orphan, removal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,6 +29,8 @@ pub enum Function {
     ScaleDown,
     /// orphan-sweeper
     OrphanSweeper,
+    /// demand-reconciler
+    DemandReconciler,
 }
 
 impl Function {
@@ -38,6 +40,7 @@ impl Function {
         match self {
             Self::ScaleDown => "scale-down",
             Self::OrphanSweeper => "orphan-sweeper",
+            Self::DemandReconciler => "demand-reconciler",
         }
     }
 }
@@ -74,11 +77,13 @@ pub struct Measured {
     pub error: Option<String>,
 }
 
-/// Runs one pass of that function and writes what was measured.
+/// Runs so many passes of that function, at least one, and writes what was measured of the last: a warm process remembers
+/// what it was shown.
 ///
 /// # Errors
 /// The environment or the configuration document is wrong. A pass that failed is measured and no error.
-pub async fn run(function: Function, pace: Pace) -> Result<(), Failure> {
+pub async fn run(function: Function, pace: Pace, passes: usize) -> Result<(), Failure> {
+    let mut measured = None;
     telemetry::init(function.name());
     let environment = Environment::from_vars(process_env).map_err(Failure::inside("environment"))?;
     let adapters = Adapters::connect(environment, function.name()).await;
@@ -86,22 +91,38 @@ pub async fn run(function: Function, pace: Pace) -> Result<(), Failure> {
         Pace::Published => adapters,
         Pace::Unlimited => adapters.at_pace(UNLIMITED),
     };
+    for _ in 0..passes.max(1) {
+        measured = Some(one(function, &adapters).await?);
+    }
+    let line = serde_json::to_string(&measured).map_err(Failure::inside("measurement"))?;
+    writeln!(std::io::stdout(), "{line}").map_err(Failure::inside("standard output"))
+}
+
+async fn one(function: Function, adapters: &Adapters) -> Result<Measured, Failure> {
     let begun_at = SystemClock.now();
     let deadline = Deadline::of(begun_at, begun_at.plus(TIME_MAX));
     let policy = adapters.policy().await.map_err(Failure::inside("configuration"))?;
-    let outcome = match function {
-        Function::ScaleDown => removal::run_pass(&adapters, &policy, deadline).await,
-        Function::OrphanSweeper => orphan::run_pass(&adapters, &policy, deadline).await,
+    let of_removal = |outcome| (removal::metrics_of(&outcome), told(outcome));
+    let (metrics, told) = match function {
+        Function::ScaleDown => of_removal(removal::run_pass(adapters, &policy, deadline).await),
+        Function::OrphanSweeper => of_removal(orphan::run_pass(adapters, &policy, deadline).await),
+        Function::DemandReconciler => {
+            let outcome = demand::run_pass(adapters, &policy, deadline).await;
+            (demand::metrics_of(&outcome), told(outcome))
+        }
     };
     let wall_ms = u64::try_from(SystemClock.now().since(begun_at).as_millis()).unwrap_or(u64::MAX);
-    telemetry::emit(&policy.deployment, function.name(), &removal::metrics_of(&outcome));
-    let (report, error) = match outcome {
+    telemetry::emit(&policy.deployment, function.name(), &metrics);
+    let (report, error) = told?;
+    Ok(Measured { wall_ms, peak_kib: peak_kib()?, report, error })
+}
+
+/// A pass's report, or why it failed.
+fn told<E: std::error::Error>(outcome: Result<impl Serialize, E>) -> Result<(Value, Option<String>), Failure> {
+    Ok(match outcome {
         Ok(report) => (serde_json::to_value(report).map_err(Failure::inside("report"))?, None),
         Err(failed) => (Value::Null, Some(failed.to_string())),
-    };
-    let measured = Measured { wall_ms, peak_kib: peak_kib()?, report, error };
-    let line = serde_json::to_string(&measured).map_err(Failure::inside("measurement"))?;
-    writeln!(std::io::stdout(), "{line}").map_err(Failure::inside("standard output"))
+    })
 }
 
 /// Stores the records on the standard input, one in JSON a line, as the adapters store them: what a pass then reads is

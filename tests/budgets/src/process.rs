@@ -101,11 +101,20 @@ impl Stage {
     /// # Errors
     /// The process did not get as far as a pass.
     pub async fn pass(&self, function: Function, pace: Pace) -> Result<Pass, Failure> {
+        self.passes(function, pace, 1).await
+    }
+
+    /// So many passes in one fresh process; measured is the last, counted are all.
+    ///
+    /// # Errors
+    /// The process did not get as far as a pass.
+    pub async fn passes(&self, function: Function, pace: Pace, count: usize) -> Result<Pass, Failure> {
         let pace = match pace {
             Pace::Published => "published",
             Pace::Unlimited => "unlimited",
         };
-        let output = self.run(&["pass", function.name(), pace], Vec::new()).await?;
+        let count = count.to_string();
+        let output = self.run(&["pass", function.name(), pace, "--passes", &count], Vec::new()).await?;
         let counts = self.server.take_counts();
         let text = output.trim_end();
         let (logs, last) = text.rsplit_once('\n').unwrap_or(("", text));

@@ -25,6 +25,9 @@ const PASSES_MAX: usize = 20;
 /// Jobs that wait in some estates.
 const QUEUED: usize = 20;
 
+/// The demand-reconciler searches every five minutes.
+const SEARCHES_AN_HOUR: usize = 12;
+
 /// What is re-read of GitHub while a pass acts (failed deliveries, repositories, runs; the jobs that wait come besides),
 /// once in so many milliseconds: a slow machine pays it more often, so it is counted apart.
 const RENEWED: (usize, usize) = (3, 15_000);
@@ -80,6 +83,8 @@ pub async fn play(binary: &Path, extent: Extent, mut hear: impl FnMut(&str)) -> 
         add(orphans(binary, size, 0).await?);
     }
     add(orphans(binary, 10, QUEUED).await?);
+    add(a_search(binary, 1).await?);
+    add(a_search(binary, SEARCHES_AN_HOUR).await?);
     if extent == Extent::Full {
         add(two_at_once_under_githubs_limit(binary).await?);
     }
@@ -141,7 +146,12 @@ impl Counted {
 
     /// One pass that waits for nobody's pace: what is counted is its calls.
     async fn pass(&mut self, function: Function) -> Result<(), Failure> {
-        let pass = self.stage.pass(function, Pace::Unlimited).await?;
+        self.passes(function, 1).await
+    }
+
+    /// So many passes in one process, which remembers what it was shown.
+    async fn passes(&mut self, function: Function, count: usize) -> Result<(), Failure> {
+        let pass = self.stage.passes(function, Pace::Unlimited, count).await?;
         if pass.counts.of(Api::Unknown) > 0 {
             self.mistakes.push(format!("calls that the server does not speak: {}", pass.counts));
         }
@@ -322,6 +332,38 @@ async fn an_hour_of_silence(binary: &Path, size: usize) -> Result<Row, Failure> 
     // 150 for a thousand; with five thousand each of the twelve lists has fifty pages.
     let most = 150.max(12 * (size.div_ceil(100) + 2));
     Ok(counted.row("an hour of both, all busy and silent", size, vec![("GitHub an hour", an_hour, most)]))
+}
+
+/// Nobody was told of two jobs in 200 repositories. The first search of a process is paid in full, the next ones of a
+/// quiet hour are free but for what changed.
+async fn a_search(binary: &Path, searches: usize) -> Result<Row, Failure> {
+    const REPOSITORIES: usize = 200;
+    let mut counted = Counted::new(binary, &[], Timers::Searching, 0).await?;
+    {
+        let mut services = counted.stage.server.services();
+        let other = |number: usize| {
+            let queued = (number % 100 == 7).then_some(number as u64);
+            (format!("{}{number:03}", GitHub::OTHERS), queued)
+        };
+        services.github.others = (1..REPOSITORIES).map(other).collect();
+    }
+    counted.passes(Function::DemandReconciler, searches).await?;
+    let sent = counted.stage.server.services().sent.len();
+    // scale-up takes none of them here, so each search finds both again.
+    counted.check(sent == 2 * searches, format!("{sent} jobs were sent in {searches} searches"));
+    let lists = ["GET runs", "GET jobs of a run", "GET repositories"];
+    let charged: usize = lists.iter().map(|list| counted.operation(Api::GitHub, list)).sum();
+    let free: usize = lists.iter().map(|list| counted.operation(Api::GitHub, &format!("304 {list}"))).sum();
+    let rest = counted.github() - charged - free;
+    let budget = vec![
+        ("charged", charged, 2 * REPOSITORIES + 2 + 2),
+        ("free (304)", free, (searches - 1) * (2 * REPOSITORIES + 2 + 2)),
+        // The App's own: its installations, its deliveries, a token.
+        ("of the App", rest, 2 * searches + 1),
+    ];
+    let scenario =
+        if searches == 1 { "demand-reconciler, a first search" } else { "demand-reconciler, 12 searches: an hour" };
+    Ok(counted.row(scenario, REPOSITORIES, budget))
 }
 
 /// Two processes deregister at once at a GitHub that allows 900 points a minute: together they keep to it.

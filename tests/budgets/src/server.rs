@@ -1,4 +1,4 @@
-//! GitHub, EC2, `DynamoDB` and SSM on one loopback port, from memory: as much of each as the removal passes call.
+//! GitHub, EC2, `DynamoDB`, SSM and SQS on one loopback port, from memory: as much of each as the passes call.
 //!
 //! It keeps what it is told, evaluates conditions, cuts pages where the real services cut them and refuses what they
 //! refuse, for a count of calls says nothing where the calls have no effect. What it does not speak it answers with 501
@@ -48,6 +48,8 @@ pub struct Services {
     pub ssm: ParameterStore,
     /// How long GitHub takes for an answer.
     pub github_delay: Duration,
+    /// Bodies of the messages that were sent.
+    pub sent: Vec<String>,
     counts: Counts,
 }
 
@@ -55,7 +57,8 @@ impl Services {
     /// Services that answer at once and were not called yet.
     #[must_use]
     pub fn new(github: GitHub, ec2: Ec2, dynamodb: DynamoDb, ssm: ParameterStore) -> Self {
-        Self { github, ec2, dynamodb, ssm, github_delay: Duration::ZERO, counts: Counts::default() }
+        let (sent, counts) = (Vec::new(), Counts::default());
+        Self { github, ec2, dynamodb, ssm, github_delay: Duration::ZERO, sent, counts }
     }
 
     /// Answers one request and says after what time.
@@ -66,6 +69,12 @@ impl Services {
                 (Api::DynamoDb, operation.to_owned(), self.dynamodb.answer(operation, body))
             }
             Some(("AmazonSSM", operation)) => (Api::Ssm, operation.to_owned(), self.ssm.answer(operation, body)),
+            Some(("AmazonSQS", "SendMessage")) => {
+                let sent = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
+                self.sent.push(sent["MessageBody"].as_str().unwrap_or_default().to_owned());
+                let answer = serde_json::json!({ "MessageId": self.sent.len().to_string(), "MD5OfMessageBody": "" });
+                (Api::Sqs, "SendMessage".to_owned(), Some(Reply::of_json_service(Ok(answer))))
+            }
             Some((service, operation)) => (Api::Unknown, format!("{service}.{operation}"), None),
             None if parts.uri.path() == "/" => {
                 let (operation, reply) = self.ec2.answer(body);
@@ -83,7 +92,7 @@ impl Services {
         self.counts.add(api, operation);
         let delay = match api {
             Api::GitHub => self.github_delay,
-            Api::Ec2 | Api::DynamoDb | Api::Ssm | Api::Unknown => Duration::ZERO,
+            Api::Ec2 | Api::DynamoDb | Api::Ssm | Api::Sqs | Api::Unknown => Duration::ZERO,
         };
         (reply, delay)
     }

@@ -60,11 +60,15 @@ fn assert_every_promise_held(output: &Output, summary: &Value) {
     for promise in ["P1", "P2", "P3", "P4", "P5"] {
         assert!(held(summary, promise), "{promise} is broken:\n{printed}");
     }
-    assert_eq!(output.status.code(), Some(0), "{printed}{}", lossy(&output.stderr));
+}
+
+fn assert_all_went_well(output: &Output, summary: &Value) {
+    assert_every_promise_held(output, summary);
+    assert_eq!(output.status.code(), Some(0), "{}{}", lossy(&output.stdout), lossy(&output.stderr));
 }
 
 /// What must be seen to happen, by the name of its scene.
-const SCENES: [(&str, &str); 13] = [
+const SCENES: [(&str, &str); 15] = [
     ("an idle runner is drained and gone", "drained"),
     ("a runner that will not answer is deregistered, re-checked and terminated", "silent"),
     ("a runner whose every process died goes offline, and is removed the same way", "offline"),
@@ -77,6 +81,8 @@ const SCENES: [(&str, &str); 13] = [
     ("what an instance left that EC2 took back is taken away", "taken-back"),
     ("a protected instance is kept, and EC2 not asked again and again", "protected"),
     ("an instance that never registers is ended, and its job served", "unregistered"),
+    ("a job of which no delivery tells is found and served", "untold"),
+    ("a delivery that failed is asked for once more, and its job served", "undelivered"),
     ("somebody else's instance is left alone", "look-alike"),
 ];
 
@@ -87,7 +93,7 @@ fn the_scenario_ends_with_every_promise_held_and_every_scene_as_announced() {
         let (held, detail) = scene(&summary, name);
         assert!(held, "{case}: {detail}\n{}", lossy(&output.stdout));
     }
-    assert_every_promise_held(&output, &summary);
+    assert_all_went_well(&output, &summary);
     let jobs = summary["jobs"]["completed"].as_u64().expect("a count");
     assert!(jobs >= 24, "only {jobs} jobs completed:\n{}", lossy(&output.stdout));
 }
@@ -96,7 +102,21 @@ fn the_scenario_ends_with_every_promise_held_and_every_scene_as_announced() {
 fn a_function_killed_in_the_middle_loses_no_job_and_leaks_nothing() {
     let (output, summary) = local(&["--kill-function", "scale-up"]);
     assert!(summary["functions_killed"].as_u64().is_some_and(|killed| killed > 0), "{}", lossy(&output.stdout));
+    assert_all_went_well(&output, &summary);
+}
+
+#[test]
+fn a_third_of_all_deliveries_lost_loses_no_job_and_leaks_nothing() {
+    let (output, summary) = local(&["--lose-webhooks", "0.3"]);
+    // A scene that is about a delivery need not come to what it announced.
     assert_every_promise_held(&output, &summary);
+}
+
+#[test]
+fn a_demand_reconciler_killed_while_it_sends_a_job_loses_no_job() {
+    let (output, summary) = local(&["--kill-function", "demand-reconciler"]);
+    assert!(summary["functions_killed"].as_u64().is_some_and(|killed| killed > 0), "{}", lossy(&output.stdout));
+    assert_all_went_well(&output, &summary);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use runner_scaler_world::truth::Fact;
 use runner_scaler_world::world::{Flaw, FlawPlan};
 use runner_scaler_world::{Millis, World};
 
-use super::scenes::{Act, LATE_MS, LIVE_ORPHAN_JOB_MS, PROTECTED_MS, RACED_JOB_MS, Race, SCENES, Scene, Share};
+use super::scenes::{Act, LATE_MS, LIVE_ORPHAN_JOB_MS, Loss, PROTECTED_MS, RACED_JOB_MS, Race, SCENES, Scene, Share};
 use super::verdict::{self, Played, SceneVerdict};
 use super::{OWNER, REPOSITORY, payload_with_job_id};
 use crate::local::document::{DEPLOYMENT, FleetSpec};
@@ -189,6 +189,7 @@ impl Director {
                 plan_flaw(world, scene.fleet, Flaw::NeverRegisters);
                 self.queue(world, scene, "unlucky", 2_000)?;
             }
+            Act::Untold(loss) => self.untold(world, scene, loss)?,
             Act::Burst(share) => self.burst(world, scene, share)?,
             Act::Duplicate => {
                 let burst =
@@ -237,6 +238,21 @@ impl Director {
         }
         self.note_job(scene, job);
         self.twist(scene, Cue::Launched, Deed::Assign { job, github_knows: race == Race::Known });
+        Ok(())
+    }
+
+    /// A job of which no delivery tells; it is held until what becomes of its delivery is decided.
+    fn untold(&mut self, world: &mut World, scene: &Scene, loss: Loss) -> Result<(), PayloadError> {
+        let fate = match loss {
+            Loss::Vanished => Fate::Vanished,
+            Loss::Failed => Fate::Failed,
+        };
+        let spec = self.job(scene.fleet, "untold", 2_000);
+        let (github, mut cx) = world.github();
+        let job = github.add_held_job(&mut cx, spec)?;
+        github.plan_delivery(job, "queued", fate);
+        github.release_job(&mut cx, job);
+        self.note_job(scene, job);
         Ok(())
     }
 
@@ -380,8 +396,9 @@ mod tests {
         assert_eq!(director.play(&mut world, 60_000).unwrap().len(), SCENES.len() - 1);
         let (github, _) = world.github();
         let held = github.jobs().filter(|job| job.state == JobState::Held).count();
-        // Real ones; a live orphan's and an unlucky one; a cancelled one for each surplus; a raced one each; the burst.
-        assert_eq!((github.jobs().count(), held), (2 + 2 + 10 + 3 + 20, 3));
+        // Real ones; a live orphan's and an unlucky one; a cancelled one for each surplus; a raced one each; two that
+        // nobody is told of; the burst.
+        assert_eq!((github.jobs().count(), held), (2 + 2 + 10 + 3 + 2 + 20, 3));
         assert!(!director.is_over(), "no instance was launched yet");
         let waiting = director.waiting();
         assert!(waiting.contains(&"drained: waits for its instance to be launched".to_owned()), "{waiting:?}");

@@ -62,6 +62,8 @@ pub(super) enum Act {
     LiveOrphan,
     /// A job whose first instance never registers.
     NeverRegisters,
+    /// A job whose `queued` delivery does not come.
+    Untold(Loss),
     /// This fleet's share of the burst.
     Burst(Share),
     /// A delivery of the burst comes once more.
@@ -83,6 +85,15 @@ pub(super) enum Race {
     Late,
 }
 
+/// How a delivery is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It is in no log: only a search of GitHub finds its job.
+    Vanished,
+    /// It failed, as GitHub's log says: it can be asked for again.
+    Failed,
+}
+
 /// A part of the burst.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Share {
@@ -97,7 +108,7 @@ const fn scene(at_ms: Millis, name: &'static str, fleet: &'static str, act: Act,
 }
 
 /// The play, in the order in which its scenes begin.
-pub(super) const SCENES: [Scene; 20] = [
+pub(super) const SCENES: [Scene; 22] = [
     scene(0, "ubuntu", "ubuntu", Act::Payload(QUEUED), "a real delivery: queued, an organisation's repository"),
     scene(
         100,
@@ -178,6 +189,20 @@ pub(super) const SCENES: [Scene; 20] = [
         Act::NeverRegisters,
         "an instance that never registers; a replacement serves its job",
     ),
+    scene(
+        1_350,
+        "untold",
+        "untold",
+        Act::Untold(Loss::Vanished),
+        "a job is queued, and its delivery is lost without a trace",
+    ),
+    scene(
+        1_380,
+        "undelivered",
+        "undelivered",
+        Act::Untold(Loss::Failed),
+        "a job is queued, and its delivery fails, as GitHub's log says",
+    ),
     scene(1_400, "look-alike", "linux", Act::LookAlike, "somebody else's instance bears our tags"),
     scene(2_000, "burst", "linux", Act::Burst(Share::Larger), "half of the burst"),
     scene(2_000, "burst-arm", "arm", Act::Burst(Share::Smaller), "half of the burst"),
@@ -208,6 +233,8 @@ pub(crate) fn fleets(jobs: u32) -> Vec<FleetSpec> {
         on_demand(fleet("stopped", &["self-hosted", "stopped"], 2)),
         fleet("taken-back", &["self-hosted", "taken-back"], 2),
         fleet("unregistered", &["self-hosted", "unregistered"], 2),
+        fleet("untold", &["self-hosted", "untold"], 2),
+        fleet("undelivered", &["self-hosted", "undelivered"], 2),
     ]
 }
 

@@ -8,7 +8,7 @@ use runner_scaler_world::misfortune::Misfortune;
 use runner_scaler_world::truth::{Ending, Fact};
 use runner_scaler_world::{Millis, World};
 
-use super::scenes::{Act, LATE_MS, Race, Scene};
+use super::scenes::{Act, LATE_MS, Loss, Race, Scene};
 use crate::local::document::{GONE_GRACE_SECONDS, QUARANTINE_SECONDS};
 
 /// What became of a scene.
@@ -60,6 +60,7 @@ impl Story<'_> {
             Act::Protected => self.protected(),
             Act::LiveOrphan => self.live_orphan(),
             Act::NeverRegisters => self.never_registered(),
+            Act::Untold(loss) => self.untold(loss),
             Act::Duplicate => self.duplicate(),
             Act::Forgery => self.forgery(),
             Act::LookAlike => self.look_alike(),
@@ -190,6 +191,27 @@ impl Story<'_> {
         self.completed(job)?;
         self.terminated_idle()?;
         Ok(format!("{id} was terminated, job {job} completed on {served_by}"))
+    }
+
+    /// The delivery was lost, and the job was found and served all the same.
+    fn untold(&self, loss: Loss) -> Outcome {
+        let job = self.job()?;
+        let about = |action: &str, job_id: &Option<u64>| action == "queued" && *job_id == Some(job);
+        let lost_at = self
+            .first(|fact| matches!(fact, Fact::DeliveryLost { action, job_id } if about(action, job_id)))
+            .ok_or_else(|| format!("queued of job {job} was not lost"))?;
+        let repeated = self.first(|fact| {
+            matches!(fact, Fact::DeliveryAnswered { action, job_id, status: Some(200..=299), .. } if about(action, job_id))
+        });
+        let how = match (loss, repeated) {
+            (Loss::Vanished, None) => "found by looking",
+            (Loss::Vanished, Some(_)) => return Err(format!("a delivery told of job {job}")),
+            (Loss::Failed, Some(_)) => "delivered once more",
+            (Loss::Failed, None) => return Err(format!("the delivery of job {job} was not made once more")),
+        };
+        let (started_at, _) = self.started(job)?;
+        self.completed(job)?;
+        Ok(format!("job {job} was {how}, started {} after it was queued and completed", seconds(started_at - lost_at)))
     }
 
     /// Twice accepted, and the job started once.
@@ -362,6 +384,14 @@ mod tests {
         Fact::DeliveryAnswered { delivery_id: 1, action: "in_progress".to_owned(), job_id: Some(7), status: Some(202) }
     }
 
+    fn queued_lost() -> Fact {
+        Fact::DeliveryLost { action: "queued".to_owned(), job_id: Some(7) }
+    }
+
+    fn queued_told() -> Fact {
+        Fact::DeliveryAnswered { delivery_id: 1, action: "queued".to_owned(), job_id: Some(7), status: Some(202) }
+    }
+
     fn lost() -> Fact {
         Fact::DeliveryLost { action: "in_progress".to_owned(), job_id: Some(7) }
     }
@@ -377,6 +407,21 @@ mod tests {
     #[test]
     fn a_scene_holds_when_what_it_announced_happened() {
         let cases: Vec<Case> = vec![
+            ("found by looking", "untold", vec![(0, queued_lost()), (9, started()), (11, completed())], true),
+            ("never lost", "untold", vec![(0, queued_told()), (9, started()), (11, completed())], false),
+            ("never found", "untold", vec![(0, queued_lost())], false),
+            (
+                "delivered once more",
+                "undelivered",
+                vec![(0, queued_lost()), (2, queued_told()), (9, started()), (11, completed())],
+                true,
+            ),
+            (
+                "not delivered once more",
+                "undelivered",
+                vec![(0, queued_lost()), (9, started()), (11, completed())],
+                false,
+            ),
             ("nothing", "silent", vec![], false),
             ("removed after the quarantine", "silent", vec![(0, deregistered()), (6, ending(by_us()))], true),
             ("ended too soon", "silent", vec![(0, deregistered()), (5, ending(by_us()))], false),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::error;
 
+use super::conditional::Shown;
 use super::pages::{Pages, address, owner_of};
 use super::pressure::Pressure;
 use super::status;
@@ -54,6 +55,7 @@ pub(crate) struct GitHub {
     pub(crate) pressure: Pressure,
     /// Whether somebody was told that the clocks differ.
     skew_told: AtomicBool,
+    pub(super) shown: Shown,
 }
 
 /// A list of GitHub's that says how many entries it has, in one page of several.
@@ -111,6 +113,8 @@ pub(super) struct Call {
     /// Path and query below the base URL, or a whole URL of the same origin.
     pub(super) target: String,
     pub(super) body: Option<Value>,
+    /// The tag of an answer that is known: the same again is answered 304 without a body.
+    pub(super) unless: Option<String>,
 }
 
 /// GitHub's answer, whatever its status. Prints without its body, which may be a token or a JIT configuration.
@@ -136,15 +140,15 @@ impl Answer {
 
 impl Call {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: Method::GET, target: target.into(), body: None }
+        Self { method: Method::GET, target: target.into(), body: None, unless: None }
     }
 
     pub(super) fn delete(target: impl Into<String>) -> Self {
-        Self { method: Method::DELETE, target: target.into(), body: None }
+        Self { method: Method::DELETE, target: target.into(), body: None, unless: None }
     }
 
     pub(super) fn post(target: impl Into<String>, body: Value) -> Self {
-        Self { method: Method::POST, target: target.into(), body: Some(body) }
+        Self { method: Method::POST, target: target.into(), body: Some(body), unless: None }
     }
 
     pub(super) fn effect(&self) -> Effect {
@@ -201,6 +205,7 @@ impl GitHub {
             authority: Authority::new(environment.github_app_path.clone(), ssm),
             pressure: Pressure::new(ledger),
             skew_told: AtomicBool::new(false),
+            shown: Shown::default(),
         }
     }
 
@@ -356,6 +361,7 @@ impl GitHub {
                     continue;
                 }
                 let answer = sent.map_err(|(Unanswered::Late(error) | Unanswered::Failed(error))| error)?;
+                self.pressure.note_budget(owner, &answer.headers).await;
                 return self.noted(owner, call, answer).await;
             }
         }
@@ -410,7 +416,7 @@ impl GitHub {
         } else {
             location.to_owned()
         };
-        address(&self.base_url, &target).map(|_| Call::get(target))
+        address(&self.base_url, &target).map(|_| Call { unless: call.unless.clone(), ..Call::get(target) })
     }
 
     async fn exchange(&self, call: &Call, token: &Secret) -> Result<Answer, PortError> {
@@ -436,6 +442,10 @@ impl GitHub {
             .header(ACCEPT, "application/vnd.github+json")
             .header("X-GitHub-Api-Version", API_VERSION)
             .header(USER_AGENT, &self.user_agent);
+        let request = match &call.unless {
+            Some(tag) => request.header(IF_NONE_MATCH, tag),
+            None => request,
+        };
         let request = match &call.body {
             Some(body) => request.header(CONTENT_TYPE, "application/json").body(OctoBody::from(body.to_string())),
             None => request.body(OctoBody::empty()),

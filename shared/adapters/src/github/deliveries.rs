@@ -1,14 +1,14 @@
-//! GitHub's log of the App's deliveries: [`DeliveryLog`].
+//! GitHub's log of the App's deliveries: [`DeliveryLog`], and [`Redelivery`].
 
 use std::time::Duration;
 
 use http::StatusCode;
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ids::{DeliveryGuid, InstallationId};
-use runner_scaler_core::ports::{Delivery, DeliveryLog, FailedDeliveries, LogPlace};
+use runner_scaler_core::ports::{Delivery, DeliveryLog, FailedDeliveries, LogPlace, Redelivery};
 use runner_scaler_core::time::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::Call;
 use super::pages::next_link;
@@ -97,6 +97,16 @@ impl DeliveryLog for Adapters {
         let detail: DetailBody = self.github().as_app(&call).await?.expect(&call, StatusCode::OK)?;
         let payload = detail.request.payload.ok_or_else(|| misshapen(call.name(), Effect::Read, "payload"))?;
         Ok(payload.to_string())
+    }
+}
+
+impl Redelivery for Adapters {
+    /// 202: GitHub makes the attempt some time later. 400 and 422 are its refusals (`OpenAPI` description, read
+    /// 2026-11-26); the attempt may be too old.
+    async fn redeliver(&self, id: u64) -> Result<(), PortError> {
+        let call = Call::post(format!("/app/hook/deliveries/{id}/attempts"), json!({}));
+        let answer = self.github().as_app(&call).await?;
+        if answer.status == StatusCode::ACCEPTED { Ok(()) } else { Err(answer.error(&call)) }
     }
 }
 

@@ -7,7 +7,7 @@ use runner_scaler_core::error::PortError;
 use runner_scaler_core::ids::{Access, InstallationId, JobId, Repository, RunId, RunnerId, Scope};
 use runner_scaler_core::ports::{JobReading, JobState, Jobs};
 use runner_scaler_core::time::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::client::{Call, Keyed, Page};
 use super::pages::scope_path;
@@ -23,14 +23,14 @@ struct JobBody {
 }
 
 #[derive(Deserialize)]
-struct RunsPage {
+pub(super) struct RunsPage {
     total_count: usize,
     workflow_runs: Vec<RunBody>,
 }
 
-#[derive(Deserialize)]
-struct RunBody {
-    id: RunId,
+#[derive(Deserialize, Serialize)]
+pub(super) struct RunBody {
+    pub(super) id: RunId,
 }
 
 #[derive(Deserialize)]
@@ -40,14 +40,20 @@ struct JobsPage {
 }
 
 #[derive(Deserialize)]
-struct RepositoriesPage {
+pub(super) struct RepositoriesPage {
     total_count: usize,
     repositories: Vec<RepositoryBody>,
 }
 
-#[derive(Deserialize)]
-struct RepositoryBody {
-    full_name: String,
+#[derive(Deserialize, Serialize)]
+pub(super) struct RepositoryBody {
+    pub(super) full_name: String,
+    /// Nothing runs in an archived repository.
+    #[serde(default)]
+    pub(super) archived: bool,
+    /// Nor in one that GitHub disabled.
+    #[serde(default)]
+    pub(super) disabled: bool,
 }
 
 impl Page for RunsPage {
@@ -169,21 +175,26 @@ impl Adapters {
     }
 }
 
-fn scope_of(repository: &Repository) -> Scope {
+pub(super) fn scope_of(repository: &Repository) -> Scope {
     Scope::Repository { owner: repository.owner().to_owned(), name: repository.name().to_owned() }
+}
+
+/// GitHub's `status` of a job.
+pub(super) fn state_of(status: &str) -> JobState {
+    match status {
+        "queued" => JobState::Queued,
+        "waiting" | "requested" | "pending" => JobState::NotYetQueued,
+        "in_progress" => JobState::InProgress,
+        "completed" => JobState::Completed,
+        _ => JobState::Unrecognised,
+    }
 }
 
 impl From<JobBody> for JobReading {
     fn from(body: JobBody) -> Self {
         Self {
             id: body.id,
-            state: match body.status.as_str() {
-                "queued" => JobState::Queued,
-                "waiting" | "requested" | "pending" => JobState::NotYetQueued,
-                "in_progress" => JobState::InProgress,
-                "completed" => JobState::Completed,
-                _ => JobState::Unrecognised,
-            },
+            state: state_of(&body.status),
             runner_id: body.runner_id.filter(|id| *id != 0).map(RunnerId),
             completed_at: body.completed_at.as_deref().and_then(Timestamp::parse),
         }

@@ -33,8 +33,12 @@ impl Pages {
 
     /// Takes the answer to a page: its `Link` names the next, which is followed as it is (GitHub's rule).
     pub(super) fn answered(&mut self, call: &Call, answer: &Answer) -> Result<(), PortError> {
+        self.continued(call, next_link(&answer.headers))
+    }
+
+    /// The same where it is known what the next page is.
+    pub(super) fn continued(&mut self, call: &Call, next: Option<String>) -> Result<(), PortError> {
         self.read += 1;
-        let next = next_link(&answer.headers);
         if self.read >= PAGES_MAX || next.as_deref() == Some(call.target.as_str()) {
             return Err(PortError::new(call.name(), Class::Transient, "the pages lead in a circle"));
         }

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::HeaderMap;
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ledger::{BackPressure, Pace, Stored, Versioned, load, store, update};
+use runner_scaler_core::ports::ApiBudget;
 use runner_scaler_core::time::{Clock, Timestamp};
 use tokio::sync::Mutex;
 use tracing::warn;
@@ -79,6 +81,8 @@ pub(crate) struct Owner {
     alone: Bucket,
     /// When the ledger was last asked.
     read_at: Option<Timestamp>,
+    /// What the last answer said of the hour's budget.
+    budget: Option<ApiBudget>,
 }
 
 impl Owner {
@@ -96,6 +100,7 @@ impl Owner {
                 Bucket::without_ledger(points_a_minute)
             },
             read_at: None,
+            budget: None,
         }
     }
 }
@@ -313,6 +318,17 @@ impl Pressure {
         until.since(now)
     }
 
+    /// Notes what an answer says of the owner's hourly budget. An answer of another of GitHub's budgets says nothing.
+    pub(super) async fn note_budget(&self, owner: &str, headers: &HeaderMap) {
+        let Some(budget) = budget_of(headers) else { return };
+        self.slot(owner).await.lock().await.budget = Some(budget);
+    }
+
+    /// What GitHub last said of the owner's hourly budget.
+    pub(super) async fn budget(&self, owner: &str) -> Option<ApiBudget> {
+        self.slot(owner).await.lock().await.budget
+    }
+
     async fn slot(&self, owner: &str) -> Slot {
         let fresh = || Arc::new(Mutex::new(Owner::new(owner, self.points_a_minute)));
         Arc::clone(self.owners.lock().await.entry(owner.to_ascii_lowercase()).or_insert_with(fresh))
@@ -353,6 +369,22 @@ impl Pressure {
             Err(_) => warn!(owner, "others may not learn of the back-pressure: the ledger did not answer in time"),
         }
     }
+}
+
+/// Documentation, "Rate limits for the REST API" (read 2026-11-26): `x-ratelimit-limit`, `-remaining`, `-reset` in epoch
+/// seconds, and `-resource`, which is `core` for all that is asked here.
+fn budget_of(headers: &HeaderMap) -> Option<ApiBudget> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    let number = |name: &str| text(name)?.trim().parse::<u32>().ok();
+    if text("x-ratelimit-resource").is_some_and(|resource| resource != "core") {
+        return None;
+    }
+    let seconds: i64 = text("x-ratelimit-reset")?.trim().parse().ok()?;
+    Some(ApiBudget {
+        limit: number("x-ratelimit-limit")?,
+        remaining: number("x-ratelimit-remaining")?,
+        resets_at: Timestamp(seconds.saturating_mul(1_000)),
+    })
 }
 
 fn held_back(call: &Call, wait: Duration) -> PortError {

@@ -117,6 +117,7 @@ fn a_target_is_ours_by_the_whole_name_of_its_crate() {
         ("scale_up::batch", true),
         ("scale_down", true),
         ("orphan_sweeper", true),
+        ("demand_reconciler", true),
         ("webhooks", false),
         ("scale_up_client::wire", false),
         ("runner_scaler_core:", false),

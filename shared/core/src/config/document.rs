@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::{
     ConfigError, Environment, Eviction, Fleet, Glob, IdleSchedule, LaunchTemplate, Market, Matching, Mode, Policy,
-    Registration, Timers,
+    Registration, Search, Timers,
 };
-use crate::ids::FleetName;
+use crate::ids::{FleetName, Repository, Scope};
 use crate::time::Timestamp;
 
 #[derive(Deserialize)]
@@ -22,6 +22,9 @@ struct Document {
     #[serde(default = "any")]
     repositories: Vec<String>,
     ledger_epoch: Option<String>,
+    search_interval_seconds: Option<u64>,
+    search_job_age_seconds: Option<u64>,
+    search_idle_trust_seconds: Option<u64>,
     fleets: Vec<FleetDocument>,
 }
 
@@ -54,6 +57,7 @@ struct FleetDocument {
     subnet_ids: Vec<String>,
     #[serde(default)]
     idle: Vec<IdleDocument>,
+    idle_owner: Option<String>,
     #[serde(default)]
     eviction: Eviction,
     /// Accepted only to be refused with the reason.
@@ -91,7 +95,7 @@ enum MatchingText {
     Subset,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum RegistrationText {
     #[default]
@@ -135,6 +139,9 @@ const QUEUE_QUIET: Timer = Timer("queue_quiet_seconds", 600, 600);
 const LAUNCH_LEASE: Timer = Timer("launch_lease_seconds", 300, 300);
 const PICK_UP: Timer = Timer("pick_up_seconds", 60, 60);
 const REMOVAL_LEASE: Timer = Timer("removal_lease_seconds", 120, 120);
+const SEARCH_INTERVAL: Timer = Timer("search_interval_seconds", 300, 300);
+const SEARCH_JOB_AGE: Timer = Timer("search_job_age_seconds", 60, 60);
+const SEARCH_IDLE_TRUST: Timer = Timer("search_idle_trust_seconds", 180, 180);
 
 /// Longest timer that is accepted: 5 days, GitHub's limit for a job. A longer one is a slip of the pen.
 const TIMER_SECONDS_MAX: u64 = 5 * 24 * 3_600;
@@ -163,6 +170,11 @@ pub fn parse_policy(json: &str, environment: &Environment) -> Result<Policy, Con
     }
     let fleets = document.fleets.into_iter().enumerate().map(|(index, fleet)| checks.fleet(index, fleet)).collect();
     let orphan_timers = checks.timers("", None);
+    let search = Search {
+        interval: checks.duration("", &SEARCH_INTERVAL, document.search_interval_seconds),
+        job_age: checks.duration("", &SEARCH_JOB_AGE, document.search_job_age_seconds),
+        idle_trust: checks.duration("", &SEARCH_IDLE_TRUST, document.search_idle_trust_seconds),
+    };
     let ledger_epoch = checks.time("ledger_epoch", document.ledger_epoch.as_deref());
     if !checks.mistakes.is_empty() {
         return Err(ConfigError(checks.mistakes));
@@ -178,6 +190,7 @@ pub fn parse_policy(json: &str, environment: &Environment) -> Result<Policy, Con
         fleets,
         orphan_timers,
         ledger_epoch,
+        search,
         mutant: environment.mutant,
     })
 }
@@ -220,6 +233,22 @@ impl Checks {
         checked
     }
 
+    /// Where a pool registers: a login, or for a repository `owner/name`.
+    fn owner(&mut self, path: &str, registration: RegistrationText, text: Option<&str>) -> Option<Scope> {
+        let text = text?;
+        // What is a login is the first half of a repository's full name.
+        let full_name = if text.contains('/') { text.to_owned() } else { format!("{text}/any") };
+        let scope = Scope::parse(text).filter(|_| Repository::try_from(full_name).is_ok());
+        match (&scope, registration) {
+            (None, _) => self.refuse(path, &format!("{text:?} is neither a login nor a repository `owner/name`")),
+            (Some(Scope::Organization { .. }), RegistrationText::Repository) => {
+                self.refuse(path, &format!("{text:?} is no repository, and the fleet registers with repositories"));
+            }
+            (Some(_), _) => {}
+        }
+        scope
+    }
+
     fn fleet(&mut self, index: usize, fleet: FleetDocument) -> Fleet {
         let path = format!("fleets[{index}].");
         let at = |field: &str| format!("{path}{field}");
@@ -260,6 +289,7 @@ impl Checks {
             self.refuse(&at("subnet_ids"), "empty; name at least one subnet");
         }
         let idle = self.idle(&at("idle"), fleet.runner_count_max, &fleet.idle);
+        let idle_owner = self.owner(&at("idle_owner"), fleet.registration, fleet.idle_owner.as_deref());
         let timers = self.timers(&path, Some(&fleet));
         Fleet {
             name: FleetName::new(fleet.name),
@@ -280,23 +310,27 @@ impl Checks {
             instance_types: fleet.instance_types,
             subnet_ids: fleet.subnet_ids,
             idle,
+            idle_owner,
             eviction: fleet.eviction,
             timers,
         }
     }
 
+    fn duration(&mut self, path: &str, Timer(name, default, minimum): &Timer, seconds: Option<u64>) -> Duration {
+        let seconds = seconds.unwrap_or(*default);
+        if seconds < *minimum && !self.test_timers {
+            self.refuse(&format!("{path}{name}"), &format!("{seconds} is below the minimum {minimum}"));
+        }
+        if seconds > TIMER_SECONDS_MAX {
+            self.refuse(&format!("{path}{name}"), &format!("{seconds} is above the maximum {TIMER_SECONDS_MAX}"));
+        }
+        Duration::from_secs(seconds)
+    }
+
     /// Of no fleet: all at their defaults.
     fn timers(&mut self, path: &str, fleet: Option<&FleetDocument>) -> Timers {
-        let mut of = |Timer(name, default, minimum): Timer, field: fn(&FleetDocument) -> Option<u64>| {
-            let seconds = fleet.and_then(field).unwrap_or(default);
-            if seconds < minimum && !self.test_timers {
-                self.refuse(&format!("{path}{name}"), &format!("{seconds} is below the minimum {minimum}"));
-            }
-            if seconds > TIMER_SECONDS_MAX {
-                self.refuse(&format!("{path}{name}"), &format!("{seconds} is above the maximum {TIMER_SECONDS_MAX}"));
-            }
-            Duration::from_secs(seconds)
-        };
+        let mut of =
+            |timer: Timer, field: fn(&FleetDocument) -> Option<u64>| self.duration(path, &timer, fleet.and_then(field));
         Timers {
             idle_window: of(IDLE_WINDOW, |fleet| fleet.idle_window_seconds),
             quarantine: of(QUARANTINE, |fleet| fleet.quarantine_seconds),
@@ -349,7 +383,10 @@ mod tests {
         assert_eq!(fleet.timers.completed_grace, Duration::from_secs(900));
         assert_eq!(fleet.timers.removal_lease, Duration::from_secs(120));
         assert_eq!(fleet.timers, policy.orphan_timers);
-        assert_eq!(fleet.idle, []);
+        assert_eq!((&fleet.idle, &fleet.idle_owner), (&Vec::new(), &None));
+        let seconds =
+            [policy.search.interval, policy.search.job_age, policy.search.idle_trust].map(|time| time.as_secs());
+        assert_eq!(seconds, [300, 60, 180]);
         assert_eq!(fleet.eviction, Eviction::OldestFirst);
         assert_eq!(policy.ledger_epoch, None);
     }
@@ -404,6 +441,24 @@ mod tests {
                 "",
                 r#", "idle": [{"cron": "* * * * *", "count": 6}]"#,
                 "fleets[0].idle[0].count: 6 is above the fleet's runner_count_max 5",
+            ),
+            (
+                "an owner that is none",
+                "",
+                r#", "idle_owner": "octo/hello/x""#,
+                "fleets[0].idle_owner: \"octo/hello/x\" is neither a login nor a repository `owner/name`",
+            ),
+            (
+                "an organisation for a fleet that registers with repositories",
+                "",
+                r#", "registration": "repository", "idle_owner": "octo""#,
+                "fleets[0].idle_owner: \"octo\" is no repository",
+            ),
+            (
+                "a search more often than GitHub likes",
+                r#""search_interval_seconds": 60, "#,
+                "",
+                "search_interval_seconds: 60 is below the minimum 300",
             ),
             ("no count", "", r#", "idle": [{"cron": "* * * * *"}]"#, "missing field `count`"),
             ("another's spelling", "", r#", "idle": [{"cron": "* * * * *", "idleCount": 1}]"#, "idleCount"),

@@ -100,7 +100,9 @@ impl Compute for Fake {
 }
 
 fn launch(state: &mut State, request: &LaunchRequest) -> InstanceId {
-    let id = InstanceId::new(format!("i-{:017x}", state.instances.len() + 1));
+    // Never one that was shown before, though a test may have EC2 forget what ended.
+    state.instances_made = state.instances_made.max(state.instances.len()) + 1;
+    let id = InstanceId::new(format!("i-{:017x}", state.instances_made));
     let mut tags = request.tags.clone();
     tags.insert("aws:ec2launchtemplate:id".to_owned(), request.template.id.clone());
     let instance =

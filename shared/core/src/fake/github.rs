@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Fake, State};
+use super::{Fake, JobDetails, State};
 use crate::error::{Class, PortError};
-use crate::ids::{Access, InstallationId, JobId, Repository, RunnerId, RunnerName, Scope};
+use crate::ids::{Access, InstallationId, JobId, Repository, RunId, RunnerId, RunnerName, Scope};
 use crate::ports::{
-    Delivery, DeliveryLog, Deregistration, FailedDeliveries, JitConfig, JitRequest, JobReading, JobState, Jobs,
-    LogPlace, Registered, Registry, RegistryRead, Runner,
+    ApiBudget, Delivery, DeliveryLog, Deregistration, FailedDeliveries, Installation, JitConfig, JitRequest,
+    JobReading, JobSearch, JobState, Jobs, LogPlace, OpenJob, Priced, Redelivery, Registered, Registry, RegistryRead,
+    Runner,
 };
 use crate::removal::DeregistrationWarrant;
 use crate::time::Timestamp;
@@ -17,6 +18,36 @@ impl Fake {
     pub(crate) fn put_job(&self, id: JobId, job: JobState) {
         let reading = JobReading { id, state: job, runner_id: None, completed_at: None };
         self.state_mut().jobs.insert(id, reading);
+    }
+
+    /// GitHub has this job of `octo/hello` queued since then, in a run of its own, and lists it.
+    pub(crate) fn queue_job(&self, id: JobId, fleet: &str, created_at: Timestamp) {
+        let repository = Repository::try_from("octo/hello".to_owned()).expect("a full name");
+        self.queue_job_in(&repository, id, fleet, created_at);
+    }
+
+    /// The same in another repository.
+    pub(crate) fn queue_job_in(&self, repository: &Repository, id: JobId, fleet: &str, created_at: Timestamp) {
+        self.put_job(id, JobState::Queued);
+        let details = JobDetails {
+            repository: repository.clone(),
+            run_id: RunId(id.0),
+            labels: vec!["self-hosted".to_owned(), fleet.to_owned()],
+            created_at,
+            runner_name: None,
+        };
+        let mut state = self.state_mut();
+        state.details.insert(id, details);
+        state.repositories.insert(repository.clone());
+    }
+
+    /// The job runs on that runner.
+    pub(crate) fn assign_job(&self, id: JobId, runner_id: RunnerId, name: &RunnerName) {
+        let mut state = self.state_mut();
+        let job = state.jobs.get_mut(&id).expect("a job");
+        job.state = JobState::InProgress;
+        job.runner_id = Some(runner_id);
+        state.details.get_mut(&id).expect("a job").runner_name = Some(name.clone());
     }
 
     /// GitHub has this registration.
@@ -137,6 +168,96 @@ impl Jobs for Fake {
         self.call("Jobs::repositories", |state| {
             let hello = Repository::try_from("octo/hello".to_owned()).expect("a full name");
             Ok(state.repositories.iter().cloned().chain([hello]).collect())
+        })
+        .await
+    }
+}
+
+/// An answer, free where this process was shown the same before.
+fn priced<T: std::fmt::Debug>(state: &mut State, request: String, value: T) -> Priced<T> {
+    let text = format!("{value:?}");
+    let charged = u32::from(state.shown.insert(request, text.clone()) != Some(text));
+    Priced { value, charged }
+}
+
+impl JobSearch for Fake {
+    async fn installations(&self) -> Result<Vec<Installation>, PortError> {
+        self.call("JobSearch::installations", |state| Ok(state.installed.clone())).await
+    }
+
+    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Repository>>, PortError> {
+        self.call("JobSearch::repositories_of", |state| {
+            let hello = Repository::try_from("octo/hello".to_owned()).expect("a full name");
+            let all: std::collections::BTreeSet<Repository> =
+                state.repositories.iter().cloned().chain([hello]).collect();
+            let of_owner: Vec<Repository> =
+                all.into_iter().filter(|one| one.owner().eq_ignore_ascii_case(&installation.owner)).collect();
+            Ok(priced(state, format!("repositories of {}", installation.id), of_owner))
+        })
+        .await
+    }
+
+    async fn open_runs(
+        &self,
+        repository: &Repository,
+        _installation_id: InstallationId,
+    ) -> Result<Priced<Vec<RunId>>, PortError> {
+        self.call("JobSearch::open_runs", |state| {
+            if let Some(class) = state.unreadable.get(repository) {
+                return Err(PortError::new(format!("GET runs of {repository}"), *class, "by the test"));
+            }
+            let of_run = |state: &State, wanted: JobState| -> Vec<RunId> {
+                let open = state.details.iter().filter(|(_, job)| job.repository == *repository);
+                let open = open.filter(|(id, _)| state.jobs.get(id).is_some_and(|job| job.state == wanted));
+                open.map(|(_, job)| job.run_id).collect()
+            };
+            let (queued, running) = (of_run(state, JobState::Queued), of_run(state, JobState::InProgress));
+            let queued = priced(state, format!("queued runs of {repository}"), queued);
+            let running = priced(state, format!("running runs of {repository}"), running);
+            let runs: std::collections::BTreeSet<RunId> = queued.value.into_iter().chain(running.value).collect();
+            Ok(Priced { value: runs.into_iter().collect(), charged: queued.charged + running.charged })
+        })
+        .await
+    }
+
+    async fn jobs_of_run(
+        &self,
+        repository: &Repository,
+        _installation_id: InstallationId,
+        run_id: RunId,
+    ) -> Result<Priced<Vec<OpenJob>>, PortError> {
+        self.call("JobSearch::jobs_of_run", |state| {
+            let of_run = state.details.iter().filter(|(_, job)| job.run_id == run_id && job.repository == *repository);
+            let jobs: Vec<OpenJob> = of_run
+                .filter_map(|(id, job)| {
+                    let reading = state.jobs.get(id)?;
+                    Some(OpenJob {
+                        id: *id,
+                        run_id,
+                        run_attempt: 1,
+                        state: reading.state,
+                        labels: job.labels.clone(),
+                        created_at: Some(job.created_at),
+                        runner_id: reading.runner_id,
+                        runner_name: job.runner_name.clone(),
+                    })
+                })
+                .collect();
+            Ok(priced(state, format!("jobs of run {run_id} of {repository}"), jobs))
+        })
+        .await
+    }
+
+    async fn budget(&self, _owner: &str) -> Option<ApiBudget> {
+        self.state().budget
+    }
+}
+
+impl Redelivery for Fake {
+    async fn redeliver(&self, id: u64) -> Result<(), PortError> {
+        self.call("Redelivery::redeliver", |state| {
+            state.redelivered.push(id);
+            Ok(())
         })
         .await
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{
-    Eviction, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Timers,
+    Eviction, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Search, Timers,
 };
 use crate::ids::{Deployment, FleetName};
 
@@ -16,6 +16,11 @@ pub(crate) fn policy() -> Policy {
         fleets: vec![fleet("linux")],
         orphan_timers: timers(),
         ledger_epoch: None,
+        search: Search {
+            interval: Duration::from_mins(5),
+            job_age: Duration::from_secs(60),
+            idle_trust: Duration::from_mins(3),
+        },
         mutant: Mutant::None,
     }
 }
@@ -35,6 +40,7 @@ pub(crate) fn fleet(name: &str) -> Fleet {
         instance_types: vec!["m7i.large".to_owned()],
         subnet_ids: vec!["subnet-1".to_owned()],
         idle: Vec::new(),
+        idle_owner: None,
         eviction: Eviction::OldestFirst,
         timers: timers(),
     }

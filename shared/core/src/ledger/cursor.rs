@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Record;
-use crate::ids::{Access, DeliveryGuid, InstallationId, InstanceId};
-use crate::ports::{Kind, LogPlace, OpenPartition};
+use crate::ids::{Access, DeliveryGuid, FleetName, InstallationId, InstanceId, LaunchToken, Repository};
+use crate::ports::{Installation, Kind, LogPlace, OpenPartition};
 use crate::time::Timestamp;
 
 /// Where the last pass of a function was cut short.
@@ -179,6 +179,162 @@ impl Record for DeliveryCursor {
     }
 
     /// Never: it is one item.
+    fn expires_at(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// How far the search for queued jobs has come, owner by owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchCursor {
+    /// When the App's installations were last listed.
+    pub listed_at: Option<Timestamp>,
+    /// The pass that searches now holds the search until then; nobody else begins.
+    pub lease_until: Option<Timestamp>,
+    /// By login in lower case.
+    pub owners: BTreeMap<String, SearchedOwner>,
+}
+
+/// The search of one owner's repositories. One goes over all of them, in as many passes as it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchedOwner {
+    /// The App's installation there.
+    pub installation: Installation,
+    /// When the last search began; `None` before the first.
+    pub begun_at: Option<Timestamp>,
+    /// The last repository that a search cut short came to; it goes on after it.
+    pub after: Option<Repository>,
+    /// When a pass last came to this owner.
+    pub seen_at: Option<Timestamp>,
+    /// When the last search ended that came to every repository and met no error.
+    pub whole_at: Option<Timestamp>,
+    /// Whether the search under way met an error.
+    pub failed: bool,
+    /// Repositories that are served, and the only one where there is one.
+    pub served: Served,
+    /// Begin of the hour in which requests are counted.
+    pub counted_since: Timestamp,
+    /// Requests that GitHub charged the owner's budget with in that hour.
+    pub charged: u32,
+}
+
+/// How many repositories of an owner are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Served {
+    /// None, or nobody has looked yet.
+    #[default]
+    None,
+    /// This one.
+    One(Repository),
+    /// More.
+    Several,
+}
+
+impl SearchCursor {
+    /// The one record's id.
+    pub const ID: &'static str = "job-search";
+}
+
+impl Record for SearchCursor {
+    const KIND: Kind = Kind::Cursor;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        Self::ID.to_owned()
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        None
+    }
+
+    /// Never: it is one item.
+    fn expires_at(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// Which failed deliveries GitHub was asked to make once more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RedeliveryCursor {
+    /// Every failed delivery that was sent before was seen; `None` before the first reading.
+    pub read_until: Option<Timestamp>,
+    /// Those that were asked for, or are about to be, and when an attempt of each was last seen or asked for.
+    pub asked: BTreeMap<DeliveryGuid, Timestamp>,
+}
+
+impl RedeliveryCursor {
+    /// The one record's id.
+    pub const ID: &'static str = "redeliveries";
+}
+
+impl Record for RedeliveryCursor {
+    const KIND: Kind = Kind::Cursor;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        Self::ID.to_owned()
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        None
+    }
+
+    /// Never: it is one item.
+    fn expires_at(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+/// The launch that fills a fleet's pool, while there is one: a launch without jobs, which no job's record points to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolCursor {
+    /// The fleet.
+    pub fleet: FleetName,
+    /// Launches so far; part of the next one's token.
+    pub launch_count: u32,
+    /// The launch that is to be gone on with, and until when the pass that does holds it.
+    pub launching: Option<PoolLaunching>,
+    /// Nothing is launched before: the last launch came to less than was asked for.
+    pub next_look: Timestamp,
+}
+
+/// A pool's launch that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolLaunching {
+    /// The launch.
+    pub token: LaunchToken,
+    /// Until then nobody else takes it up.
+    pub lease_until: Timestamp,
+}
+
+impl PoolCursor {
+    /// A fleet whose pool was never filled.
+    #[must_use]
+    pub fn new(fleet: FleetName) -> Self {
+        Self { fleet, launch_count: 0, launching: None, next_look: Timestamp(0) }
+    }
+
+    /// Id of the record of that fleet.
+    #[must_use]
+    pub fn id_of(fleet: &FleetName) -> String {
+        format!("pool#{fleet}")
+    }
+}
+
+impl Record for PoolCursor {
+    const KIND: Kind = Kind::Cursor;
+    const SCHEMA: u32 = 1;
+
+    fn id(&self) -> String {
+        Self::id_of(&self.fleet)
+    }
+
+    fn open(&self) -> Option<(OpenPartition, Timestamp)> {
+        None
+    }
+
+    /// Never: it is one small item a fleet.
     fn expires_at(&self) -> Option<Timestamp> {
         None
     }

@@ -16,7 +16,12 @@ const JOB_LIMIT: Duration = Duration::from_hours(5 * 24);
 /// learn late. Shorter, and a job that GitHub still has is dropped; longer, and dead records are looked at in vain.
 const WAIT_LIMIT: Duration = Duration::from_hours(72);
 
-/// Where a job stands. It never moves backwards but from a launch that failed to `Queued`.
+/// A list of GitHub's may be so much older than an event. Shorter, and a job that has just started is asked about once
+/// more; longer, and a job that lost its runner waits.
+const STALE: Duration = Duration::from_mins(3);
+
+/// Where a job stands. It never moves backwards but to `Queued`: from a launch that failed, and from a start
+/// that GitHub took back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobPhase {
@@ -150,6 +155,20 @@ impl JobRecord {
         let news = self.given_up_at.take().is_some();
         if news {
             self.recorded_at = Some(now);
+        }
+        news
+    }
+
+    /// Takes in that GitHub lists it as queued in a reading begun at `read_at`, long after it was said to have started: it
+    /// was assigned to a runner that did not pick it up, and waits again. Returns whether that is news.
+    ///
+    /// It says nothing of the instance that was said to run it: that keeps its evidence.
+    pub fn note_queued_again(&mut self, read_at: Timestamp) -> bool {
+        let news = matches!(self.phase, JobPhase::Started { at } if read_at.since(at) >= STALE);
+        if news {
+            self.phase = JobPhase::Queued;
+            self.runner_id = None;
+            self.next_look = read_at;
         }
         news
     }

@@ -20,7 +20,10 @@ use crate::ports::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
 pub use breaker::{AbsenceBreaker, BackPressure, Pace};
-pub use cursor::{DeliveryCursor, LogReading, PassCursor, SeenScope, UnsettledDelivery};
+pub use cursor::{
+    DeliveryCursor, LogReading, PassCursor, PoolCursor, PoolLaunching, RedeliveryCursor, SearchCursor, SearchedOwner,
+    SeenScope, Served, UnsettledDelivery,
+};
 pub use instance::{
     CompletionClaim, DeregistrationOutcome, Elsewhere, InstanceRecord, JobCompleted, JobStarted, Known, Origin,
     OrphanEvent, RemovalIntent, Spell,

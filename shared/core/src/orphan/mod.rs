@@ -1,8 +1,7 @@
 //! The orphan-sweeper's pass: what lost its other half (design section 5, layer 4).
 //!
 //! Instances that EC2 lists walk the same road as in scale-down, with the other grounds. Beside them there are records
-//! whose instance no listing shows any more, registrations and JIT configurations without an instance, and jobs that
-//! wait longer than they should.
+//! whose instance no listing shows any more, and registrations and JIT configurations without an instance.
 //!
 //! - `plan`: what a listing proves of a record, and which registrations and configurations are strays. Pure.
 //! - `strays`: looks for those, every quarter of an hour.
@@ -13,7 +12,6 @@ mod strays;
 use tracing::info;
 
 use crate::config::Policy;
-use crate::demand;
 use crate::error::{Class, Classify};
 use crate::ids::InstanceId;
 use crate::ledger::{self, InstanceRecord, Stored};
@@ -35,17 +33,11 @@ const RECORDS_MAX: usize = 20_000;
 /// # Errors
 /// As [`crate::removal::run_pass`].
 pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Deadline) -> Result<Report, FailedPass> {
-    // First: a slow removal must not keep jobs waiting.
-    let sent = demand::send_due_jobs(ports, policy, deadline).await;
     let mut pass = Pass::new(ports, policy, deadline, Duties::OrphanSweeper).await;
     over_unlisted_records(ports, policy, &mut pass).await;
     strays::settle(ports, policy, &mut pass).await;
     // Last, for it is what a deadline may cut: it goes on where it stopped.
     pass.over_listed_instances().await;
-    pass.report.jobs_resent_count = sent.sent_count;
-    for failure in sent.failures {
-        pass.report.error(failure);
-    }
     pass.finish().await
 }
 

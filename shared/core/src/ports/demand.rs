@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PortError;
-use crate::ids::{Access, DeliveryGuid, InstallationId, JobId, Repository, RunnerId};
+use crate::ids::{Access, DeliveryGuid, InstallationId, JobId, Repository, RunId, RunnerId, RunnerName};
 use crate::scale_up::JobMessage;
 use crate::time::Timestamp;
 
@@ -66,6 +66,98 @@ pub trait Jobs {
     /// Every repository that the installation of this access reaches (`GET /installation/repositories`), to the last
     /// page.
     async fn repositories(&self, access: &Access) -> Result<Vec<Repository>, PortError>;
+}
+
+/// What kind of account the App is installed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountKind {
+    /// An organisation: it has runners of its own.
+    Organization,
+    /// A user, who has none: runners are registered with the user's repositories.
+    User,
+}
+
+/// The App, installed for one account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installation {
+    /// Its id.
+    pub id: InstallationId,
+    /// Login of the account.
+    pub owner: String,
+    /// What the account is.
+    pub kind: AccountKind,
+}
+
+/// A job of a run that is not over, as the jobs API lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenJob {
+    /// Its id.
+    pub id: JobId,
+    /// Its run.
+    pub run_id: RunId,
+    /// Attempt of the run.
+    pub run_attempt: u32,
+    /// Its status.
+    pub state: JobState,
+    /// What it asks of a runner.
+    pub labels: Vec<String>,
+    /// When GitHub made it, where GitHub says so.
+    pub created_at: Option<Timestamp>,
+    /// The runner it was assigned to, once it was.
+    pub runner_id: Option<RunnerId>,
+    /// That runner's name.
+    pub runner_name: Option<RunnerName>,
+}
+
+/// What was read, and how many requests GitHub counted for it against the owner's hourly budget: one that is answered
+/// 304, because nothing has changed since this process last asked, is free (documentation, "Best practices for using the
+/// REST API", read 2026-11-26).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Priced<T> {
+    /// What was read.
+    pub value: T,
+    /// Requests that counted.
+    pub charged: u32,
+}
+
+/// GitHub's last word on what an owner's installation may still ask in this hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiBudget {
+    /// Requests an hour.
+    pub limit: u32,
+    /// Requests left.
+    pub remaining: u32,
+    /// When the hour ends.
+    pub resets_at: Timestamp,
+}
+
+/// Looking for jobs without having been told of them. Each page is asked for conditionally, so that a repository in
+/// which nothing happens costs nothing.
+pub trait JobSearch {
+    /// Every installation of the App that is not suspended, to the last page.
+    async fn installations(&self) -> Result<Vec<Installation>, PortError>;
+
+    /// Every repository that the installation reaches and that can run workflows, to the last page.
+    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Repository>>, PortError>;
+
+    /// The runs of a repository that are `queued` or `in_progress`; of more than 1,000 in one state the newest.
+    async fn open_runs(
+        &self,
+        repository: &Repository,
+        installation_id: InstallationId,
+    ) -> Result<Priced<Vec<RunId>>, PortError>;
+
+    /// The jobs of a run's last attempt, to the last page. 404 is an error of class `Absent`: the run may have been deleted.
+    async fn jobs_of_run(
+        &self,
+        repository: &Repository,
+        installation_id: InstallationId,
+        run_id: RunId,
+    ) -> Result<Priced<Vec<OpenJob>>, PortError>;
+
+    /// What GitHub last told this process of that owner's budget; `None` when it was not asked anything yet.
+    async fn budget(&self, owner: &str) -> Option<ApiBudget>;
 }
 
 /// One failed attempt to deliver an event to our webhook, from GitHub's log.
@@ -134,6 +226,13 @@ pub trait DeliveryLog {
     /// The payload of one attempt, the JSON text of the event. It came from GitHub over its own authenticated API, so
     /// it needs no signature.
     async fn delivery_payload(&self, id: u64) -> Result<String, PortError>;
+}
+
+/// Asking GitHub to deliver once more what our webhook did not take.
+pub trait Redelivery {
+    /// Asks for one more attempt of what that attempt delivered; GitHub makes it some time later, under the same guid.
+    /// Class `Rejected` or `Absent` when it is not going to.
+    async fn redeliver(&self, id: u64) -> Result<(), PortError>;
 }
 
 /// The queue of queued jobs.

@@ -14,7 +14,10 @@ mod vital_signs;
 pub use compute::{
     Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest, TAGGED_MAX, Tags, Termination,
 };
-pub use demand::{Delivery, DeliveryLog, FailedDeliveries, JobReading, JobState, Jobs, LogPlace, Queue};
+pub use demand::{
+    AccountKind, ApiBudget, Delivery, DeliveryLog, FailedDeliveries, Installation, JobReading, JobSearch, JobState,
+    Jobs, LogPlace, OpenJob, Priced, Queue, Redelivery,
+};
 pub use ledger::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 pub use parameters::{KillSwitch, Parameters};
 pub use registry::{Deregistration, JitConfig, JitRequest, Registered, Registry, RegistryRead, Runner};

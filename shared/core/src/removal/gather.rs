@@ -147,8 +147,13 @@ impl Gathered {
     /// Marks the idle instances that the fleets' idle schedules keep.
     fn fill_pools(&mut self, policy: &Policy) {
         for fleet in policy.fleets.iter().filter(|fleet| fleet.idle_count(self.now) > 0) {
+            // What is registered elsewhere is no part of this pool: kept in its place, it would be launched for again.
+            let owner = fleet.idle_owner.as_ref();
             let idle = self.evidence.iter().filter(|evidence| is_idle(evidence, &fleet.name)).filter_map(|evidence| {
                 let record = evidence.known_record()?;
+                if !owner.is_none_or(|owner| owner.agrees_with(&record.access.scope)) {
+                    return None;
+                }
                 let beating = matches!(evidence.vital_sign, VitalEvidence::Sign(sign)
                     if sign.worker == Worker::None && self.now.since(sign.beat_at) < fleet.timers.vital_sign_silence);
                 Some(pool::Idle {

@@ -11,7 +11,7 @@
 //! - `execute`: one pass over all instances; carries verdicts out. Behaviour belongs in [`crate::verdict`].
 //! - `report`: what a pass did.
 
-use crate::ports::{Compute, DeliveryLog, Jobs, Ledger, Parameters, Queue, Registry, VitalSigns};
+use crate::ports::{Compute, DeliveryLog, Jobs, Ledger, Parameters, Registry, VitalSigns};
 use crate::time::Clock;
 
 mod batch;
@@ -35,12 +35,6 @@ pub use report::{FailedPass, Report, metrics_of};
 pub(crate) use execute::Pass;
 
 /// All that removal needs of the world.
-pub trait RemovalPorts:
-    Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Queue + Clock
-{
-}
+pub trait RemovalPorts: Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Clock {}
 
-impl<P> RemovalPorts for P where
-    P: Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Queue + Clock
-{
-}
+impl<P> RemovalPorts for P where P: Compute + Registry + Jobs + DeliveryLog + Ledger + Parameters + VitalSigns + Clock {}

@@ -47,8 +47,6 @@ pub struct Report {
     pub overflow_count: u32,
     /// Acts that the kill switch or `mode` forbade.
     pub forbidden_count: u32,
-    /// Jobs sent to the queue again.
-    pub jobs_resent_count: u32,
     /// The deadline came before every instance was looked at.
     pub cut_by_deadline: bool,
     /// Seconds since the last pass before this one that came to its end without an error.
@@ -118,7 +116,6 @@ impl Report {
                 count("RegistrationsUnowned", self.unowned_registration_count),
                 count("ActsOverCap", self.overflow_count),
                 count("ActsForbidden", self.forbidden_count),
-                count("JobsResent", self.jobs_resent_count),
             ])
             .chain(self.seconds_since_whole.map(|seconds| whole("SinceWholePass", Unit::Seconds, seconds)))
             .collect()

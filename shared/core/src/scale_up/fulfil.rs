@@ -129,7 +129,7 @@ async fn requeue<P: LaunchPorts>(
 }
 
 /// The launch's instances: as answered before, or by the call, which may be a repetition.
-async fn instances_of<P: LaunchPorts>(
+pub(super) async fn instances_of<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
@@ -258,7 +258,7 @@ fn launched_at<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, listing: &
     shown.map_or_else(|| batch.ports.now(), |instance| instance.launched_at)
 }
 
-async fn equip_all<P: LaunchPorts>(
+pub(super) async fn equip_all<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,

@@ -2,7 +2,8 @@
 //!
 //! What to do is decided in [`plan`]; the rest carries it out, one step a file: `admit` (is the job still there),
 //! `reserve` (jobs, launch and room in one transaction, before the call), `fulfil` (the call, or its repetition),
-//! `equip` (one instance gets its configuration), `execute` (a batch, one outcome a message).
+//! `equip` (one instance gets its configuration), `execute` (a batch, one outcome a message), `pool` (a launch without a
+//! job, for the demand-reconciler).
 //!
 //! Every step is repeatable from what the ledger holds: a process may be killed at any await, and whoever meets what it
 //! left behind goes on under the same client token.
@@ -13,6 +14,7 @@ mod execute;
 mod fulfil;
 mod message;
 pub mod plan;
+pub(crate) mod pool;
 mod reserve;
 #[cfg(test)]
 mod tests;

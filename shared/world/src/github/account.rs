@@ -172,6 +172,13 @@ impl GitHub {
         }
     }
 
+    /// Gives requests back that turned out to be free: answered 304 (docs: conditional requests).
+    pub fn refund_rate(&mut self, installation_id: u64, requests: u32) {
+        if let Some(installation) = self.installations.get_mut(&installation_id) {
+            installation.rate_used = installation.rate_used.saturating_sub(requests);
+        }
+    }
+
     /// An installation's primary limit as the headers show it.
     #[must_use]
     pub fn rate_limit_of(&self, installation_id: u64) -> Option<RateLimit> {

@@ -145,7 +145,12 @@ impl GitHub {
         Ok(id)
     }
 
-    /// Adds a job that nobody sees before a trap assigns it.
+    /// Queues a held job.
+    pub fn release_job(&mut self, cx: &mut Cx<'_>, id: u64) {
+        self.queue(cx, id);
+    }
+
+    /// Adds a job that nobody sees before a trap assigns it, or it is released.
     pub fn add_held_job(&mut self, cx: &mut Cx<'_>, spec: JobSpec) -> Result<u64, PayloadError> {
         let (owner, name) = spec.repository.split_once('/').ok_or(PayloadError::Field("repository"))?;
         let (id, run_id) = (self.fresh_id(), self.fresh_id());

@@ -1,4 +1,5 @@
-//! GitHub's REST API for one organisation with one repository and one installation of the App.
+//! GitHub's REST API for one organisation with one installation of the App: one repository with everything in it, and
+//! others that have queued jobs at most.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub struct GitHub {
     pub runners: BTreeMap<u64, Runner>,
     /// Its repository's jobs by id.
     pub jobs: BTreeMap<u64, Job>,
+    /// Names of its other repositories, and of each the queued job that alone makes its only run.
+    pub others: BTreeMap<String, Option<u64>>,
     limit: Option<Limit>,
 }
 
@@ -83,6 +86,7 @@ impl Job {
 #[derive(Clone, Copy, Debug)]
 enum Route<'a> {
     Installation,
+    Installations,
     AccessToken,
     Deliveries,
     Repositories,
@@ -93,6 +97,8 @@ enum Route<'a> {
     Job(&'a str),
     Runs,
     JobsOfRun(&'a str),
+    RunsOfOther(&'a str),
+    JobsOfOther(&'a str),
 }
 
 impl GitHub {
@@ -100,6 +106,8 @@ impl GitHub {
     pub const OWNER: &'static str = "octo";
     /// Its repository, `owner/name`.
     pub const REPOSITORY: &'static str = "octo/hello";
+    /// How the names of its other repositories begin.
+    pub const OTHERS: &'static str = "other-";
     /// The App's installation there.
     pub const INSTALLATION_ID: u64 = 7;
 
@@ -140,13 +148,21 @@ impl GitHub {
         } else {
             Reply::json(StatusCode::UNAUTHORIZED, &json!({ "message": "Bad credentials" }))
         };
-        (route.kind().to_owned(), Some(reply))
+        // What the caller knows already is not sent, and GitHub does not charge it.
+        let reply = reply.tagged(&parts.headers);
+        let kind = if reply.is_not_modified() { format!("304 {}", route.kind()) } else { route.kind().to_owned() };
+        (kind, Some(reply))
     }
 
     fn carry_out(&mut self, route: Route<'_>, parts: &Parts, query: &BTreeMap<String, String>) -> Reply {
         let page = |key: &str, all: Vec<Value>| page(key, &all, parts, query);
         match route {
             Route::Installation => Reply::json(StatusCode::OK, &json!({ "id": Self::INSTALLATION_ID })),
+            Route::Installations => {
+                let account = json!({ "login": Self::OWNER, "type": "Organization" });
+                let one = json!({ "id": Self::INSTALLATION_ID, "account": account, "suspended_at": null });
+                Reply::json(StatusCode::OK, &json!([one]))
+            }
             Route::AccessToken => {
                 let token = json!({ "token": format!("{TOKEN_PREFIX}counted"), "expires_at": "2999-01-01T00:00:00Z" });
                 Reply::json(StatusCode::CREATED, &token)
@@ -154,9 +170,12 @@ impl GitHub {
             Route::Deliveries => Reply::json(StatusCode::OK, &json!([])),
             Route::Repositories => {
                 let (owner, name) = Self::REPOSITORY.split_once('/').unwrap_or_default();
-                let repository =
-                    json!({ "id": 1, "name": name, "full_name": Self::REPOSITORY, "owner": { "login": owner } });
-                page("repositories", vec![repository])
+                let all = std::iter::once(name).chain(self.others.keys().map(String::as_str));
+                let shown = all.map(|name| {
+                    let full_name = format!("{owner}/{name}");
+                    json!({ "id": 1, "name": name, "full_name": full_name, "owner": { "login": owner }, "archived": false })
+                });
+                page("repositories", shown.collect())
             }
             Route::Runners => page("runners", self.runners.iter().map(runner).collect()),
             Route::RunnersNamed => {
@@ -184,6 +203,20 @@ impl GitHub {
                 let shown = |(id, status): (u64, &str)| json!({ "id": id, "run_attempt": 1, "status": status });
                 page("workflow_runs", runs.into_iter().map(shown).collect())
             }
+            Route::RunsOfOther(name) => {
+                let queued = self
+                    .others
+                    .get(name)
+                    .copied()
+                    .flatten()
+                    .filter(|_| query.get("status").is_none_or(|status| status == "queued"));
+                let runs = queued.map(|id| json!({ "id": id, "run_attempt": 1, "status": "queued" }));
+                page("workflow_runs", runs.into_iter().collect())
+            }
+            Route::JobsOfOther(name) => {
+                let queued = self.others.get(name).copied().flatten();
+                page("jobs", queued.map(queued_job).into_iter().collect())
+            }
             Route::JobsOfRun(id) => {
                 let of_run = |(_, job): &(&u64, &Job)| id.parse() == Ok(job.run_id);
                 page("jobs", self.jobs.iter().filter(of_run).map(job).collect())
@@ -201,6 +234,7 @@ impl Route<'_> {
     fn kind(self) -> &'static str {
         match self {
             Self::Installation => "GET installation",
+            Self::Installations => "GET installations",
             Self::AccessToken => "POST access_tokens",
             Self::Deliveries => "GET deliveries",
             Self::Repositories => "GET repositories",
@@ -209,8 +243,8 @@ impl Route<'_> {
             Self::Runner(_) => "GET runner",
             Self::DeleteRunner(_) => "DELETE runner",
             Self::Job(_) => "GET job",
-            Self::Runs => "GET runs",
-            Self::JobsOfRun(_) => "GET jobs of a run",
+            Self::Runs | Self::RunsOfOther(_) => "GET runs",
+            Self::JobsOfRun(_) | Self::JobsOfOther(_) => "GET jobs of a run",
         }
     }
 
@@ -220,7 +254,7 @@ impl Route<'_> {
         let of_installation =
             token.and_then(|value| value.strip_prefix("Bearer ")).map(|t| t.starts_with(TOKEN_PREFIX));
         let by_app = match self {
-            Self::Installation | Self::AccessToken | Self::Deliveries => true,
+            Self::Installation | Self::Installations | Self::AccessToken | Self::Deliveries => true,
             Self::Repositories
             | Self::Runners
             | Self::RunnersNamed
@@ -228,7 +262,9 @@ impl Route<'_> {
             | Self::DeleteRunner(_)
             | Self::Job(_)
             | Self::Runs
-            | Self::JobsOfRun(_) => false,
+            | Self::JobsOfRun(_)
+            | Self::RunsOfOther(_)
+            | Self::JobsOfOther(_) => false,
         };
         of_installation == Some(!by_app)
     }
@@ -246,6 +282,7 @@ fn route<'a>(method: &Method, path: &'a str, query: &BTreeMap<String, String>) -
         {
             Route::AccessToken
         }
+        ["app", "installations"] if get => Route::Installations,
         ["app", "hook", "deliveries"] if get => Route::Deliveries,
         ["installation", "repositories"] if get => Route::Repositories,
         ["orgs", org, "actions", "runners"] if get && *org == owner && query.contains_key("name") => {
@@ -260,6 +297,13 @@ fn route<'a>(method: &Method, path: &'a str, query: &BTreeMap<String, String>) -
             ["runs", id, "jobs"] => Route::JobsOfRun(id),
             _ => return None,
         },
+        ["repos", org, repo, "actions", rest @ ..] if get && *org == owner && repo.starts_with(GitHub::OTHERS) => {
+            match rest {
+                ["runs"] => Route::RunsOfOther(repo),
+                ["runs", _, "jobs"] => Route::JobsOfOther(repo),
+                _ => return None,
+            }
+        }
         _ => return None,
     })
 }
@@ -276,6 +320,14 @@ fn job((id, job): (&u64, &Job)) -> Value {
     json!({
         "id": id, "run_id": job.run_id, "run_attempt": 1, "status": job.status(), "conclusion": null,
         "runner_id": job.runner_id, "completed_at": null, "labels": ["self-hosted", "linux"],
+    })
+}
+
+/// The job of a run of the same id.
+fn queued_job(id: u64) -> Value {
+    json!({
+        "id": id, "run_id": id, "run_attempt": 1, "status": "queued", "conclusion": null, "runner_id": null,
+        "runner_name": null, "completed_at": null, "created_at": "2026-11-20T12:00:00Z", "labels": ["self-hosted", "linux"],
     })
 }
 
@@ -317,6 +369,7 @@ mod tests {
         GitHub {
             runners: (1..=count).map(|id| (id, runner(id == 2))).collect(),
             jobs: (1..=count).map(|id| (id, Job { run_id: id.div_ceil(100), runner_id: Some(id) })).collect(),
+            others: [("other-1".to_owned(), Some(7)), ("other-2".to_owned(), None)].into(),
             ..GitHub::default()
         }
     }
@@ -373,6 +426,9 @@ mod tests {
         for (target, with_app, with_installation) in [
             ("/orgs/octo/installation", 200, 401),
             ("/app/hook/deliveries?per_page=100", 200, 401),
+            ("/app/installations?per_page=100", 200, 401),
+            ("/repos/octo/other-1/actions/runs?status=queued", 401, 200),
+            ("/repos/octo/other-1/actions/runs/7/jobs", 401, 200),
             ("/installation/repositories", 401, 200),
             ("/repos/octo/hello/actions/jobs/1", 401, 200),
             ("/repos/octo/hello/actions/jobs/9", 401, 404),

@@ -1,7 +1,9 @@
 //! Answers, and the shapes in which each API refuses.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -12,6 +14,7 @@ pub(super) struct Reply {
     content_type: &'static str,
     link: Option<String>,
     retry_after: Option<u64>,
+    tag: Option<String>,
     body: String,
 }
 
@@ -39,11 +42,18 @@ impl Reply {
     }
 
     pub(super) fn json(status: StatusCode, body: &Value) -> Self {
-        Self { status, content_type: "application/json", link: None, retry_after: None, body: body.to_string() }
+        Self {
+            status,
+            content_type: "application/json",
+            link: None,
+            retry_after: None,
+            tag: None,
+            body: body.to_string(),
+        }
     }
 
     pub(super) fn empty(status: StatusCode) -> Self {
-        Self { status, content_type: "application/json", link: None, retry_after: None, body: String::new() }
+        Self { status, content_type: "application/json", link: None, retry_after: None, tag: None, body: String::new() }
     }
 
     pub(super) fn linked(self, link: Option<String>) -> Self {
@@ -53,6 +63,25 @@ impl Reply {
     /// For how many seconds it asks to be left alone.
     pub(super) fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// A 200 with the tag of its body, which differs from token to token as GitHub's does; 304 for who knows it.
+    pub(super) fn tagged(self, headers: &HeaderMap) -> Self {
+        if self.status != StatusCode::OK {
+            return self;
+        }
+        let value = |name| headers.get(name).map(HeaderValue::as_bytes);
+        let mut hasher = DefaultHasher::new();
+        (&self.body, &self.link, value(header::AUTHORIZATION)).hash(&mut hasher);
+        let tag = format!("W/\"{:016x}\"", hasher.finish());
+        if value(header::IF_NONE_MATCH) == Some(tag.as_bytes()) {
+            return Self { tag: Some(tag), ..Self::empty(StatusCode::NOT_MODIFIED) };
+        }
+        Self { tag: Some(tag), ..self }
+    }
+
+    pub(super) fn is_not_modified(&self) -> bool {
+        self.status == StatusCode::NOT_MODIFIED
     }
 
     /// An answer of `DynamoDB` or SSM.
@@ -88,7 +117,7 @@ impl Reply {
                 ),
             ),
         };
-        Self { status, content_type: "text/xml;charset=UTF-8", link: None, retry_after: None, body }
+        Self { status, content_type: "text/xml;charset=UTF-8", link: None, retry_after: None, tag: None, body }
     }
 
     #[cfg(test)]
@@ -110,6 +139,9 @@ impl Reply {
         }
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(tag) = self.tag.and_then(|tag| HeaderValue::try_from(tag).ok()) {
+            response.headers_mut().insert(header::ETAG, tag);
         }
         response
     }

@@ -12,9 +12,9 @@ use crate::scale_up::Outcome;
 use crate::time::{Clock, Deadline};
 use std::time::Duration;
 
-fn send_due(fake: &Fake, policy: &Policy) -> u32 {
+fn send_due(fake: &Fake, policy: &Policy) -> usize {
     let deadline = Deadline::of(fake.now(), fake.now().plus(minutes(1)));
-    run(send_due_jobs(fake, policy, deadline)).expect("not killed").sent_count
+    run(send_due_jobs(fake, policy, deadline)).expect("not killed").sent.len()
 }
 
 fn renamed() -> Policy {

@@ -10,6 +10,7 @@ use crate::trap::Interference;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Value, json};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// API versions that github.com knows; another answers 400 (docs: API versions).
 const API_VERSIONS: [&str; 2] = ["2022-11-28", "2026-03-10"];
@@ -34,6 +35,7 @@ pub(super) struct Rest {
     status: u16,
     body: Option<Value>,
     link: Option<String>,
+    tag: Option<String>,
 }
 
 impl Rest {
@@ -42,11 +44,11 @@ impl Rest {
     }
 
     pub(super) fn with(status: u16, body: Value) -> Self {
-        Self { status, body: Some(body), link: None }
+        Self { status, body: Some(body), link: None, tag: None }
     }
 
     pub(super) fn empty(status: u16) -> Self {
-        Self { status, body: None, link: None }
+        Self { status, body: None, link: None, tag: None }
     }
 
     pub(super) fn error(status: u16, message: &str) -> Self {
@@ -60,6 +62,18 @@ impl Rest {
     pub(super) fn linked(mut self, link: Option<String>) -> Self {
         self.link = link;
         self
+    }
+
+    /// With the tag of its body; 304 and no body for who knows it already (docs: conditional requests). Tags differ from
+    /// token to token, as GitHub's do (eclipse-csi/otterdog issue 201).
+    fn tagged(self, headers: &HeaderMap) -> Self {
+        let Some(body) = self.body.as_ref().filter(|_| self.status == 200) else { return self };
+        let mut hasher = DefaultHasher::new();
+        (body.to_string(), &self.link, text(headers, &header::AUTHORIZATION)).hash(&mut hasher);
+        let tag = format!("W/\"{:016x}\"", hasher.finish());
+        let known = text(headers, &header::IF_NONE_MATCH) == Some(tag.as_str());
+        let (status, body) = if known { (304, None) } else { (200, self.body) };
+        Self { status, body, tag: Some(tag), link: self.link }
     }
 }
 
@@ -122,12 +136,20 @@ impl<'a> Exchange<'a> {
         if world.tape.chance(error_rate) {
             return respond(&world, installation_id, Rest::error(502, "Server Error"));
         }
-        let answer = effect(&mut world, installation_id);
+        let answer = effect(&mut world, installation_id).tagged(self.headers);
+        if answer.status == 304 {
+            world.github.refund_rate(installation_id, u32::from(self.is_charged()));
+        }
         match world.end_call(&self.call) {
             Interference::Proceed => respond(&world, installation_id, answer),
             Interference::Fail { status } => respond(&world, installation_id, Rest::error(status, "Server Error")),
             Interference::LoseReply => reply::lost(),
         }
+    }
+
+    /// Asking for the rate limit costs nothing (docs: rate limits).
+    fn is_charged(&self) -> bool {
+        self.call.operation != "GetRateLimit"
     }
 
     /// The calling installation's id, 0 for the App itself; or the refusal, and whose limit its headers show.
@@ -157,9 +179,7 @@ impl<'a> Exchange<'a> {
         if world.github.installation(installation_id).is_some_and(|i| i.suspended) {
             return refuse(403, "This installation has been suspended");
         }
-        // Asking for the rate limit costs nothing (docs: rate limits).
-        let requests = u32::from(self.call.operation != "GetRateLimit");
-        world.github.spend_rate(installation_id, world.now(), requests);
+        world.github.spend_rate(installation_id, world.now(), u32::from(self.is_charged()));
         if world.github.rate_is_spent(installation_id) {
             return Err((installation_id, Rest::error(403, "API rate limit exceeded for installation.")));
         }
@@ -191,6 +211,9 @@ fn respond(world: &World, installation_id: u64, answer: Rest) -> Response {
     }
     if let Some(link) = answer.link {
         set("link", link);
+    }
+    if let Some(tag) = answer.tag {
+        set("etag", tag);
     }
     response
 }

@@ -1,0 +1,44 @@
+//! One pass: what is due, what failed to be delivered, what nobody told us of, what pools lack, in this order. Behaviour
+//! belongs in `plan`.
+
+use tracing::{error, info};
+
+use super::due::send_due_jobs;
+use super::report::{FailedPass, Report};
+use super::{DemandPorts, pool, redeliver, search};
+use crate::config::{Mode, Policy};
+use crate::time::Deadline;
+
+/// Runs one pass of the demand-reconciler.
+///
+/// # Guarantees
+/// Killed at any await, failed or repeated at any call, and overlapping with another pass: a job that was found is found
+/// again by the next search, one message more than needed launches nothing more (scale-up is idempotent), and one client
+/// token stands for one pool launch. One owner's, repository's, job's or pool's failure stops no other. Ends before its
+/// deadline; the next pass goes on.
+///
+/// # Errors
+/// Something failed; the error carries the report of what was done.
+pub async fn run_pass<P: DemandPorts>(ports: &P, policy: &Policy, deadline: Deadline) -> Result<Report, FailedPass> {
+    let mut report = Report::default();
+    // First: jobs that are known to wait must not wait for GitHub's lists.
+    let resent = send_due_jobs(ports, policy, deadline).await;
+    report.resent_count = resent.sent.len();
+    report.cut_by_deadline = resent.fleets_left_count > 0;
+    for failure in resent.failures {
+        report.error(failure);
+    }
+    redeliver::ask(ports, deadline, &mut report).await;
+    match policy.mode {
+        Mode::Enforce | Mode::Observe => {
+            search::run(ports, policy, deadline, &resent.sent, &mut report).await;
+            pool::fill(ports, policy, deadline, &mut report).await;
+        }
+        Mode::Retire => {}
+    }
+    info!(report = %serde_json::to_string(&report).unwrap_or_default(), "pass over {} repositories", report.searched_count);
+    for text in &report.errors {
+        error!(error = %text, "{text}");
+    }
+    report.into_result()
+}

@@ -1,0 +1,321 @@
+//! What follows from what a search found: a start that nobody told us of is written down, and a job that nobody serves
+//! is sent to scale-up.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{info, warn};
+
+use super::DemandPorts;
+use super::facts::Facts;
+use super::plan::{self, Wanted};
+use super::report::Report;
+use crate::config::{Fleet, Policy};
+use crate::error::PortError;
+use crate::ids::{Access, JobId, Repository};
+use crate::ledger::{self, JobPhase, JobRecord, Stored};
+use crate::ports::{AccountKind, Installation, JobState, OpenJob};
+use crate::scale_up::plan::access_of;
+use crate::scale_up::{JobMessage, select_fleet};
+use crate::time::Timestamp;
+use crate::webhook::{self, JobAction, JobEvent};
+
+/// What the search of one pass found.
+pub(super) struct Found {
+    /// Begin of the reading.
+    read_at: Timestamp,
+    jobs: BTreeMap<JobId, (Installation, Repository, OpenJob)>,
+    /// Repositories that were read whole: a job of theirs that was not found does not wait.
+    whole: Names,
+}
+
+impl Found {
+    pub(super) fn new(read_at: Timestamp) -> Self {
+        Self { read_at, jobs: BTreeMap::new(), whole: Names::default() }
+    }
+
+    pub(super) fn add(
+        &mut self,
+        installation: &Installation,
+        repository: &Repository,
+        jobs: Vec<OpenJob>,
+        whole: bool,
+    ) {
+        if whole {
+            self.whole.insert(repository);
+        }
+        for job in jobs {
+            self.jobs.insert(job.id, (installation.clone(), repository.clone(), job));
+        }
+    }
+}
+
+/// Repositories by name, without case.
+#[derive(Debug, Default)]
+struct Names(BTreeSet<String>);
+
+impl Names {
+    fn insert(&mut self, repository: &Repository) {
+        self.0.insert(repository.to_string().to_ascii_lowercase());
+    }
+
+    fn contains(&self, repository: &Repository) -> bool {
+        self.0.contains(&repository.to_string().to_ascii_lowercase())
+    }
+}
+
+/// Jobs of one fleet whose runners register in one scope.
+struct Group<'a> {
+    fleet: &'a Fleet,
+    access: Access,
+    jobs: Vec<Wanted>,
+    messages: BTreeMap<JobId, JobMessage>,
+    /// Instances of the last minutes of which no job is known, and whose own job GitHub shows no more: it was served.
+    served: usize,
+}
+
+/// Serves what was found. Whether all of it was: what was not has to be found once more. `just_sent` were sent to the
+/// queue earlier in this pass.
+pub(super) async fn serve<P: DemandPorts>(
+    ports: &P,
+    policy: &Policy,
+    found: &Found,
+    just_sent: &BTreeSet<JobId>,
+    report: &mut Report,
+) -> bool {
+    let errors = report.error_count;
+    if let Err(error) = try_serve(ports, policy, found, just_sent, report).await {
+        report.error(error);
+    }
+    report.error_count == errors
+}
+
+async fn try_serve<P: DemandPorts>(
+    ports: &P,
+    policy: &Policy,
+    found: &Found,
+    just_sent: &BTreeSet<JobId>,
+    report: &mut Report,
+) -> Result<(), PortError> {
+    let ours = |(_, repository, job): &&(Installation, Repository, OpenJob)| {
+        policy.serves(repository) && select_fleet(policy, &job.labels).is_some() || ran_here(job)
+    };
+    let jobs: Vec<&(Installation, Repository, OpenJob)> = found.jobs.values().filter(ours).collect();
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let ids = jobs.iter().map(|(_, _, job)| job.id.to_string());
+    let mut records: BTreeMap<JobId, Stored<JobRecord>> = BTreeMap::new();
+    for ((_, _, job), (_, stored)) in jobs.iter().zip(ledger::load_all::<JobRecord>(ports, ids).await?) {
+        records.insert(job.id, stored);
+    }
+    // First: an instance that has a job is no capacity for another.
+    for (installation, repository, job) in jobs.iter().filter(|(_, _, job)| job.state == JobState::InProgress) {
+        if records.get(&job.id).is_none_or(|stored| is_news(stored, job)) {
+            note_start(ports, installation, repository, job, report).await;
+        }
+    }
+    let queued: Vec<_> = jobs.into_iter().filter(|(_, _, job)| job.state == JobState::Queued).collect();
+    if queued.is_empty() {
+        return Ok(());
+    }
+    let facts = Facts::read(ports, policy).await?;
+    for group in groups(ports, policy, found, &facts, &queued, &mut records, report).await {
+        let scope = &group.access.scope;
+        let (mut capacity, now) = (facts.capacity(&group.fleet.name, scope), found.read_at);
+        capacity.barren = capacity.barren.saturating_sub(group.served);
+        for job_id in plan::chosen(&group.jobs, capacity, policy.search.idle_trust, now) {
+            let Some(message) = group.messages.get(&job_id).filter(|_| !just_sent.contains(&job_id)) else { continue };
+            match ports.send(message, std::time::Duration::ZERO).await {
+                Ok(()) => {
+                    info!(job_id = %job_id, fleet = %group.fleet.name, "job {job_id} was found waiting and sent");
+                    report.sent_count += 1;
+                }
+                Err(error) => {
+                    warn!(job_id = %job_id, error = %error, class = ?error.class, "could not send job {job_id}: {error}");
+                    report.error(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ran_here(job: &OpenJob) -> bool {
+    job.state == JobState::InProgress && job.runner_name.as_ref().is_some_and(|name| name.instance_id().is_some())
+}
+
+/// Whether the ledger does not know that the job runs, or not where.
+fn is_news(stored: &Stored<JobRecord>, job: &OpenJob) -> bool {
+    match stored {
+        Stored::Absent => true,
+        Stored::Present(record) => match record.record.phase {
+            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => true,
+            JobPhase::Started { .. } => record.record.runner_id.is_none() && job.runner_id.is_some(),
+            JobPhase::Completed { .. } => false,
+        },
+        Stored::Foreign => false,
+    }
+}
+
+/// Writes down that a job runs, as its `in_progress` event would have.
+async fn note_start<P: DemandPorts>(
+    ports: &P,
+    installation: &Installation,
+    repository: &Repository,
+    job: &OpenJob,
+    report: &mut Report,
+) {
+    let event = JobEvent {
+        action: JobAction::InProgress,
+        job_id: job.id,
+        run_id: job.run_id,
+        run_attempt: job.run_attempt,
+        conclusion: None,
+        labels: job.labels.clone(),
+        runner_id: job.runner_id,
+        runner_name: job.runner_name.clone(),
+        repository: repository.clone(),
+        organization: organization(installation),
+        installation_id: Some(installation.id),
+        created_at: job.created_at,
+    };
+    match webhook::apply_job_event(ports, &event, ports.now()).await {
+        Ok(_) => report.started_count += 1,
+        Err(error) => report.error(error),
+    }
+}
+
+fn organization(installation: &Installation) -> Option<String> {
+    match installation.kind {
+        AccountKind::Organization => Some(installation.owner.clone()),
+        AccountKind::User => None,
+    }
+}
+
+/// The queued jobs by fleet and scope, with those that only the ledger knows to wait there.
+async fn groups<'a, P: DemandPorts>(
+    ports: &P,
+    policy: &'a Policy,
+    found: &Found,
+    facts: &Facts,
+    queued: &[&(Installation, Repository, OpenJob)],
+    records: &mut BTreeMap<JobId, Stored<JobRecord>>,
+    report: &mut Report,
+) -> Vec<Group<'a>> {
+    let now = found.read_at;
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    for (installation, repository, job) in queued {
+        let Some(fleet) = select_fleet(policy, &job.labels).filter(|_| policy.serves(repository)) else { continue };
+        report.found_count += 1;
+        let record = match queued_again(ports, records.remove(&job.id), found.read_at).await {
+            Ok(record) => record,
+            Err(error) => {
+                report.error(error);
+                continue;
+            }
+        };
+        let queued_at = job.created_at.unwrap_or(now.minus(policy.search.job_age));
+        let message = message(installation, repository, job, queued_at);
+        let access = access_of(fleet, &message);
+        let wanted = Wanted {
+            job_id: job.id,
+            queued_at,
+            standing: match &record {
+                Known::Record(record) => plan::standing(record.as_deref(), |token| facts.launch_is_free(token), now),
+                Known::Foreign => plan::Standing::Waits,
+            },
+            confirmed: now.since(queued_at) >= policy.search.job_age,
+        };
+        if wanted.confirmed && wanted.standing == plan::Standing::Unserved {
+            let waited = now.since(queued_at).as_secs();
+            report.oldest_unserved_seconds = report.oldest_unserved_seconds.max(Some(waited));
+        }
+        let here =
+            |group: &&mut Group<'_>| group.fleet.name == fleet.name && group.access.scope.agrees_with(&access.scope);
+        let group = match groups.iter_mut().find(here) {
+            Some(group) => group,
+            None => {
+                groups.push(Group { fleet, access, jobs: Vec::new(), messages: BTreeMap::new(), served: 0 });
+                let Some(group) = groups.last_mut() else { continue };
+                group
+            }
+        };
+        group.jobs.push(wanted);
+        group.messages.insert(job.id, message);
+    }
+    for group in &mut groups {
+        // A repository that was read whole would have shown it, unless it was queued a moment ago.
+        let may_wait = |job: &&JobRecord| {
+            !found.jobs.contains_key(&job.job_id)
+                && (!found.whole.contains(&job.repository) || now.since(job.queued_at) < policy.search.job_age)
+        };
+        let on_record_here = || facts.waiting(&group.fleet.name, &group.access.scope);
+        let was_served = |job: &&JobRecord| match &job.phase {
+            JobPhase::Launched { token } => {
+                !found.jobs.contains_key(&job.job_id) && !may_wait(job) && facts.launch_is_barren(token)
+            }
+            JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Started { .. } | JobPhase::Completed { .. } => {
+                false
+            }
+        };
+        group.served = on_record_here().filter(was_served).count();
+        let only_on_record = on_record_here().filter(may_wait);
+        group.jobs.extend(only_on_record.map(|job| on_record(job, facts, now)));
+    }
+    groups
+}
+
+/// A job that only the ledger knows to wait.
+pub(super) fn on_record(job: &JobRecord, facts: &Facts, now: Timestamp) -> Wanted {
+    Wanted {
+        job_id: job.job_id,
+        queued_at: job.queued_at,
+        standing: plan::standing(Some(job), |token| facts.launch_is_free(token), now),
+        confirmed: false,
+    }
+}
+
+enum Known {
+    Record(Option<Box<JobRecord>>),
+    Foreign,
+}
+
+/// The job's record, which learns that GitHub has it queued again if it was said to have started long ago.
+async fn queued_again<P: DemandPorts>(
+    ports: &P,
+    stored: Option<Stored<JobRecord>>,
+    read_at: Timestamp,
+) -> Result<Known, PortError> {
+    let record = match stored {
+        Some(Stored::Present(record)) => record,
+        Some(Stored::Foreign) => return Ok(Known::Foreign),
+        Some(Stored::Absent) | None => return Ok(Known::Record(None)),
+    };
+    if !matches!(record.record.phase, JobPhase::Started { .. }) {
+        return Ok(Known::Record(Some(Box::new(record.record))));
+    }
+    let id = record.record.job_id.to_string();
+    let mut known = record.record;
+    let changed = ledger::update::<JobRecord>(ports, &id, |stored| match stored {
+        Stored::Present(mut job) => job.record.note_queued_again(read_at).then_some(job),
+        Stored::Absent | Stored::Foreign => None,
+    });
+    if let Some(changed) = changed.await? {
+        warn!(job_id = %id, "GitHub has job {id} queued again: its runner did not pick it up");
+        known = changed.record;
+    }
+    Ok(Known::Record(Some(Box::new(known))))
+}
+
+fn message(installation: &Installation, repository: &Repository, job: &OpenJob, queued_at: Timestamp) -> JobMessage {
+    JobMessage {
+        job_id: job.id,
+        run_id: job.run_id,
+        run_attempt: job.run_attempt,
+        repository: repository.clone(),
+        organization: organization(installation),
+        installation_id: Some(installation.id),
+        labels: job.labels.clone(),
+        queued_at,
+    }
+}
