@@ -468,7 +468,14 @@ fn port_calls() -> BTreeSet<String> {
 }
 
 /// What removal never does, so that no road can show what happens when it is killed there.
-const NOT_REMOVALS: [(&str, &str); 4] = [
+const NOT_REMOVALS: [(&str, &str); 11] = [
+    ("Queue::send", "the demand-reconciler sends jobs"),
+    ("JobSearch::installations", "and looks for them"),
+    ("JobSearch::repositories_of", "in every repository"),
+    ("JobSearch::open_runs", "and every run"),
+    ("JobSearch::jobs_of_run", "and its jobs"),
+    ("JobSearch::budget", "within its budget"),
+    ("Redelivery::redeliver", "and asks for what was not delivered"),
     ("ComputeRead::instances_of_launch", "scale-up adopts what it launched"),
     ("Compute::create_fleet", "nothing is launched where something is removed"),
     ("Registry::generate_jit_config", "nothing is registered either"),
@@ -480,7 +487,6 @@ fn every_call_that_a_port_offers_is_made_on_some_road_or_is_none_of_removals() {
     let fakes: Vec<Fake> = roads_of_runners()
         .iter()
         .chain(&roads_of_instances())
-        .chain(&[road_of_a_waiting_job()])
         .map(|road| {
             let fake = Fake::new();
             play(&fake, road, usize::MAX);
@@ -499,22 +505,6 @@ fn every_call_that_a_port_offers_is_made_on_some_road_or_is_none_of_removals() {
             None => assert!(made, "{call} is on no road"),
         }
     }
-}
-
-/// A job that nobody serves, for so long that it keeps no runner: the orphan-sweeper sends it to the queue again.
-fn road_of_a_waiting_job() -> Road {
-    let road = Road::new("a job waits, and an idle runner takes it not", Ground::IdleAfterDeregistration, |fake| {
-        idle_runner(fake);
-        fake.put(&JobRecord { phase: JobPhase::Queued, next_look: fake.now(), ..waiting_job(fake.now()) });
-        jobs_api_says(fake, 1, JobState::Queued, None);
-    });
-    Road { holds: |fake| fake.state().queue.first().is_some_and(|message| message.job_id == JobId(1)), ..road }
-}
-
-#[test]
-fn a_job_that_waits_is_sent_whatever_call_the_functions_die_at() {
-    let played = at_every_call_of(&[road_of_a_waiting_job()]);
-    assert!(played >= 500, "{played} plays");
 }
 
 /// A case, and a job that runs while everything that can lie says that none does.
