@@ -1,4 +1,5 @@
-//! GitHub, EC2, `DynamoDB` and SSM on one loopback port, from memory: as much of each as the removal passes call.
+//! GitHub, EC2, `DynamoDB`, SSM and SQS on one loopback port, from memory: as much of each as the removal passes and the
+//! webhook call.
 //!
 //! It keeps what it is told, evaluates conditions, cuts pages where the real services cut them and refuses what they
 //! refuse, for a count of calls says nothing where the calls have no effect. What it does not speak it answers with 501
@@ -10,6 +11,7 @@ mod dynamodb;
 mod ec2;
 mod github;
 mod reply;
+mod sqs;
 mod ssm;
 
 use std::net::Ipv4Addr;
@@ -28,6 +30,7 @@ pub use counts::{Api, Counts};
 pub use dynamodb::{DynamoDb, Table};
 pub use ec2::{Ec2, Instance};
 pub use github::{GitHub, Job, Runner};
+pub use sqs::Sqs;
 pub use ssm::ParameterStore;
 
 use reply::Reply;
@@ -46,6 +49,8 @@ pub struct Services {
     pub dynamodb: DynamoDb,
     /// SSM's parameter store.
     pub ssm: ParameterStore,
+    /// SQS.
+    pub sqs: Sqs,
     /// How long GitHub takes for an answer.
     pub github_delay: Duration,
     counts: Counts,
@@ -55,7 +60,8 @@ impl Services {
     /// Services that answer at once and were not called yet.
     #[must_use]
     pub fn new(github: GitHub, ec2: Ec2, dynamodb: DynamoDb, ssm: ParameterStore) -> Self {
-        Self { github, ec2, dynamodb, ssm, github_delay: Duration::ZERO, counts: Counts::default() }
+        let (sqs, counts) = (Sqs::default(), Counts::default());
+        Self { github, ec2, dynamodb, ssm, sqs, github_delay: Duration::ZERO, counts }
     }
 
     /// Answers one request and says after what time.
@@ -66,6 +72,7 @@ impl Services {
                 (Api::DynamoDb, operation.to_owned(), self.dynamodb.answer(operation, body))
             }
             Some(("AmazonSSM", operation)) => (Api::Ssm, operation.to_owned(), self.ssm.answer(operation, body)),
+            Some(("AmazonSQS", operation)) => (Api::Sqs, operation.to_owned(), self.sqs.answer(operation, body)),
             Some((service, operation)) => (Api::Unknown, format!("{service}.{operation}"), None),
             None if parts.uri.path() == "/" => {
                 let (operation, reply) = self.ec2.answer(body);
@@ -83,7 +90,7 @@ impl Services {
         self.counts.add(api, operation);
         let delay = match api {
             Api::GitHub => self.github_delay,
-            Api::Ec2 | Api::DynamoDb | Api::Ssm | Api::Unknown => Duration::ZERO,
+            Api::Ec2 | Api::DynamoDb | Api::Ssm | Api::Sqs | Api::Unknown => Duration::ZERO,
         };
         (reply, delay)
     }

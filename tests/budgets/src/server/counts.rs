@@ -14,6 +14,8 @@ pub enum Api {
     DynamoDb,
     /// SSM.
     Ssm,
+    /// SQS.
+    Sqs,
     /// Anything that the server does not speak.
     Unknown,
 }
@@ -49,7 +51,7 @@ impl Counts {
     /// Calls of AWS.
     #[must_use]
     pub fn aws(&self) -> usize {
-        self.of(Api::Ec2) + self.of(Api::DynamoDb) + self.of(Api::Ssm)
+        [Api::Ec2, Api::DynamoDb, Api::Ssm, Api::Sqs].into_iter().map(|api| self.of(api)).sum()
     }
 }
 
