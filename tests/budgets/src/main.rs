@@ -1,11 +1,10 @@
-//! `budgets`: times one scale-down pass over 1,000 and 5,000 runners, with 0 and 50 ms for each call of GitHub; and
-//! `budgets deliveries` the webhook's work on one delivery.
+//! `budgets`: times one scale-down pass over 1,000 and 5,000 runners, with 0 and 50 ms for each call of GitHub.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use budgets::process::Failure;
-use budgets::{bench, deliveries, pass};
+use budgets::{bench, pass};
 use clap::{Parser, Subcommand};
 
 /// Times one scale-down pass of the real adapters against a GitHub and an AWS in memory, on loopback, half of the
@@ -23,11 +22,9 @@ struct Arguments {
     command: Option<Task>,
 }
 
-/// What else this binary does, most of it as the process of its own that the benchmark and the tests start.
+/// What this binary does as the process of its own that the benchmark and the tests start.
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Task {
-    /// Times the webhook's own work on GitHub's real payloads: verify, parse and match, in microseconds.
-    Deliveries(deliveries::Selection),
     /// Runs one pass against the addresses in the environment.
     #[command(hide = true)]
     Pass {
@@ -64,7 +61,6 @@ async fn carry_out(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command {
         Some(Task::Pass { function }) => pass::run(function).await,
         Some(Task::Store) => pass::store().await,
-        Some(Task::Deliveries(selection)) => show(&deliveries::run(selection)?),
         None => benchmark(&arguments.selection).await,
     }
 }
@@ -76,10 +72,5 @@ async fn benchmark(selection: &bench::Selection) -> Result<(), Failure> {
         let _unheard = writeln!(std::io::stderr(), "{what}");
     })
     .await?;
-    show(&table)
-}
-
-fn show(table: &comfy_table::Table) -> Result<(), Failure> {
-    writeln!(std::io::stdout(), "{table}")
-        .map_err(|source| Failure::Io { what: "cannot write the table".to_owned(), source })
+    writeln!(std::io::stdout(), "{table}").map_err(io("cannot write the table"))
 }
