@@ -44,7 +44,12 @@ impl Stage {
         let secret = secret.map(|text| (format!("{GITHUB_APP_PATH}/webhook-secret"), text.to_owned()));
         let values = [(CONFIG_PARAMETER.to_owned(), document.to_string())].into_iter().chain(secret).collect();
         let ledger = DynamoDb::new([(LEDGER_TABLE.to_owned(), Table::new(&["pk", "sk"]))]);
-        let services = Services::new(GitHub::default(), Ec2::default(), ledger, ParameterStore { values });
+        let services = Services::new(
+            GitHub::default(),
+            Ec2::default(),
+            ledger,
+            ParameterStore { values, ..ParameterStore::default() },
+        );
         let aws = CountingServer::start(services).await.expect("a port");
         let arn = "arn:aws:lambda:eu-west-1:000000000000:function:webhook".to_owned();
         let host = LambdaHost::start(arn).await.expect("a port");
