@@ -17,7 +17,7 @@ use crate::failure::Failure;
 pub(crate) enum Command {
     /// Make the GitHub App in the browser and store what it needs in SSM.
     ///
-    /// Opens a page on this machine whose button takes a manifest to GitHub: the App's name, its webhook, the event
+    /// Serves a page on this machine whose button takes a manifest to GitHub: the App's name, its webhook, the event
     /// `workflow_job` and exactly the permissions that the functions use. A click there makes the App; GitHub then hands
     /// over its id, private key and webhook secret, which go to `<app-path>/app-id`, `/private-key` and
     /// `/webhook-secret` as secure strings. None of them is ever shown or written elsewhere.

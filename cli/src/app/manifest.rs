@@ -64,7 +64,7 @@ pub(crate) fn manifest(name: &str, webhook_url: &str, redirect_url: &str, runner
     json!({
         "name": name,
         "url": "https://github.com/actions/runner",
-        "description": "Launches and ends the EC2 instances that run this organization's jobs.",
+        "description": "Launches EC2 instances for jobs of GitHub Actions, and ends them.",
         "public": false,
         "hook_attributes": { "url": webhook_url, "active": true },
         "redirect_url": redirect_url,

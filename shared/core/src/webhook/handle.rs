@@ -6,7 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tracing::{Instrument as _, error, info, info_span, warn};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use super::apply::apply_job_event;
 use super::event::{Event, EventError, parse};
@@ -186,7 +186,7 @@ pub fn refuse_at_sight(request: &HttpRequest) -> Option<Taken> {
     match content_type(&request.headers) {
         ContentType::Json => None,
         ContentType::Form => {
-            error!(
+            warn!(
                 delivery_id,
                 verdict = "not_json",
                 "refused delivery {delivery_id}: the webhook at GitHub sends forms; set its content type to \
