@@ -30,7 +30,15 @@ pub(crate) enum Failure {
         #[source]
         source: io::Error,
     },
-    /// A call over loopback failed on the way.
+    /// What the person asked for cannot be done as it was asked.
+    #[error("{what}: {remedy}")]
+    Unusable {
+        /// What is wrong.
+        what: String,
+        /// What the person can do about it.
+        remedy: String,
+    },
+    /// A call failed on the way.
     #[error("{what}")]
     Http {
         /// The call.
@@ -39,14 +47,23 @@ pub(crate) enum Failure {
         #[source]
         source: reqwest::Error,
     },
-    /// The emulator answered with an error.
+    /// A call to GitHub or AWS failed on the way.
+    #[error("{what} failed")]
+    Call {
+        /// The call.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// AWS, or the emulator of it, answered with an error.
     #[error("{operation} was answered {status}: {body}")]
     Refused {
         /// Service and operation.
         operation: String,
         /// HTTP status.
         status: u16,
-        /// The answer, which never holds a secret of ours.
+        /// The emulator's answer, or AWS's code for it; never a secret.
         body: String,
     },
     /// An answer lacks what it must have.

@@ -1,12 +1,15 @@
 //! `runner-scaler`: the operator's command.
 //!
 //! It decides nothing about runners. `local` builds the functions, starts AWS and GitHub as doubles on this machine
-//! and plays a scenario; `measure` times the functions' release binaries; `instance` is what `local` starts as the
+//! and plays a scenario; `measure` times the functions' release binaries; `app create` makes the GitHub App; `instance` is what `local` starts as the
 //! process of a simulated EC2 instance.
 
+mod app;
+mod aws;
 mod console;
 mod failure;
 mod functions;
+mod https;
 mod instance;
 mod local;
 mod measure;
@@ -38,6 +41,9 @@ enum Command {
     Local(Box<local::options::Options>),
     /// Time the functions' release binaries: start, memory, size.
     Measure(measure::Options),
+    /// The GitHub App that the functions speak as.
+    #[command(subcommand)]
+    App(app::Command),
     /// The process of one simulated EC2 instance; started by `local`.
     #[command(hide = true)]
     Instance(instance::Options),
@@ -77,6 +83,7 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
         match cli.command {
             Command::Local(options) => local::run(&options, &Console::start()).await,
             Command::Measure(options) => measure::run(&options, &Console::start()).await,
+            Command::App(command) => app::run(command, &Console::start()).await,
             Command::Instance(options) => instance::run(options).await,
         }
     })

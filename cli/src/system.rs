@@ -11,7 +11,7 @@ pub(crate) fn now() -> Instant {
 }
 
 /// A variable of the environment that the command was started in.
-#[expect(clippy::disallowed_methods, reason = "cargo names itself in CARGO; nothing else is read")]
+#[expect(clippy::disallowed_methods, reason = "the one home of the command's environment: CARGO, and AWS's own")]
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

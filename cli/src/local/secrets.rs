@@ -66,7 +66,8 @@ fn openssl(arguments: &[&str], input: &str) -> Result<Vec<u8>, Failure> {
     Err(failure(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-fn random() -> Result<u128, Failure> {
+/// 128 bits of the kernel's randomness.
+pub(crate) fn random() -> Result<u128, Failure> {
     let mut bytes = [0; 16];
     std::fs::File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))

@@ -1,23 +1,12 @@
-//! A minimal Lambda Runtime API: hands one event to one fresh process and times its answer.
-//!
-//! The protocol is AWS's "Using the Lambda runtime API" (docs.aws.amazon.com/lambda, read 2026-11-20), as far as one
-//! invocation needs it.
+//! Hands one event to one fresh process, over the world's Runtime API, and times its answer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Path as UrlPath, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use runner_scaler_world::http::server::wall_now;
+use runner_scaler_world::http::lambda::LambdaHost;
 use serde_json::Value;
-use tokio::net::TcpListener;
 use tokio::process::Command;
-use tokio::sync::oneshot;
 
 use crate::failure::Failure;
 use crate::functions::Function;
@@ -56,15 +45,9 @@ pub(crate) struct Subject<'a> {
 
 /// Starts the process, hands it the event and ends it after its answer.
 pub(crate) async fn invoke_fresh(subject: &Subject<'_>, event: &Value) -> Result<Sample, Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failure::io("cannot listen on loopback"))?;
-    let address = listener.local_addr().map_err(Failure::io("cannot listen on loopback"))?;
-    let (answered, answer) = oneshot::channel();
-    let invocation =
-        Arc::new(Invocation { event: Mutex::new(Some(event.to_string())), answered: Mutex::new(Some(answered)) });
-    let server = tokio::spawn(async move {
-        let _stopped = axum::serve(listener, router(invocation)).await;
-    });
-    let mut command = command(subject, &address.to_string());
+    let function_arn = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:measured");
+    let host = LambdaHost::start(function_arn).await.map_err(Failure::io("cannot listen on loopback"))?;
+    let mut command = command(subject, host.runtime_api());
     let started = system::now();
     let mut process = ProcessGroup::spawn(&mut command, subject.log)?;
     let late = || Failure::Late {
@@ -73,80 +56,14 @@ pub(crate) async fn invoke_fresh(subject: &Subject<'_>, event: &Value) -> Result
         log: subject.log.display().to_string(),
     };
     let answer = tokio::select! {
-        answer = tokio::time::timeout(ANSWER_MAX, answer) => answer.map_err(|_| late())?.map_err(|_| late())?,
+        answer = tokio::time::timeout(ANSWER_MAX, host.invoke(event)) => answer.map_err(|_| late())?,
         () = process.wait() => return Err(Failure::Program {
             program: subject.function.name().to_owned(),
             output: format!("it ended without an answer; see {}", subject.log.display()),
         }),
     };
-    let peak_kib = peak_kib(process.id())?;
-    server.abort();
-    Ok(Sample { start_to_answer: answer.at.duration_since(started), peak_kib, answer: answer.result })
-}
-
-struct Answer {
-    at: Instant,
-    result: Result<Value, String>,
-}
-
-struct Invocation {
-    event: Mutex<Option<String>>,
-    answered: Mutex<Option<oneshot::Sender<Answer>>>,
-}
-
-impl Invocation {
-    fn answer(&self, result: Result<Value, String>) {
-        let at = system::now();
-        let sender = self.answered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(sender) = sender {
-            // Nobody waits any more only when the measurement was given up.
-            let _given_up = sender.send(Answer { at, result });
-        }
-    }
-}
-
-fn router(invocation: Arc<Invocation>) -> Router {
-    Router::new()
-        .route("/2018-06-01/runtime/invocation/next", get(next))
-        .route("/2018-06-01/runtime/invocation/{id}/{kind}", post(finish))
-        .route("/2018-06-01/runtime/init/error", post(init_error))
-        .with_state(invocation)
-}
-
-async fn next(State(invocation): State<Arc<Invocation>>) -> Response {
-    let event = invocation.event.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(event) = event else {
-        // There is no second event: the process waits here, as between invocations, until it is ended.
-        return std::future::pending().await;
-    };
-    let deadline_ms = wall_now() + 60_000;
-    let function = format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:measured");
-    let headers = [
-        ("lambda-runtime-aws-request-id", "00000000-0000-4000-8000-000000000001".to_owned()),
-        ("lambda-runtime-deadline-ms", deadline_ms.to_string()),
-        ("lambda-runtime-invoked-function-arn", function),
-        ("content-type", "application/json".to_owned()),
-    ];
-    (headers, event).into_response()
-}
-
-async fn finish(
-    State(invocation): State<Arc<Invocation>>,
-    UrlPath((_id, kind)): UrlPath<(String, String)>,
-    body: String,
-) -> StatusCode {
-    if kind == "response" {
-        let value = serde_json::from_str(&body).unwrap_or(Value::String(body));
-        invocation.answer(Ok(value));
-    } else {
-        invocation.answer(Err(body));
-    }
-    StatusCode::ACCEPTED
-}
-
-async fn init_error(State(invocation): State<Arc<Invocation>>, body: String) -> StatusCode {
-    invocation.answer(Err(body));
-    StatusCode::ACCEPTED
+    let start_to_answer = system::now().duration_since(started);
+    Ok(Sample { start_to_answer, peak_kib: peak_kib(process.id())?, answer })
 }
 
 fn command(subject: &Subject<'_>, runtime_api: &str) -> Command {

@@ -228,7 +228,9 @@ async fn jobs_and_deliveries_are_read() {
     assert_eq!((installation.owner.as_str(), installation.kind), ("octo", AccountKind::Organization));
     // Listed a moment ago under this token: free.
     let reached = stage.adapters.repositories_of(&installation).await.expect("a list");
-    assert_eq!(reached.value, std::slice::from_ref(&hello));
+    let [one] = reached.value.as_slice() else { panic!("one: {reached:?}") };
+    assert_eq!(one.repository, hello);
+    assert!(one.id.is_some() && one.owner_id.is_some(), "{one:?}");
     for charged in [2, 0] {
         let runs = stage.adapters.open_runs(&hello, installation.id).await.expect("two lists");
         assert_eq!((runs.value.len(), runs.charged), (1, charged));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use runner_scaler_core::config::{ConfigError, Policy, parse_policy};
 use runner_scaler_core::error::PortError;
 use runner_scaler_core::time::Clock;
-use runner_scaler_core::webhook::{SecretsError, WebhookSecrets};
+use runner_scaler_core::webhook::{SecretsError, SecretsSource, WebhookSecrets};
 use tracing::error;
 
 use crate::Adapters;
@@ -31,6 +31,11 @@ const POLICY_AGES: Ages = Ages { fresh: Duration::from_mins(1), retry_after: RET
 /// fails: longer, and a leaked one outlives its revocation; shorter, and an outage of SSM loses deliveries.
 const SECRETS_AGES: Ages =
     Ages { fresh: Duration::from_mins(5), retry_after: RETRY_AFTER, kept: Some(Duration::from_hours(1)) };
+
+/// For a signature that no kept secret made, secrets are read again when they are older than this: with one secret
+/// replaced by another and no overlap, deliveries fail for so long. Longer, and more of them fail; shorter, and signatures
+/// that anyone can make up become calls of SSM, now one a minute and process at most.
+const REREAD_AFTER: Duration = Duration::from_mins(1);
 
 /// Why there is no policy.
 #[derive(Debug, thiserror::Error)]
@@ -97,19 +102,24 @@ impl Adapters {
     /// # Errors
     /// There are none that may be used.
     pub async fn webhook_secrets(&self) -> Result<WebhookSecrets, WebhookSecretsError> {
+        self.secrets_within(SECRETS_AGES).await.map(|(secrets, _)| secrets)
+    }
+
+    /// The secrets, and whether they were read just now.
+    async fn secrets_within(&self, ages: Ages) -> Result<(WebhookSecrets, Source), WebhookSecretsError> {
         let mut cache = self.secrets_cache().lock().await;
         let begun_at = SystemClock.now();
-        match cache.next(begun_at, SECRETS_AGES) {
-            Next::Use(secrets) => return Ok(secrets),
+        match cache.next(begun_at, ages) {
+            Next::Use(secrets) => return Ok((secrets, Source::Cache)),
             Next::Wait => return Err(WebhookSecretsError::Waiting),
             Next::Read => {}
         }
         match self.read_secrets().await {
             Ok(secrets) => {
                 cache.succeeded(secrets.clone(), begun_at);
-                Ok(secrets)
+                Ok((secrets, Source::Parameter))
             }
-            Err(refused) => keep(&mut cache, SECRETS_AGES, refused),
+            Err(refused) => keep(&mut cache, ages, refused).map(|secrets| (secrets, Source::Cache)),
         }
     }
 
@@ -124,6 +134,22 @@ impl Adapters {
             read_parameter(self.ssm(), &self.environment().config_parameter).await.map_err(PolicyError::Unread)?;
         parse_policy(document.expose(), self.environment()).map_err(PolicyError::Refused)
     }
+}
+
+impl SecretsSource for Adapters {
+    async fn reread(&self) -> Option<WebhookSecrets> {
+        match self.secrets_within(Ages { fresh: REREAD_AFTER, ..SECRETS_AGES }).await {
+            Ok((secrets, Source::Parameter)) => Some(secrets),
+            Ok((_, Source::Cache)) | Err(_) => None,
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Cache,
+    Parameter,
 }
 
 /// The last good value in place of the error, with an alarm.

@@ -7,6 +7,7 @@ mod document;
 mod environment;
 mod idle;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::ids::{Deployment, FleetName, InstanceId, Repository, RunnerName, Scope};
@@ -39,8 +40,12 @@ pub struct Policy {
     pub deployment: Deployment,
     /// What may be done.
     pub mode: Mode,
+    /// Owners whose jobs are served, by glob of their login, without case.
+    pub owners: Vec<Glob>,
     /// Repositories whose jobs are served, by `owner/name` glob, without case.
     pub repositories: Vec<Glob>,
+    /// Owners and repositories whose jobs are served, by id.
+    pub ids: AllowedIds,
     /// The fleets, in the document's order.
     pub fleets: Vec<Fleet>,
     /// Timers for instances of a fleet that the document does not name any more.
@@ -115,11 +120,12 @@ impl Policy {
         self.fleet(name).map_or(&self.orphan_timers, |fleet| &fleet.timers)
     }
 
-    /// Whether jobs of that repository are served.
+    /// Whether jobs of a repository of that name are served: both its owner and itself have to be.
     #[must_use]
     pub fn serves(&self, repository: &Repository) -> bool {
         let full_name = repository.to_string();
-        self.repositories.iter().any(|glob| glob.matches(&full_name))
+        self.owners.iter().any(|glob| glob.matches(repository.owner()))
+            && self.repositories.iter().any(|glob| glob.matches(&full_name))
     }
 
     /// The time of the last restore of the ledger. One that lies ahead is a mistake and says nothing: records marked by
@@ -133,6 +139,27 @@ impl Policy {
     #[must_use]
     pub fn owns_template(&self, template_id: &str) -> bool {
         self.fleets.iter().any(|fleet| fleet.launch_template.id == template_id)
+    }
+}
+
+/// Allow-lists by id: names can be changed and taken over by somebody else, ids cannot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowedIds {
+    /// Of owners; `None` asks for none.
+    pub owners: Option<BTreeSet<u64>>,
+    /// Of repositories; `None` asks for none.
+    pub repositories: Option<BTreeSet<u64>>,
+}
+
+impl AllowedIds {
+    /// Whether an owner and a repository with these ids are on every list that there is. An id that is not known is on
+    /// none.
+    #[must_use]
+    pub fn admit(&self, owner_id: Option<u64>, repository_id: Option<u64>) -> bool {
+        let on = |list: &Option<BTreeSet<u64>>, id: Option<u64>| {
+            list.as_ref().is_none_or(|list| id.is_some_and(|id| list.contains(&id)))
+        };
+        on(&self.owners, owner_id) && on(&self.repositories, repository_id)
     }
 }
 

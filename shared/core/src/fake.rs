@@ -26,6 +26,7 @@ use crate::ports::{
 use crate::removal::Ground;
 use crate::scale_up::JobMessage;
 use crate::time::{Clock, Timestamp};
+use crate::webhook::{SecretsSource, WebhookSecrets};
 
 pub(crate) use policy::{fleet, policy};
 
@@ -97,6 +98,8 @@ pub(crate) struct State {
     pub(crate) redelivered: Vec<u64>,
     pub(crate) kill_switch: Option<KillSwitch>,
     pub(crate) vital_signs: BTreeMap<InstanceId, VitalSign>,
+    /// What reading the webhook's secrets again gives.
+    pub(crate) newer_secrets: Option<WebhookSecrets>,
     now_ms: i64,
 }
 
@@ -274,6 +277,12 @@ impl Clock for Fake {
             std::future::pending::<()>().await;
         }
         self.pass(duration);
+    }
+}
+
+impl SecretsSource for Fake {
+    async fn reread(&self) -> Option<WebhookSecrets> {
+        self.call("SecretsSource::reread", |state| Ok(state.newer_secrets.clone())).await.ok().flatten()
     }
 }
 

@@ -9,6 +9,7 @@ mod broker;
 mod delivery;
 mod jit;
 mod job;
+mod manifest;
 mod payload;
 mod runner;
 mod timers;
@@ -62,6 +63,8 @@ pub struct GitHub {
     deliveries: BTreeMap<u64, Delivery>,
     /// What is decided about deliveries that are still to be made, by job and action.
     fates: BTreeMap<(u64, String), Fate>,
+    /// Apps made from a manifest, by the code that was not exchanged yet.
+    new_apps: BTreeMap<String, manifest::NewApp>,
     next_id: u64,
 }
 
@@ -77,6 +80,7 @@ impl GitHub {
             jobs: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             fates: BTreeMap::new(),
+            new_apps: BTreeMap::new(),
             // Far from the ids in real payloads, and above 32 bits as some of GitHub's are.
             next_id: 70_000_000_000,
         }

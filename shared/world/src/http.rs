@@ -8,6 +8,7 @@ pub mod deliver;
 pub mod ec2;
 pub mod github;
 pub mod imds;
+pub mod lambda;
 pub mod process;
 pub mod server;
 

@@ -131,7 +131,7 @@ impl Estate {
         }
         let tables = [(LEDGER_TABLE, Table::new(&["pk", "sk"])), (VITAL_SIGNS_TABLE, vital_signs)];
         let dynamodb = DynamoDb::new(tables.map(|(name, table)| (name.to_owned(), table)));
-        let ssm = ParameterStore { values: parameters(timers) };
+        let ssm = ParameterStore { values: parameters(timers), ..ParameterStore::default() };
         Self { services: Services::new(github, ec2, dynamodb, ssm), records, jobs: Vec::new() }
     }
 

@@ -60,6 +60,26 @@ impl Failure {
     }
 }
 
+/// The environment of a process whose AWS and GitHub are the server at this address.
+#[must_use]
+pub fn variables(url: &str) -> [(&'static str, &str); 13] {
+    [
+        ("ENVIRONMENT", DEPLOYMENT),
+        ("CONFIG_PARAMETER", CONFIG_PARAMETER),
+        ("GITHUB_APP_PATH", GITHUB_APP_PATH),
+        ("LEDGER_TABLE", LEDGER_TABLE),
+        ("VITAL_SIGNS_TABLE", VITAL_SIGNS_TABLE),
+        ("SCALE_UP_QUEUE_URL", url),
+        ("RUNNER_PARAMETER_PATH", RUNNER_PARAMETER_PATH),
+        ("KILL_SWITCH_PARAMETER", KILL_SWITCH_PARAMETER),
+        ("GITHUB_API_URL", url),
+        ("AWS_ENDPOINT_URL", url),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_ACCESS_KEY_ID", "counted"),
+        ("AWS_SECRET_ACCESS_KEY", "counted"),
+    ]
+}
+
 /// One pass, measured from both sides.
 #[derive(Debug)]
 pub struct Pass {
@@ -141,21 +161,7 @@ impl Stage {
         let mut child = Command::new(&self.binary)
             .args(arguments)
             .env_clear()
-            .envs([
-                ("ENVIRONMENT", DEPLOYMENT),
-                ("CONFIG_PARAMETER", CONFIG_PARAMETER),
-                ("GITHUB_APP_PATH", GITHUB_APP_PATH),
-                ("LEDGER_TABLE", LEDGER_TABLE),
-                ("VITAL_SIGNS_TABLE", VITAL_SIGNS_TABLE),
-                ("SCALE_UP_QUEUE_URL", url),
-                ("RUNNER_PARAMETER_PATH", RUNNER_PARAMETER_PATH),
-                ("KILL_SWITCH_PARAMETER", KILL_SWITCH_PARAMETER),
-                ("GITHUB_API_URL", url),
-                ("AWS_ENDPOINT_URL", url),
-                ("AWS_REGION", "eu-west-1"),
-                ("AWS_ACCESS_KEY_ID", "counted"),
-                ("AWS_SECRET_ACCESS_KEY", "counted"),
-            ])
+            .envs(variables(url))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -348,7 +348,7 @@ async fn a_search(binary: &Path, searches: usize) -> Result<Row, Failure> {
         services.github.others = (1..REPOSITORIES).map(other).collect();
     }
     counted.passes(Function::DemandReconciler, searches).await?;
-    let sent = counted.stage.server.services().sent.len();
+    let sent = counted.stage.server.services().sqs.messages.len();
     // scale-up takes none of them here, so each search finds both again.
     counted.check(sent == 2 * searches, format!("{sent} jobs were sent in {searches} searches"));
     let lists = ["GET runs", "GET jobs of a run", "GET repositories"];

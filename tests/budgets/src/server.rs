@@ -1,4 +1,5 @@
-//! GitHub, EC2, `DynamoDB`, SSM and SQS on one loopback port, from memory: as much of each as the passes call.
+//! GitHub, EC2, `DynamoDB`, SSM and SQS on one loopback port, from memory: as much of each as the passes and the webhook
+//! call.
 //!
 //! It keeps what it is told, evaluates conditions, cuts pages where the real services cut them and refuses what they
 //! refuse, for a count of calls says nothing where the calls have no effect. What it does not speak it answers with 501
@@ -10,6 +11,7 @@ mod dynamodb;
 mod ec2;
 mod github;
 mod reply;
+mod sqs;
 mod ssm;
 
 use std::net::Ipv4Addr;
@@ -28,6 +30,7 @@ pub use counts::{Api, Counts};
 pub use dynamodb::{DynamoDb, Table};
 pub use ec2::{Ec2, Instance};
 pub use github::{GitHub, Job, Runner};
+pub use sqs::Sqs;
 pub use ssm::ParameterStore;
 
 use reply::Reply;
@@ -46,10 +49,10 @@ pub struct Services {
     pub dynamodb: DynamoDb,
     /// SSM's parameter store.
     pub ssm: ParameterStore,
+    /// SQS.
+    pub sqs: Sqs,
     /// How long GitHub takes for an answer.
     pub github_delay: Duration,
-    /// Bodies of the messages that were sent.
-    pub sent: Vec<String>,
     counts: Counts,
 }
 
@@ -57,8 +60,8 @@ impl Services {
     /// Services that answer at once and were not called yet.
     #[must_use]
     pub fn new(github: GitHub, ec2: Ec2, dynamodb: DynamoDb, ssm: ParameterStore) -> Self {
-        let (sent, counts) = (Vec::new(), Counts::default());
-        Self { github, ec2, dynamodb, ssm, github_delay: Duration::ZERO, sent, counts }
+        let (sqs, counts) = (Sqs::default(), Counts::default());
+        Self { github, ec2, dynamodb, ssm, sqs, github_delay: Duration::ZERO, counts }
     }
 
     /// Answers one request and says after what time.
@@ -69,12 +72,7 @@ impl Services {
                 (Api::DynamoDb, operation.to_owned(), self.dynamodb.answer(operation, body))
             }
             Some(("AmazonSSM", operation)) => (Api::Ssm, operation.to_owned(), self.ssm.answer(operation, body)),
-            Some(("AmazonSQS", "SendMessage")) => {
-                let sent = serde_json::from_slice::<serde_json::Value>(body).unwrap_or_default();
-                self.sent.push(sent["MessageBody"].as_str().unwrap_or_default().to_owned());
-                let answer = serde_json::json!({ "MessageId": self.sent.len().to_string(), "MD5OfMessageBody": "" });
-                (Api::Sqs, "SendMessage".to_owned(), Some(Reply::of_json_service(Ok(answer))))
-            }
+            Some(("AmazonSQS", operation)) => (Api::Sqs, operation.to_owned(), self.sqs.answer(operation, body)),
             Some((service, operation)) => (Api::Unknown, format!("{service}.{operation}"), None),
             None if parts.uri.path() == "/" => {
                 let (operation, reply) = self.ec2.answer(body);

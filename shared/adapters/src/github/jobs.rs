@@ -46,8 +46,15 @@ pub(super) struct RepositoriesPage {
 }
 
 #[derive(Deserialize, Serialize)]
+pub(super) struct OwnerBody {
+    pub(super) id: Option<u64>,
+}
+
+#[derive(Deserialize, Serialize)]
 pub(super) struct RepositoryBody {
+    pub(super) id: Option<u64>,
     pub(super) full_name: String,
+    pub(super) owner: Option<OwnerBody>,
     /// Nothing runs in an archived repository.
     #[serde(default)]
     pub(super) archived: bool,

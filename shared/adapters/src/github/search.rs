@@ -3,12 +3,12 @@
 use http::StatusCode;
 use runner_scaler_core::error::PortError;
 use runner_scaler_core::ids::{InstallationId, JobId, Repository, RunId, RunnerId, RunnerName, Scope};
-use runner_scaler_core::ports::{AccountKind, ApiBudget, Installation, JobSearch, OpenJob, Priced};
+use runner_scaler_core::ports::{AccountKind, ApiBudget, Installation, JobSearch, OpenJob, Priced, Reached};
 use runner_scaler_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::client::Page;
-use super::jobs::{RepositoriesPage, RunsPage, scope_of, state_of};
+use super::jobs::{RepositoriesPage, RepositoryBody, RunsPage, scope_of, state_of};
 use super::pages::{Pages, scope_path};
 use crate::Adapters;
 
@@ -67,12 +67,16 @@ impl JobSearch for Adapters {
         Ok(installations)
     }
 
-    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Repository>>, PortError> {
+    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Reached>>, PortError> {
         let scope = Scope::Organization { owner: installation.owner.clone() };
         let first = "/installation/repositories?per_page=100".to_owned();
         let listed = self.github().list_if_changed::<RepositoriesPage>(&scope, installation.id, first).await?;
         let running = listed.value.into_iter().filter(|body| !body.archived && !body.disabled);
-        let value = running.filter_map(|body| Repository::try_from(body.full_name).ok()).collect();
+        let reached = |body: RepositoryBody| {
+            let owner_id = body.owner.and_then(|owner| owner.id);
+            Some(Reached { repository: Repository::try_from(body.full_name).ok()?, id: body.id, owner_id })
+        };
+        let value = running.filter_map(reached).collect();
         Ok(Priced { value, charged: listed.charged })
     }
 

@@ -84,7 +84,7 @@ async fn two_installations_repositories_are_two_lists() {
         let (tag, name) = if octo { ("\"7\"", "octo/hello") } else { ("\"8\"", "acme/shop") };
         let gone = json!({ "full_name": format!("{name}-old"), "archived": true });
         let off = json!({ "full_name": format!("{name}-off"), "disabled": true });
-        let body = json!({ "total_count": 3, "repositories": [gone, off, { "full_name": name, "archived": false }] });
+        let body = json!({ "total_count": 3, "repositories": [gone, off, { "id": 5, "full_name": name, "owner": { "id": 6 }, "archived": false }] });
         (seen.target == "/installation/repositories?per_page=100").then(|| tagged(seen, tag, body))
     })
     .await;
@@ -93,8 +93,9 @@ async fn two_installations_repositories_are_two_lists() {
     for charged in [1, 0] {
         for (installation, name) in [(octo(), "octo/hello"), (acme.clone(), "acme/shop")] {
             let listed = adapters.repositories_of(&installation).await.expect("a list");
-            let names: Vec<String> = listed.value.iter().map(ToString::to_string).collect();
-            assert_eq!((names, listed.charged), (vec![name.to_owned()], charged), "nothing runs in the others");
+            let [one] = listed.value.as_slice() else { panic!("nothing runs in the others: {listed:?}") };
+            assert_eq!((one.repository.to_string().as_str(), listed.charged), (name, charged));
+            assert_eq!((one.id, one.owner_id), (Some(5), Some(6)));
         }
     }
 }

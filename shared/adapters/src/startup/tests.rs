@@ -152,6 +152,37 @@ async fn without_good_secrets_requests_are_no_flood_of_reads_and_a_mended_source
     assert_eq!(wire.seen().len(), 2);
 }
 
+#[tokio::test]
+async fn for_unknown_signatures_the_secrets_are_read_again_once_a_minute_and_not_more() {
+    let reads = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&reads);
+    let wire = Wire::start(move |_| {
+        Some(match count.fetch_add(1, Ordering::SeqCst) {
+            0 => value("an older secret of a good length"),
+            1 => value(SECRET),
+            _ => Reply::json_error(400, "ThrottlingException"),
+        })
+    })
+    .await;
+    let adapters = wire.adapters();
+    let age = async |seconds| adapters.secrets_cache().lock().await.age_by(Duration::from_secs(seconds));
+    let reread = async || adapters.reread().await.map(|secrets| is_the_secret(&secrets));
+    assert!(!is_the_secret(&adapters.webhook_secrets().await.expect("the older one")));
+    for _ in 0..50 {
+        assert_eq!(reread().await, None, "read a moment ago");
+    }
+    age(59).await;
+    assert_eq!((reread().await, reads.load(Ordering::SeqCst)), (None, 1), "for a minute");
+    age(1).await;
+    assert_eq!((reread().await, reads.load(Ordering::SeqCst)), (Some(true), 2), "the newer one");
+    assert!(is_the_secret(&adapters.webhook_secrets().await.expect("kept")), "and it is kept");
+    age(61).await;
+    for _ in 0..50 {
+        assert_eq!((reread().await, reads.load(Ordering::SeqCst)), (None, 3), "the source fails: no flood of reads");
+    }
+    assert!(is_the_secret(&adapters.webhook_secrets().await.expect("kept")), "the last good one is kept");
+}
+
 /// A delivery that `SECRET` signed is accepted.
 fn is_the_secret(secrets: &WebhookSecrets) -> bool {
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());

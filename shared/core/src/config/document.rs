@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    ConfigError, Environment, Eviction, Fleet, Glob, IdleSchedule, LaunchTemplate, Market, Matching, Mode, Policy,
-    Registration, Search, Timers,
+    AllowedIds, ConfigError, Environment, Eviction, Fleet, Glob, IdleSchedule, LaunchTemplate, Market, Matching, Mode,
+    Policy, Registration, Search, Timers,
 };
 use crate::ids::{FleetName, Repository, Scope};
 use crate::time::Timestamp;
@@ -20,7 +20,11 @@ struct Document {
     #[serde(default)]
     test_timers: bool,
     #[serde(default = "any")]
+    owners: Vec<String>,
+    owner_ids: Option<BTreeSet<u64>>,
+    #[serde(default = "any")]
     repositories: Vec<String>,
+    repository_ids: Option<BTreeSet<u64>>,
     ledger_epoch: Option<String>,
     search_interval_seconds: Option<u64>,
     search_job_age_seconds: Option<u64>,
@@ -162,6 +166,7 @@ pub fn parse_policy(json: &str, environment: &Environment) -> Result<Policy, Con
     if document.fleets.is_empty() {
         checks.refuse("fleets", "empty; name at least one fleet");
     }
+    checks.allow_lists(&document);
     let mut names = BTreeSet::new();
     for (index, fleet) in document.fleets.iter().enumerate() {
         if !names.insert(fleet.name.clone()) {
@@ -186,13 +191,19 @@ pub fn parse_policy(json: &str, environment: &Environment) -> Result<Policy, Con
             ModeText::Observe => Mode::Observe,
             ModeText::Retire => Mode::Retire,
         },
-        repositories: document.repositories.iter().map(|pattern| Glob::new(pattern)).collect(),
+        owners: globs(&document.owners),
+        repositories: globs(&document.repositories),
+        ids: AllowedIds { owners: document.owner_ids, repositories: document.repository_ids },
         fleets,
         orphan_timers,
         ledger_epoch,
         search,
         mutant: environment.mutant,
     })
+}
+
+fn globs(patterns: &[String]) -> Vec<Glob> {
+    patterns.iter().map(|pattern| Glob::new(pattern)).collect()
 }
 
 struct Checks {
@@ -212,6 +223,31 @@ impl Checks {
             self.refuse(path, &format!("{text:?} is no RFC 3339 time; write for example \"2026-11-20T14:30:00Z\""));
         }
         time
+    }
+
+    /// A list that admits nobody, or a pattern that no name can match, is a slip of the pen: it would lose every job.
+    fn allow_lists(&mut self, document: &Document) {
+        let ids = [("owner_ids", &document.owner_ids), ("repository_ids", &document.repository_ids)];
+        for (path, _) in ids.into_iter().filter(|(_, ids)| ids.as_ref().is_some_and(BTreeSet::is_empty)) {
+            self.refuse(path, "empty, so that no job would be served; name an id or remove the field");
+        }
+        for (path, patterns) in [("owners", &document.owners), ("repositories", &document.repositories)] {
+            if patterns.is_empty() {
+                self.refuse(path, "empty, so that no job would be served; name a pattern or remove the field");
+            }
+        }
+        for (index, pattern) in document.owners.iter().enumerate().filter(|(_, pattern)| pattern.contains('/')) {
+            self.refuse(
+                &format!("owners[{index}]"),
+                &format!("{pattern:?} is no login; owner/name goes to repositories"),
+            );
+        }
+        let nameless = |(_, pattern): &(usize, &String)| !pattern.contains(['/', '*']);
+        for (index, pattern) in document.repositories.iter().enumerate().filter(nameless) {
+            let why =
+                format!("{pattern:?} matches no owner/name; write {:?} for all of an owner", format!("{pattern}/*"));
+            self.refuse(&format!("repositories[{index}]"), &why);
+        }
     }
 
     fn idle(&mut self, path: &str, runner_count_max: u32, schedules: &[IdleDocument]) -> Vec<IdleSchedule> {
@@ -352,6 +388,7 @@ impl Checks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Repository;
 
     fn environment(loopback: bool) -> Environment {
         let url = if loopback { "http://127.0.0.1:1" } else { "https://api.github.com" };
@@ -484,6 +521,41 @@ mod tests {
         assert_eq!(error.0.len(), 3, "{error}");
         assert!(error.to_string().contains("fleets[0].boot_grace_seconds: 60 is below the minimum 300"), "{error}");
         assert!(error.to_string().contains("fleets[0].ephemeral: false; reusable runners are refused"), "{error}");
+    }
+
+    #[test]
+    fn allow_lists_are_read_as_written_and_one_that_admits_nobody_names_itself() {
+        let with = |top: &str| document("").replacen('{', &format!("{{{top}, "), 1);
+        let text = with(
+            r#""owners": ["octo", "acme-*"], "owner_ids": [7, 8], "repositories": ["*/hello"], "repository_ids": [9]"#,
+        );
+        let policy = parse_policy(&text, &environment(false)).expect("valid");
+        let names = ["Octo/hello", "acme-lab/Hello", "octo/other", "acme/hello", "octopus/hello"];
+        let served = names.map(|name| policy.serves(&Repository::try_from(name.to_owned()).expect("a full name")));
+        assert_eq!(served, [true, true, false, false, false]);
+        for (owner, repository, expected) in [
+            (Some(7), Some(9), true),
+            (Some(8), Some(9), true),
+            (Some(9), Some(7), false),
+            (Some(7), None, false),
+            (None, Some(9), false),
+        ] {
+            assert_eq!(policy.ids.admit(owner, repository), expected, "{owner:?} {repository:?}");
+        }
+        let open = parse_policy(&document(""), &environment(false)).expect("valid").ids;
+        assert!(open.admit(None, None), "no list asks for no id");
+        for (top, expected) in [
+            (r#""owners": []"#, "owners: empty, so that no job would be served"),
+            (r#""repositories": []"#, "repositories: empty, so that no job would be served"),
+            (r#""owner_ids": []"#, "owner_ids: empty, so that no job would be served"),
+            (r#""repository_ids": []"#, "repository_ids: empty, so that no job would be served"),
+            (r#""owners": ["*", "octo/hello"]"#, "owners[1]: \"octo/hello\" is no login"),
+            (r#""repositories": ["octo"]"#, "repositories[0]: \"octo\" matches no owner/name; write \"octo/*\""),
+            (r#""owner_ids": ["octo"]"#, "invalid type: string \"octo\", expected u64"),
+        ] {
+            let error = parse_policy(&with(top), &environment(false)).expect_err(top);
+            assert!(error.to_string().contains(expected), "{top}: {error}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::config::Policy;
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{JobId, Repository};
 use crate::ledger::{self, SearchCursor, SearchedOwner, Served, Stored, Versioned};
-use crate::ports::{Installation, OpenJob};
+use crate::ports::{Installation, OpenJob, Reached};
 use crate::time::{Deadline, Timestamp};
 
 /// Repositories searched at once, one call each at a time. GitHub admits 100 calls at once for all functions and wants
@@ -70,9 +70,9 @@ pub(super) async fn run<P: DemandPorts>(
         let Some(before) = cursor.record.owners.get_mut(&login) else { continue };
         // What was not served has to be found once more; what it cost was spent.
         if served {
-            *before = owner
+            *before = owner;
         } else {
-            (before.counted_since, before.charged) = (owner.counted_since, owner.charged)
+            (before.counted_since, before.charged) = (owner.counted_since, owner.charged);
         }
     }
     cursor.record.lease_until = None;
@@ -180,6 +180,13 @@ impl<P: DemandPorts> Searching<'_, P> {
     /// Goes over an owner's repositories from where the last pass stopped, and notes where this one did.
     ///
     /// Repositories count as come to in their order, so that what a pass found beyond the place where it stops is left to
+    /// Those that every allow-list names, as the webhook asks of a delivery.
+    fn served(&self, reached: Vec<Reached>) -> Vec<Repository> {
+        let admitted =
+            |one: &Reached| self.policy.serves(&one.repository) && self.policy.ids.admit(one.owner_id, one.id);
+        reached.into_iter().filter(admitted).map(|one| one.repository).collect()
+    }
+
     /// the next.
     async fn search(&mut self, owner: &mut SearchedOwner, found: &mut Found, now: Timestamp, report: &mut Report) {
         owner.seen_at = Some(now);
@@ -191,7 +198,7 @@ impl<P: DemandPorts> Searching<'_, P> {
         let mut repositories = match self.ports.repositories_of(&installation).await {
             Ok(listed) => {
                 self.charge(owner, listed.charged, now, report);
-                listed.value
+                self.served(listed.value)
             }
             Err(error) => {
                 report.error(error);
@@ -200,7 +207,6 @@ impl<P: DemandPorts> Searching<'_, P> {
                 return;
             }
         };
-        repositories.retain(|repository| self.policy.serves(repository));
         repositories.sort_by_key(|repository| repository.to_string().to_ascii_lowercase());
         owner.served = match repositories.as_slice() {
             [] => Served::None,

@@ -175,6 +175,8 @@ async fn note_start<P: DemandPorts>(
         runner_id: job.runner_id,
         runner_name: job.runner_name.clone(),
         repository: repository.clone(),
+        owner_id: None,
+        repository_id: None,
         organization: organization(installation),
         installation_id: Some(installation.id),
         created_at: job.created_at,

@@ -103,6 +103,22 @@ fn a_job_that_nobody_told_us_of_is_found_sent_and_launched_for_once() {
 }
 
 #[test]
+fn a_search_serves_what_the_lists_of_ids_admit_and_nothing_else() {
+    for (case, owners, repositories, sent_count) in [
+        ("no list", None, None, 1),
+        ("on both", Some([12]), Some([11]), 1),
+        ("its owner on none", Some([13]), None, 0),
+        ("it on none", Some([12]), Some([12]), 0),
+    ] {
+        let fake = world([1]);
+        let mut listed = policy();
+        listed.ids.owners = owners.map(Into::into);
+        listed.ids.repositories = repositories.map(Into::into);
+        assert_eq!(pass(&fake, &listed).sent_count, sent_count, "{case}");
+    }
+}
+
+#[test]
 fn a_job_whose_runner_another_job_took_gets_another_runner_although_nobody_told_us() {
     let fake = world([1]);
     pass(&fake, &policy());

@@ -7,8 +7,8 @@ use crate::error::{Class, PortError};
 use crate::ids::{Access, InstallationId, JobId, Repository, RunId, RunnerId, RunnerName, Scope};
 use crate::ports::{
     ApiBudget, Delivery, DeliveryLog, Deregistration, FailedDeliveries, Installation, JitConfig, JitRequest,
-    JobReading, JobSearch, JobState, Jobs, LogPlace, OpenJob, Priced, Redelivery, Registered, Registry, RegistryRead,
-    Runner,
+    JobReading, JobSearch, JobState, Jobs, LogPlace, OpenJob, Priced, Reached, Redelivery, Registered, Registry,
+    RegistryRead, Runner,
 };
 use crate::removal::DeregistrationWarrant;
 use crate::time::Timestamp;
@@ -185,13 +185,16 @@ impl JobSearch for Fake {
         self.call("JobSearch::installations", |state| Ok(state.installed.clone())).await
     }
 
-    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Repository>>, PortError> {
+    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Reached>>, PortError> {
         self.call("JobSearch::repositories_of", |state| {
             let hello = Repository::try_from("octo/hello".to_owned()).expect("a full name");
             let all: std::collections::BTreeSet<Repository> =
                 state.repositories.iter().cloned().chain([hello]).collect();
-            let of_owner: Vec<Repository> =
-                all.into_iter().filter(|one| one.owner().eq_ignore_ascii_case(&installation.owner)).collect();
+            let of_owner: Vec<Reached> = all
+                .into_iter()
+                .filter(|one| one.owner().eq_ignore_ascii_case(&installation.owner))
+                .map(|repository| Reached { repository, id: Some(11), owner_id: Some(12) })
+                .collect();
             Ok(priced(state, format!("repositories of {}", installation.id), of_owner))
         })
         .await

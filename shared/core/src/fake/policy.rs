@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    Eviction, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Search, Timers,
+    AllowedIds, Eviction, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Search,
+    Timers,
 };
 use crate::ids::{Deployment, FleetName};
 
@@ -12,7 +13,9 @@ pub(crate) fn policy() -> Policy {
     Policy {
         deployment: Deployment::new("test"),
         mode: Mode::Enforce,
+        owners: vec![Glob::new("*")],
         repositories: vec![Glob::new("*")],
+        ids: AllowedIds::default(),
         fleets: vec![fleet("linux")],
         orphan_timers: timers(),
         ledger_epoch: None,

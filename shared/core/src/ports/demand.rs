@@ -89,6 +89,17 @@ pub struct Installation {
     pub kind: AccountKind,
 }
 
+/// A repository that an installation reaches, with the ids by which allow-lists may name it and its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Its full name.
+    pub repository: Repository,
+    /// Its id.
+    pub id: Option<u64>,
+    /// Its owner's id.
+    pub owner_id: Option<u64>,
+}
+
 /// A job of a run that is not over, as the jobs API lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenJob {
@@ -139,7 +150,7 @@ pub trait JobSearch {
     async fn installations(&self) -> Result<Vec<Installation>, PortError>;
 
     /// Every repository that the installation reaches and that can run workflows, to the last page.
-    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Repository>>, PortError>;
+    async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Reached>>, PortError>;
 
     /// The runs of a repository that are `queued` or `in_progress`; of more than 1,000 in one state the newest.
     async fn open_runs(

@@ -16,7 +16,7 @@ pub use compute::{
 };
 pub use demand::{
     AccountKind, ApiBudget, Delivery, DeliveryLog, FailedDeliveries, Installation, JobReading, JobSearch, JobState,
-    Jobs, LogPlace, OpenJob, Priced, Queue, Redelivery,
+    Jobs, LogPlace, OpenJob, Priced, Queue, Reached, Redelivery,
 };
 pub use ledger::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 pub use parameters::{KillSwitch, Parameters};

@@ -14,6 +14,10 @@ const LABELS_MAX: usize = 100;
 /// Characters in any text that we keep.
 const TEXT_MAX: usize = 256;
 
+/// The largest id that GitHub's own databases hold. A larger one is no id of GitHub's, and would not be read back from
+/// the ledger's numbers everywhere.
+const ID_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// Why a verified body is not understood; nothing of the body is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventError {
@@ -26,7 +30,7 @@ pub enum EventError {
     /// The header names another kind of event than the body has.
     #[error("event header and body disagree")]
     Contradiction,
-    /// A text, a list or a name is outside its limits.
+    /// A text, a list, a name or an id is outside its limits.
     #[error("{0} is outside its limits")]
     Limit(&'static str),
 }
@@ -78,6 +82,10 @@ pub struct JobEvent {
     pub runner_name: Option<RunnerName>,
     /// Its repository.
     pub repository: Repository,
+    /// The repository's id, which no renaming changes; payloads of GitHub's have it.
+    pub repository_id: Option<u64>,
+    /// The id of the repository's owner.
+    pub owner_id: Option<u64>,
     /// Login of the owner, where the owner is an organisation.
     pub organization: Option<String>,
     /// The installation; an organisation's own webhook names none.
@@ -132,12 +140,14 @@ struct JobPayload {
 
 #[derive(Deserialize)]
 struct RepositoryPayload {
+    id: Option<u64>,
     full_name: String,
     owner: AccountPayload,
 }
 
 #[derive(Deserialize)]
 struct AccountPayload {
+    id: Option<u64>,
     login: String,
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -171,18 +181,26 @@ fn job_event(payload: Payload) -> Result<JobEvent, EventError> {
             "waiting" => JobAction::Waiting,
             _ => JobAction::Other,
         },
-        job_id: JobId(job.id),
-        run_id: RunId(job.run_id),
+        job_id: JobId(id("job id", job.id)?),
+        run_id: RunId(id("run_id", job.run_id)?),
         run_attempt: job.run_attempt.unwrap_or(1),
         conclusion: short("conclusion", job.conclusion)?,
         labels,
-        runner_id: job.runner_id.filter(|id| *id != 0).map(RunnerId),
+        runner_id: job.runner_id.filter(|id| *id != 0).map(|runner| id("runner_id", runner)).transpose()?.map(RunnerId),
         runner_name: short("runner_name", job.runner_name)?.map(RunnerName::new),
+        repository_id: repository.id,
+        owner_id: repository.owner.id,
         repository: Repository::try_from(repository.full_name).map_err(|_| EventError::Limit("full_name"))?,
         organization: organization.map(login).transpose()?,
-        installation_id: installation.map(|installation| InstallationId(installation.id)),
+        installation_id: installation
+            .map(|installation| id("installation id", installation.id).map(InstallationId))
+            .transpose()?,
         created_at: job.created_at.or(job.started_at).and_then(|text| Timestamp::parse(&text)),
     })
+}
+
+fn id(field: &'static str, id: u64) -> Result<u64, EventError> {
+    if (1..=ID_MAX).contains(&id) { Ok(id) } else { Err(EventError::Limit(field)) }
 }
 
 fn short(field: &'static str, text: Option<String>) -> Result<Option<String>, EventError> {
@@ -294,6 +312,73 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_field_that_we_use_is_refused_when_it_comes_twice_however_it_is_spelt() {
+        let text = std::str::from_utf8(QUEUED).expect("UTF-8");
+        for (field, value) in [
+            ("action", r#""completed""#),
+            ("workflow_job", "{}"),
+            ("repository", "{}"),
+            ("organization", "null"),
+            ("installation", "null"),
+        ] {
+            let escaped = format!("\\u{:04x}{}", u32::from(field.as_bytes()[0]), &field[1..]);
+            for spelt in [field, &escaped] {
+                // First and last, so that the field comes twice whether or not the example has it.
+                let twice = text.replacen('{', &format!(r#"{{"{spelt}": {value}, "{field}": {value}, "#), 1);
+                let got = parse(Some("workflow_job"), twice.as_bytes());
+                assert_eq!(got, Err(EventError::Shape(serde_json::error::Category::Data)), "{spelt}");
+            }
+        }
+        for (parent, field, value) in [
+            ("workflow_job", "id", "1"),
+            ("workflow_job", "run_id", "1"),
+            ("workflow_job", "run_attempt", "1"),
+            ("workflow_job", "conclusion", "null"),
+            ("workflow_job", "labels", "[]"),
+            ("workflow_job", "runner_id", "1"),
+            ("workflow_job", "runner_name", "null"),
+            ("workflow_job", "created_at", "null"),
+            ("workflow_job", "started_at", "null"),
+            ("repository", "id", "1"),
+            ("repository", "full_name", r#""octo/hello""#),
+            ("repository", "owner", "{}"),
+            ("installation", "id", "1"),
+        ] {
+            let opening = format!(r#""{parent}": {{"#);
+            assert!(text.contains(&opening), "{parent}");
+            let twice = text.replacen(&opening, &format!(r#"{opening}"{field}": {value}, "{field}": {value}, "#), 1);
+            let got = parse(Some("workflow_job"), twice.as_bytes());
+            assert_eq!(got, Err(EventError::Shape(serde_json::error::Category::Data)), "{parent}.{field}");
+        }
+    }
+
+    #[test]
+    fn what_we_do_not_use_may_be_deep_or_strange_and_what_we_use_may_not() {
+        let text = std::str::from_utf8(QUEUED).expect("UTF-8");
+        let with_extra = |value: &str| text.replacen('{', &format!(r#"{{"extra": {value}, "#), 1);
+        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for (case, value) in [
+            ("nested a hundred thousand times", deep(100_000)),
+            ("emoji and a lone surrogate's neighbour", r#""\ud83d\ude80 ünïcode""#.to_owned()),
+            ("a number beyond all types", format!("1{}", "0".repeat(300))),
+        ] {
+            let got = parse(Some("workflow_job"), with_extra(&value).as_bytes());
+            assert_eq!(got, parse(Some("workflow_job"), QUEUED), "{case}");
+        }
+        for (case, body) in [
+            ("a lone surrogate in a field we use", text.replacen("ubuntu-latest", r"\ud83d", 1)),
+            ("a label that is a list, nested", text.replacen(r#""ubuntu-latest""#, &deep(1_000), 1)),
+            ("text after the end", format!("{text} {{}}")),
+            ("a byte order mark", format!("\u{feff}{text}")),
+        ] {
+            let got = parse(Some("workflow_job"), body.as_bytes());
+            assert!(matches!(got, Err(EventError::Shape(_))), "{case}: {got:?}");
+        }
+        let label = job(text.replacen("ubuntu-latest", "läbel-🚀", 1).as_bytes()).labels;
+        assert_eq!(label, ["läbel-🚀"], "labels are text of any script");
+    }
+
+    #[test]
     fn limits_hold_and_null_is_not_an_id() {
         use serde_json::json;
         for (case, pointer, value, field) in [
@@ -312,6 +397,19 @@ pub(super) mod tests {
         {
             assert!(parse(Some("workflow_job"), &with("/workflow_job/id", value)).is_err(), "a job id that is {case}");
         }
+        for (case, pointer, field) in [
+            ("a job", "/workflow_job/id", "job id"),
+            ("a run", "/workflow_job/run_id", "run_id"),
+            ("an installation", "/installation/id", "installation id"),
+        ] {
+            for number in [0, 1 << 63, u64::MAX] {
+                let got = parse(Some("workflow_job"), &with(pointer, json!(number)));
+                assert_eq!(got, Err(EventError::Limit(field)), "{case} with id {number}");
+            }
+            assert!(parse(Some("workflow_job"), &with(pointer, json!(i64::MAX))).is_ok(), "{case} with the largest id");
+        }
+        let runner = parse(Some("workflow_job"), &with("/workflow_job/runner_id", json!(u64::MAX)));
+        assert_eq!(runner, Err(EventError::Limit("runner_id")));
         assert_eq!(job(&with("/workflow_job/runner_id", json!(0))).runner_id, None);
         assert_eq!(job(&with("/workflow_job/runner_id", json!(null))).runner_id, None);
         assert_eq!(job(&with("/workflow_job/runner_name", json!(""))).runner_name, None);

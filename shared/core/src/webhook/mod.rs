@@ -12,6 +12,6 @@ mod signature;
 
 pub use apply::{Applied, apply_job_event};
 pub use event::{Event, EventError, JobAction, JobEvent, parse};
-pub use handle::{BODY_BYTES_MAX, Body, HttpAnswer, HttpRequest, handle, refuse_at_sight};
+pub use handle::{BODY_BYTES_MAX, Body, Handled, HttpRequest, Taken, handle, refuse_at_sight};
 pub use route::{Ignored, Route, route};
-pub use signature::{SecretsError, SignatureError, WebhookSecrets};
+pub use signature::{ActiveSecret, SecretsError, SecretsSource, SignatureError, WebhookSecrets};

@@ -29,7 +29,7 @@ pub enum Ignored {
     NoLabels,
     /// No fleet takes these labels, and no instance of ours ran the job.
     NoFleet,
-    /// The repository is not served, and no instance of ours ran the job.
+    /// The repository or its owner is on none of the lists, by name or by id, and no instance of ours ran the job.
     NotServed,
 }
 
@@ -59,7 +59,8 @@ pub fn route(event: Event, policy: &Policy, now: Timestamp) -> Route {
 }
 
 fn is_served(event: &JobEvent, policy: &Policy) -> Result<(), Ignored> {
-    match (policy.serves(&event.repository), event.labels.is_empty(), select_fleet(policy, &event.labels)) {
+    let served = policy.serves(&event.repository) && policy.ids.admit(event.owner_id, event.repository_id);
+    match (served, event.labels.is_empty(), select_fleet(policy, &event.labels)) {
         (false, _, _) => Err(Ignored::NotServed),
         (true, true, _) => Err(Ignored::NoLabels),
         (true, false, None) => Err(Ignored::NoFleet),
@@ -127,6 +128,36 @@ mod tests {
         }
         assert_eq!(route(Event::Ping, &hosted, Timestamp(1)), Route::Ignore(Ignored::Ping));
         assert_eq!(route(Event::Other, &hosted, Timestamp(1)), Route::Ignore(Ignored::OtherEvent));
+    }
+
+    type Case = (&'static str, fn(&mut Policy), &'static str);
+
+    #[test]
+    fn a_repository_is_served_only_where_every_list_that_is_given_names_it() {
+        // The example: Codertocat/Hello-World, repository 186853002, owner 38302899.
+        let lists = |change: fn(&mut Policy)| {
+            let mut policy = policy_of(&["ubuntu-latest"], "codertocat/*");
+            change(&mut policy);
+            name_of(&route(Event::Job(Box::new(job(QUEUED))), &policy, Timestamp(1)))
+        };
+        let one = |id| Some([id].into());
+        let changes: [Case; 7] = [
+            ("by name alone", |_| {}, "enqueue 289782451"),
+            ("another owner", |p| p.owners = vec![Glob::new("octo")], "ignore NotServed"),
+            ("its owner, other case", |p| p.owners = vec![Glob::new("CODERTOCAT")], "enqueue 289782451"),
+            ("its owner's id", |p| p.ids.owners = Some([38_302_899].into()), "enqueue 289782451"),
+            ("a login that somebody else took over", |p| p.ids.owners = Some([1].into()), "ignore NotServed"),
+            ("its id", |p| p.ids.repositories = Some([1, 186_853_002].into()), "enqueue 289782451"),
+            ("a repository made anew under its name", |p| p.ids.repositories = Some([1].into()), "ignore NotServed"),
+        ];
+        for (case, change, expected) in changes {
+            assert_eq!(lists(change), expected, "{case}");
+        }
+        let mut policy = policy_of(&["ubuntu-latest"], "*");
+        (policy.ids.owners, policy.ids.repositories) = (one(38_302_899), one(186_853_002));
+        let mut nameless = job(QUEUED);
+        nameless.repository_id = None;
+        assert_eq!(name_of(&route(Event::Job(Box::new(nameless)), &policy, Timestamp(1))), "ignore NotServed", "no id");
     }
 
     #[test]

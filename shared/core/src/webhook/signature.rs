@@ -51,6 +51,36 @@ pub enum SignatureError {
     Wrong,
 }
 
+/// Which of the active secrets signed a delivery: says when a rotation has reached GitHub, and the first line can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActiveSecret {
+    /// The first line.
+    First,
+    /// The second line.
+    Second,
+}
+
+impl ActiveSecret {
+    /// In the order of the lines.
+    const ALL: [Self; SECRETS_MAX] = [Self::First, Self::Second];
+
+    /// As metrics call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+        }
+    }
+}
+
+/// Where newer secrets may be had while a process keeps older ones.
+pub trait SecretsSource {
+    /// The secrets as they are now; `None` where they were read a moment ago or cannot be read. Asked for a signature
+    /// that no kept secret made, which anyone can send: whoever implements it bounds how often that becomes a call.
+    async fn reread(&self) -> Option<WebhookSecrets>;
+}
+
 /// The active webhook secrets; at least one, none of them short. Prints as `<redacted>`.
 #[derive(Clone)]
 pub struct WebhookSecrets(Vec<Vec<u8>>);
@@ -71,19 +101,28 @@ impl WebhookSecrets {
         Ok(Self(lines.into_iter().map(|line| line.as_bytes().to_vec()).collect()))
     }
 
-    /// Checks the raw body against exactly one signature header.
+    /// Checks the raw body against exactly one signature header; says which secret signed it.
     ///
     /// # Guarantees
     /// The HMAC under every secret is computed and compared in constant time, whichever matches, so that the time taken
     /// says neither how much of a forgery was right nor which secret is in use.
-    pub fn verify<'a>(&self, mut signatures: impl Iterator<Item = &'a str>, body: &[u8]) -> Result<(), SignatureError> {
+    pub fn verify<'a>(
+        &self,
+        mut signatures: impl Iterator<Item = &'a str>,
+        body: &[u8],
+    ) -> Result<ActiveSecret, SignatureError> {
         let signature = match (signatures.next(), signatures.next()) {
             (None, _) => return Err(SignatureError::Missing),
             (Some(_), Some(_)) => return Err(SignatureError::Several),
             (Some(only), None) => decode(only).ok_or(SignatureError::Malformed)?,
         };
-        let matched = self.0.iter().map(|secret| signed_by(secret, &signature, body)).fold(false, |any, one| any | one);
-        if matched { Ok(()) } else { Err(SignatureError::Wrong) }
+        let mut made_by = None;
+        for (secret, which) in self.0.iter().zip(ActiveSecret::ALL) {
+            // Computed for every secret, whatever came before.
+            let matches = signed_by(secret, &signature, body);
+            made_by = made_by.or(matches.then_some(which));
+        }
+        made_by.ok_or(SignatureError::Wrong)
     }
 }
 
@@ -131,7 +170,7 @@ pub(super) mod tests {
     const BODY: &[u8] = b"Hello, World!";
     const DIGEST: &str = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
 
-    type Case<'a> = (&'a str, &'a WebhookSecrets, Vec<&'a str>, &'a [u8], Result<(), SignatureError>);
+    type Case<'a> = (&'a str, &'a WebhookSecrets, Vec<&'a str>, &'a [u8], Result<ActiveSecret, SignatureError>);
 
     /// The header that GitHub would send.
     pub(crate) fn sign(secret: &str, body: &[u8]) -> String {
@@ -144,6 +183,7 @@ pub(super) mod tests {
     fn only_one_strict_signature_under_an_active_secret_passes() {
         let one = WebhookSecrets::parse(SECRET).expect("long enough");
         let two = WebhookSecrets::parse(&format!("another secret of length\n{SECRET}\n")).expect("a rotation");
+        let twice = WebhookSecrets::parse(&format!("{SECRET}\n{SECRET}")).expect("two lines");
         let other = WebhookSecrets::parse("another secret of length").expect("long enough");
         let good = format!("sha256={DIGEST}");
         let upper = format!("sha256={}", DIGEST.to_uppercase());
@@ -154,9 +194,10 @@ pub(super) mod tests {
         let sha1 = "sha1=0123456789012345678901234567890123456789".to_owned();
         let sha1_long = format!("sha1={DIGEST}");
         let zeros = format!("sha256={}", "0".repeat(64));
-        let cases: [Case; 17] = [
-            ("GitHub's vector", &one, vec![&good], BODY, Ok(())),
-            ("the second secret of a rotation", &two, vec![&good], BODY, Ok(())),
+        let cases: [Case; 18] = [
+            ("GitHub's vector", &one, vec![&good], BODY, Ok(ActiveSecret::First)),
+            ("the second secret of a rotation", &two, vec![&good], BODY, Ok(ActiveSecret::Second)),
+            ("the first of two that are the same", &twice, vec![&good], BODY, Ok(ActiveSecret::First)),
             ("another deployment's secret", &other, vec![&good], BODY, Err(SignatureError::Wrong)),
             ("one changed byte", &one, vec![&good], b"Hello, World?", Err(SignatureError::Wrong)),
             ("an empty body under that signature", &one, vec![&good], b"", Err(SignatureError::Wrong)),

@@ -6,6 +6,7 @@
 mod app;
 mod auth;
 mod exchange;
+mod manifest;
 mod page;
 mod runners;
 mod workflow;
@@ -22,6 +23,11 @@ use serde_json::json;
 
 pub(super) fn routes() -> Router<AppState> {
     Router::new()
+        .route("/settings/apps/new", post(manifest::new_app_of_user))
+        .route("/organizations/{org}/settings/apps/new", post(manifest::new_app_of_organization))
+        .route("/app-manifests/{code}/conversions", post(manifest::conversions))
+        // Where an Enterprise Server has its API.
+        .route("/api/v3/app-manifests/{code}/conversions", post(manifest::conversions))
         .route("/app/installations", get(app::installations))
         .route("/app/installations/{id}/access_tokens", post(app::access_token))
         .route("/orgs/{owner}/installation", get(app::installation_of_owner))

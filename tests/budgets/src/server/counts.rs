@@ -51,7 +51,7 @@ impl Counts {
     /// Calls of AWS.
     #[must_use]
     pub fn aws(&self) -> usize {
-        self.of(Api::Ec2) + self.of(Api::DynamoDb) + self.of(Api::Ssm) + self.of(Api::Sqs)
+        [Api::Ec2, Api::DynamoDb, Api::Ssm, Api::Sqs].into_iter().map(|api| self.of(api)).sum()
     }
 }
 

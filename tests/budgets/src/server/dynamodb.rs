@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::condition::{Attributes, Condition};
 use super::reply::{Refusal, Reply};
@@ -52,6 +52,11 @@ impl Table {
         let Value::Object(item) = item else { panic!("an item is an object") };
         let key = self.key_of(&item).expect("a seeded item has the table's key");
         self.items.insert(key, item);
+    }
+
+    /// The items in `DynamoDB`'s JSON, in the order of their keys.
+    pub fn items(&self) -> impl Iterator<Item = &Map<String, Value>> {
+        self.items.values()
     }
 
     /// How many items there are.

@@ -12,6 +12,10 @@ use super::reply::{Refusal, Reply};
 pub struct ParameterStore {
     /// The values.
     pub values: BTreeMap<String, String>,
+    /// Types of those that were put, by name.
+    pub types: BTreeMap<String, String>,
+    /// Refuses to write, with this code, so many times.
+    pub refuses: Option<(&'static str, usize)>,
 }
 
 impl ParameterStore {
@@ -20,6 +24,8 @@ impl ParameterStore {
         let request: Value = serde_json::from_slice(body).unwrap_or_default();
         let outcome = match operation {
             "GetParameter" => self.get(&request),
+            "GetParameters" => Ok(self.get_many(&request)),
+            "PutParameter" => self.put(&request),
             "DeleteParameter" => self.delete(&request),
             "DescribeParameters" => self.describe(&request),
             "GetParametersByPath" => Ok(self.by_path(&request)),
@@ -32,6 +38,37 @@ impl ParameterStore {
         let name = name_of(request);
         let value = self.values.get(name).ok_or_else(|| absent(name))?;
         Ok(json!({ "Parameter": parameter(name, value) }))
+    }
+
+    fn get_many(&self, request: &Value) -> Value {
+        let names = request["Names"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let (found, absent): (Vec<&str>, Vec<&str>) =
+            names.iter().filter_map(Value::as_str).partition(|name| self.values.contains_key(*name));
+        let value = |name: &str| if request["WithDecryption"] == true { &self.values[name] } else { "ciphertext" };
+        let found: Vec<Value> = found.iter().map(|name| parameter(name, value(name))).collect();
+        json!({ "Parameters": found, "InvalidParameters": absent })
+    }
+
+    fn put(&mut self, request: &Value) -> Result<Value, Refusal> {
+        if let Some((code, left)) = &mut self.refuses
+            && *left > 0
+        {
+            *left -= 1;
+            // As AWS does for some: the message repeats the value.
+            return Err(Refusal::new(code, format!("refused: {}", request["Value"])));
+        }
+        let name = name_of(request);
+        if self.values.contains_key(name) && request["Overwrite"] != true {
+            return Err(Refusal::new("ParameterAlreadyExists", "The parameter already exists."));
+        }
+        match (request["Type"].as_str(), request["Value"].as_str()) {
+            (Some(kind), Some(value)) if (1..=4_096).contains(&value.len()) => {
+                self.types.insert(name.to_owned(), kind.to_owned());
+                self.values.insert(name.to_owned(), value.to_owned());
+                Ok(json!({ "Version": 1, "Tier": "Standard" }))
+            }
+            (_, _) => Err(Refusal::new("ValidationException", "Type and Value are needed, at most 4096 characters")),
+        }
     }
 
     fn delete(&mut self, request: &Value) -> Result<Value, Refusal> {
@@ -94,7 +131,7 @@ mod tests {
     #[test]
     fn parameters_are_read_listed_below_a_path_and_deleted() {
         let values = ["/rs/jit/i-1", "/rs/jitter", "/rs/switch"].map(|name| (name.to_owned(), "v".to_owned()));
-        let mut store = ParameterStore { values: values.into() };
+        let mut store = ParameterStore { values: values.into(), ..ParameterStore::default() };
         let mut answer = |operation: &str, request: Value| {
             let reply = store.answer(operation, &Bytes::from(request.to_string())).expect("spoken");
             let (status, _, body) = reply.parts();
@@ -109,6 +146,16 @@ mod tests {
             let (status, listed) = answer(operation, request);
             assert_eq!((status, listed["Parameters"].as_array().map(Vec::len)), (200, Some(1)), "{operation}");
         }
+        let put =
+            |overwrite: bool| json!({ "Name": "/rs/new", "Type": "String", "Value": "v", "Overwrite": overwrite });
+        for (overwrite, expected) in [(false, 200), (false, 400), (true, 200)] {
+            assert_eq!(answer("PutParameter", put(overwrite)).0, expected, "over it: {overwrite}");
+        }
+        let (_, many) = answer("GetParameters", json!({ "Names": ["/rs/new", "/rs/old"], "WithDecryption": false }));
+        assert_eq!(
+            (&many["Parameters"][0]["Value"], &many["InvalidParameters"]),
+            (&json!("ciphertext"), &json!(["/rs/old"]))
+        );
         assert_eq!(answer("DeleteParameter", json!({ "Name": "/rs/jit/i-1" })).0, 200);
         let (status, refused) = answer("GetParameter", json!({ "Name": "/rs/jit/i-1" }));
         assert_eq!((status, refused["__type"].as_str()), (400, Some("com.amazonaws#ParameterNotFound")));

@@ -181,7 +181,7 @@ impl Day {
             self.deliveries.extract_if(.., |(at, _)| *at <= now).map(|(_, request)| request).collect();
         for request in due {
             let answer = run(handle(&self.fake, &self.policy, &secrets, request, now)).expect("not killed");
-            assert!((200..300).contains(&answer.status), "{answer:?}");
+            assert!((200..300).contains(&answer.taken.status()), "{answer:?}");
         }
     }
 
