@@ -56,9 +56,8 @@ pub(super) fn condition(
     match sign.map(|sign| sign.worker) {
         _ if !living || spoken_for || drained || age >= timers.idle_maximum.max(timers.boot_grace) => Condition::Spent,
         Some(Worker::Acquiring | Worker::Running | Worker::Unrecognised) => Condition::Spent,
-        Some(Worker::None) => Condition::Idle,
         None if age < timers.boot_grace => Condition::Booting,
-        None => Condition::Idle,
+        Some(Worker::None) | None => Condition::Idle,
     }
 }
 

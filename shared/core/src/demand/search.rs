@@ -197,7 +197,7 @@ impl<P: DemandPorts> Searching<'_, P> {
         let installation = owner.installation.clone();
         let mut repositories = match self.ports.repositories_of(&installation).await {
             Ok(listed) => {
-                self.charge(owner, listed.charged, now, report);
+                charge(owner, listed.charged, now, report);
                 self.served(listed.value)
             }
             Err(error) => {
@@ -230,7 +230,7 @@ impl<P: DemandPorts> Searching<'_, P> {
             self.left = self.left.saturating_sub(chunk.len());
             let readings = join_all(chunk.iter().map(|repository| self.read(&installation, repository))).await;
             // What the whole chunk cost was spent, wherever it is left.
-            self.charge(owner, readings.iter().map(|reading| reading.charged).sum(), now, report);
+            charge(owner, readings.iter().map(|reading| reading.charged).sum(), now, report);
             for (repository, reading) in chunk.iter().zip(readings) {
                 let whole = matches!(reading.read, Read::Whole);
                 match reading.read {
@@ -282,11 +282,6 @@ impl<P: DemandPorts> Searching<'_, P> {
         }
     }
 
-    fn charge(&self, owner: &mut SearchedOwner, charged: u32, now: Timestamp, report: &mut Report) {
-        plan::charge(owner, charged, now);
-        report.charged_count = report.charged_count.saturating_add(charged);
-    }
-
     async fn read(&self, installation: &Installation, repository: &Repository) -> Reading {
         let mut reading = Reading { jobs: Vec::new(), charged: 0, read: Read::Whole };
         let runs = match self.ports.open_runs(repository, installation.id).await {
@@ -310,6 +305,11 @@ impl<P: DemandPorts> Searching<'_, P> {
         }
         reading
     }
+}
+
+fn charge(owner: &mut SearchedOwner, charged: u32, now: Timestamp, report: &mut Report) {
+    plan::charge(owner, charged, now);
+    report.charged_count = report.charged_count.saturating_add(charged);
 }
 
 /// The next pass goes on after that repository, or begins anew where none was come to.

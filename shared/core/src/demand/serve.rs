@@ -229,19 +229,16 @@ async fn groups<'a, P: DemandPorts>(
             confirmed: now.since(queued_at) >= policy.search.job_age,
         };
         if wanted.confirmed && wanted.standing == plan::Standing::Unserved {
-            let waited = now.since(queued_at).as_secs();
-            report.oldest_unserved_seconds = report.oldest_unserved_seconds.max(Some(waited));
+            let age = now.since(queued_at).as_secs();
+            report.oldest_unserved_seconds = report.oldest_unserved_seconds.max(Some(age));
         }
-        let here =
-            |group: &&mut Group<'_>| group.fleet.name == fleet.name && group.access.scope.agrees_with(&access.scope);
-        let group = match groups.iter_mut().find(here) {
-            Some(group) => group,
-            None => {
-                groups.push(Group { fleet, access, jobs: Vec::new(), messages: BTreeMap::new(), served: 0 });
-                let Some(group) = groups.last_mut() else { continue };
-                group
-            }
-        };
+        let scope = access.scope.clone();
+        let here = |group: &Group<'_>| group.fleet.name == fleet.name && group.access.scope.agrees_with(&scope);
+        let place = groups.iter().position(here).unwrap_or_else(|| {
+            groups.push(Group { fleet, access, jobs: Vec::new(), messages: BTreeMap::new(), served: 0 });
+            groups.len() - 1
+        });
+        let Some(group) = groups.get_mut(place) else { continue };
         group.jobs.push(wanted);
         group.messages.insert(job.id, message);
     }

@@ -322,7 +322,9 @@ fn a_quiet_search_of_200_repositories_with_two_queued_jobs_costs_its_conditional
         fake.pass(5 * MINUTE);
     }
     assert_eq!(fake.living().len(), 2);
-    rows.iter().for_each(|row| writeln!(std::io::stdout(), "{row}").expect("a standard output"));
+    for row in rows {
+        writeln!(std::io::stdout(), "{row}").expect("a standard output");
+    }
 }
 
 #[test]

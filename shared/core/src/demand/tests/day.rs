@@ -126,7 +126,7 @@ impl Day {
             self.machines_live();
             self.deliver();
             self.scale_up();
-            if second % 60 == 0 {
+            if second.is_multiple_of(60) {
                 self.schedules(second);
             }
             self.watch();
@@ -213,7 +213,7 @@ impl Day {
         if let Err(error) = run(removal::run_pass(&self.fake, &self.policy, deadline)).expect("not killed") {
             told(&mut self.errors, &error);
         }
-        if second % 300 == 0
+        if second.is_multiple_of(300)
             && let Err(error) = run(orphan::run_pass(&self.fake, &self.policy, deadline)).expect("not killed")
         {
             told(&mut self.errors, &error);
@@ -237,14 +237,14 @@ impl Day {
                 }
                 None => continue,
             };
-            if let Some(next) = self.step(&id, machine, drained, now) {
+            if let Some(next) = self.step(&id, &machine, drained, now) {
                 self.machines.insert(id, next);
             }
         }
     }
 
-    fn step(&mut self, id: &InstanceId, machine: Machine, drained: bool, now: Timestamp) -> Option<Machine> {
-        Some(match machine {
+    fn step(&mut self, id: &InstanceId, machine: &Machine, drained: bool, now: Timestamp) -> Option<Machine> {
+        Some(match *machine {
             Machine::Boots { until } if now < until => Machine::Boots { until },
             Machine::Boots { .. } => {
                 let configured = self.fake.state_mut().parameters.remove(id).is_some();
@@ -370,7 +370,7 @@ impl Day {
 fn signed(body: &str) -> HttpRequest {
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
     mac.update(body.as_bytes());
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = mac.finalize().into_bytes().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let header = |name: &str, value: String| (name.to_owned(), value);
     HttpRequest {
         method: "POST".to_owned(),
