@@ -154,15 +154,19 @@ impl Marked {
     }
 
     /// Returns when everyone stands still. One that runs may start others while we look: it is done when two looks, one
-    /// after the other, find nobody who runs.
+    /// after the other, find nobody new and nobody who runs.
     pub(crate) fn freeze(&self) -> io::Result<()> {
-        let mut quiet_looks = 0;
+        let (mut sent, mut quiet_looks) = (BTreeSet::new(), 0);
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
-            let running = self.in_state(process::State::Alive)?;
-            for pid in &running {
-                process::send(*pid, Signal::STOP);
+            let members = self.members()?;
+            let mut quiet = true;
+            for pid in members {
+                if sent.insert(pid) || !process::stands_still(pid) {
+                    process::send(pid, Signal::STOP);
+                    quiet = false;
+                }
             }
-            quiet_looks = if running.is_empty() { quiet_looks + 1 } else { 0 };
+            quiet_looks = if quiet { quiet_looks + 1 } else { 0 };
             if quiet_looks == 2 {
                 return Ok(());
             }
@@ -171,8 +175,9 @@ impl Marked {
         Err(io::Error::other(format!("not everyone stopped within {PATIENCE:?}")))
     }
 
+    /// Everyone goes on: also who has not stopped yet, because the signal to stop still waits for it.
     pub(crate) fn thaw(&self) -> io::Result<()> {
-        for pid in self.in_state(process::State::Stopped)? {
+        for pid in self.members()? {
             process::send(pid, Signal::CONT);
         }
         Ok(())
@@ -180,8 +185,8 @@ impl Marked {
 
     pub(crate) fn kill(&self) -> io::Result<()> {
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
-            let mut left = self.in_state(process::State::Stopped)?;
-            left.extend(self.in_state(process::State::Alive)?);
+            let mut left = self.members()?;
+            left.retain(|pid| Stat::read(*pid).is_some_and(|stat| stat.state != process::State::Ended));
             if left.is_empty() {
                 return Ok(());
             }
@@ -191,12 +196,6 @@ impl Marked {
             std::thread::sleep(PAUSE);
         }
         Err(io::Error::other(format!("not everyone ended within {PATIENCE:?}")))
-    }
-
-    fn in_state(&self, state: process::State) -> io::Result<Vec<u32>> {
-        let mut members = self.members()?;
-        members.retain(|pid| Stat::read(*pid).is_some_and(|stat| stat.state == state));
-        Ok(members.into_iter().collect())
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Config {
     pub user: RunnerUser,
     /// How long what may last.
     pub limits: Limits,
+    /// When the instance booted, on the clock that counts from the machine's boot.
+    pub booted_at: Millis,
     /// Between two looks at the drain tag.
     pub drain_look: Duration,
     /// Between two vital signs when nothing changes.
@@ -136,6 +138,7 @@ impl Config {
                 worker_watchdog_ms: defaults.worker_watchdog_ms,
                 restless_maximum_ms: defaults.restless_maximum_ms,
             },
+            booted_at: read.seconds("BOOTED_AT_SECONDS", 0, 0..=0),
             drain_look: duration(read.seconds("DRAIN_LOOK_SECONDS", 5_000, 1..=60)),
             beat: duration(read.seconds("BEAT_SECONDS", 60_000, 10..=120)),
             job_metadata: read.one_of("BLOCK_METADATA", [("true", JobMetadata::Blocked), ("false", JobMetadata::Open)]),

@@ -26,11 +26,13 @@ pub(crate) struct Stat {
     pub(crate) parent: u32,
 }
 
-/// What a process does.
+/// What a process, or one of its threads, does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     /// It runs or waits.
     Alive,
+    /// It waits inside the kernel, where signals do not reach it: for a disk, or for the child that it starts (vfork).
+    Uninterruptible,
     /// It was stopped by a signal.
     Stopped,
     /// It has ended.
@@ -50,6 +52,7 @@ impl Stat {
         let mut fields = tail.split_ascii_whitespace();
         let state = match fields.next()? {
             "T" | "t" => State::Stopped,
+            "D" => State::Uninterruptible,
             "Z" | "X" | "x" => State::Ended,
             _ => State::Alive,
         };
@@ -68,6 +71,20 @@ impl ProcessId {
     pub(crate) fn is_alive(self) -> bool {
         Stat::read(self.pid).is_some_and(|stat| stat.id == self && stat.state != State::Ended)
     }
+}
+
+/// Whether a process that was sent SIGSTOP runs no code of its own any more.
+///
+/// Every thread has to have stopped, or to be inside the kernel where the signal waits for its return: one that waits
+/// for its child to become another program cannot stop before that child, which may have been stopped first.
+pub(crate) fn stands_still(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok()).all(|text| {
+        Stat::parse(pid, &text).is_none_or(|stat| match stat.state {
+            State::Alive => false,
+            State::Uninterruptible | State::Stopped | State::Ended => true,
+        })
+    })
 }
 
 /// The numbers of all processes.
@@ -119,6 +136,7 @@ mod tests {
         for (case, text, name, state) in [
             ("a worker", format!("7 (Runner.Worker) S 6 {tail}"), "Runner.Worker", State::Alive),
             ("a name that looks like a line", format!("7 (x) Z 1 (y) T 6 {tail}"), "x) Z 1 (y", State::Stopped),
+            ("one inside the kernel", format!("7 (sh) D 6 {tail}"), "sh", State::Uninterruptible),
             ("one that ended", format!("7 (Runner.Worker) Z 6 {tail}"), "Runner.Worker", State::Ended),
         ] {
             let expected = Stat { id: ProcessId { pid: 7, started: 987 }, name: name.into(), state, parent: 6 };

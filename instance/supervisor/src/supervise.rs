@@ -68,7 +68,7 @@ struct Supervisor {
     signs: Signs,
     shipping: Option<Shipping>,
     identity: Option<Identity>,
-    /// Fetched, and not yet handed to a listener.
+    /// Fetched, and not yet a listener's for good.
     configuration: Option<Secret>,
     /// Not before then is a start or a freezing tried again.
     again_at: Millis,
@@ -149,6 +149,20 @@ impl Supervisor {
         if self.watch.is_none() && self.again_at <= self.clock.since_boot() {
             self.start_listener();
         }
+        self.forget_configuration();
+    }
+
+    /// Deletes the configuration once a listener has it for good. Had we died before that, it would be fetched again.
+    fn forget_configuration(&mut self) {
+        if self.watch.is_some() && self.configuration.is_some() && self.listener_has_begun().unwrap_or(false) {
+            self.configuration = None;
+            errands::delete(Arc::clone(&self.aws));
+        }
+    }
+
+    /// Whether the listener's process outlives us from now on, or has ended already.
+    fn listener_has_begun(&mut self) -> io::Result<bool> {
+        Ok(self.traces.leader()?.is_some() || !self.listener_runs()?)
     }
 
     fn hear_drain(&mut self, value: Option<&str>) {
@@ -165,9 +179,7 @@ impl Supervisor {
         match self.try_start(configuration, identity) {
             Ok((child, watch)) => {
                 say(format!("started the listener (process {})", child.id()));
-                (self.child, self.watch, self.configuration) = (Some(child), Some(watch), None);
-                // Only now: had we died before, it would have been fetched again.
-                errands::delete(Arc::clone(&self.aws));
+                (self.child, self.watch) = (Some(child), Some(watch));
             }
             Err(error) => {
                 self.troubles.say(format!("cannot start the listener: {}", chain(&error)));
@@ -283,7 +295,7 @@ impl Supervisor {
         };
         Facts {
             now,
-            booted_at: 0,
+            booted_at: self.config.booted_at,
             listener,
             work,
             registration,
