@@ -1,8 +1,8 @@
 //! `runner-scaler`: the operator's command.
 //!
 //! It decides nothing about runners. `local` builds the functions, starts AWS and GitHub as doubles on this machine
-//! and plays a scenario; `measure` times the functions' release binaries; `instance` is what `local` starts as the
-//! process of a simulated EC2 instance.
+//! and plays a scenario; `measure` times the functions' release binaries; `instance`, `listener` and `power-off` are the
+//! parts of a simulated EC2 instance around its real supervisor.
 
 mod console;
 mod failure;
@@ -38,9 +38,15 @@ enum Command {
     Local(Box<local::options::Options>),
     /// Time the functions' release binaries: start, memory, size.
     Measure(measure::Options),
-    /// The process of one simulated EC2 instance; started by `local`.
+    /// One simulated EC2 instance; started by `local`.
     #[command(hide = true)]
     Instance(instance::Options),
+    /// Its listener; started by its supervisor.
+    #[command(hide = true)]
+    Listener(instance::ListenerOptions),
+    /// Its power switch; started by its supervisor.
+    #[command(hide = true)]
+    PowerOff(instance::PowerOffOptions),
 }
 
 /// What a command found out.
@@ -78,6 +84,8 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
             Command::Local(options) => local::run(&options, &Console::start()).await,
             Command::Measure(options) => measure::run(&options, &Console::start()).await,
             Command::Instance(options) => instance::run(options).await,
+            Command::Listener(options) => instance::listen(options).await,
+            Command::PowerOff(options) => instance::power_off(options).await,
         }
     })
 }

@@ -11,7 +11,10 @@ pub(crate) fn now() -> Instant {
 }
 
 /// A variable of the environment that the command was started in.
-#[expect(clippy::disallowed_methods, reason = "cargo names itself in CARGO; nothing else is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo names itself in CARGO; a listener is handed its configuration; nothing else is read"
+)]
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

@@ -45,7 +45,7 @@ fn rounds(count: u64, freezer: &'static str) -> Tally {
             });
         }
     });
-    println!("{count} rounds, {freezer}: {tally:?}");
+    eprintln!("{count} rounds, {freezer}: {tally:?}");
     tally
 }
 
@@ -72,7 +72,7 @@ fn play(cloud: &Cloud, numbers: &mut Numbers, freezer: &str, tally: &Tally) {
     match wait_for(PATIENCE, || machine.is_off()) {
         None => {
             count(&tally.still_there);
-            println!("still there: {plan:?}\n{}", machine.journal());
+            eprintln!("still there: {plan:?}\n{}", machine.journal());
         }
         // A drain that met a job was spent, and the instance ended with its job: that is no wait for a drain.
         Some(took) if machine.journal().contains("(Drained)") => {
@@ -85,7 +85,7 @@ fn play(cloud: &Cloud, numbers: &mut Numbers, freezer: &str, tally: &Tally) {
     }
     if machine.lost_its_job() {
         count(&tally.jobs_lost);
-        println!("lost its job: {plan:?}\n{}", machine.journal());
+        eprintln!("lost its job: {plan:?}\n{}", machine.journal());
     } else if machine.has("runner/finished") {
         count(&tally.jobs_done);
     }

@@ -46,7 +46,7 @@ fn rounds(count: u64, freezer: &'static str) -> Tally {
             });
         }
     });
-    println!("{count} rounds, {freezer}: {tally:?}");
+    eprintln!("{count} rounds, {freezer}: {tally:?}");
     tally
 }
 
@@ -86,7 +86,7 @@ fn play(cloud: &Cloud, round: u64, freezer: &str, tally: &Tally) {
     machine.start();
     if wait_for(PATIENCE, || machine.is_off()).is_none() {
         count(&tally.still_there);
-        println!("still there: {plan:?}\n{}", machine.journal());
+        eprintln!("still there: {plan:?}\n{}", machine.journal());
     }
     if machine.has("runner/finished") {
         count(&tally.jobs_done);
@@ -97,7 +97,7 @@ fn play(cloud: &Cloud, round: u64, freezer: &str, tally: &Tally) {
         count(&tally.ended_idle);
     } else {
         count(&tally.jobs_lost);
-        println!("lost its job: {plan:?}\n{}", machine.journal());
+        eprintln!("lost its job: {plan:?}\n{}", machine.journal());
     }
 }
 

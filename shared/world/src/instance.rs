@@ -21,6 +21,7 @@ pub use settings::SupervisorSettings;
 pub struct Machine {
     settings: SupervisorSettings,
     flaw: Flaw,
+    supervision: Supervision,
     phase: Phase,
     booted_at: Millis,
     drain: DrainTag,
@@ -32,6 +33,15 @@ pub struct Machine {
     delete_retry_at: Option<Millis>,
     next_beat_at: Option<Millis>,
     next_look_at: Option<Millis>,
+}
+
+/// Where the supervisor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Supervision {
+    /// It is a part of this machine.
+    Within,
+    /// Another process, or none.
+    Elsewhere,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +73,10 @@ impl Machine {
         Self {
             settings,
             flaw,
+            supervision: match flaw {
+                Flaw::None | Flaw::Ghost => Supervision::Within,
+                Flaw::SupervisorDead | Flaw::NeverRegisters => Supervision::Elsewhere,
+            },
             phase: Phase::Down,
             booted_at: 0,
             drain: DrainTag::default(),
@@ -73,6 +87,12 @@ impl Machine {
             next_beat_at: None,
             next_look_at: None,
         }
+    }
+
+    /// The listener of such an instance alone: whether anybody supervises it is not its business.
+    #[must_use]
+    pub fn listener(settings: SupervisorSettings, flaw: Flaw) -> Self {
+        Self { supervision: Supervision::Elsewhere, ..Self::new(settings, flaw) }
     }
 
     /// Takes an input at `now` and says what to do, in order. Answers that come after the listener was stopped are
@@ -123,6 +143,12 @@ impl Machine {
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.phase == Phase::Off
+    }
+
+    /// Whether the listener has returned and no worker is left.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.phase == Phase::Ended
     }
 
     /// Whether a job occupies the instance.
@@ -327,7 +353,9 @@ impl Machine {
             Phase::Listening { runner_id, .. } | Phase::Running { runner_id, .. } => {
                 Some(Effect::Poll { runner_id: *runner_id })
             }
-            Phase::Acquiring { runner_id, job, .. } => Some(Effect::Acquire { runner_id: *runner_id, job_id: job.job_id }),
+            Phase::Acquiring { runner_id, job, .. } => {
+                Some(Effect::Acquire { runner_id: *runner_id, job_id: job.job_id })
+            }
             Phase::Reporting { runner_id, job } => {
                 Some(Effect::Complete { runner_id: *runner_id, job_id: job.job_id, conclusion: job.conclusion.clone() })
             }
@@ -441,12 +469,8 @@ impl Machine {
         Effect::WriteVitalSign(VitalSign { beat_at: now, worker: self.worker(), drain_seen_at: self.drain.seen_at() })
     }
 
-    /// Whether there is a supervisor at work.
     fn supervises(&self) -> bool {
-        match self.flaw {
-            Flaw::None | Flaw::Ghost => true,
-            Flaw::SupervisorDead | Flaw::NeverRegisters => false,
-        }
+        self.supervision == Supervision::Within
     }
 }
 

@@ -63,7 +63,6 @@ impl SupervisorSettings {
             drain_look_every_ms: 500,
             acquire_watchdog_ms: 10 * SECOND_MS,
             renew_every_ms: 5 * SECOND_MS,
-            ..Self::default()
         }
     }
 }
