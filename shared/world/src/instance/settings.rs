@@ -56,7 +56,8 @@ impl SupervisorSettings {
     #[must_use]
     pub fn local() -> Self {
         Self {
-            boot_deadline_ms: 20 * SECOND_MS,
+            // Longer than the queue hides a batch that was cut off (30 s): its instances get their configuration then.
+            boot_deadline_ms: 45 * SECOND_MS,
             idle_maximum_ms: 60 * SECOND_MS,
             retry_ms: 200,
             beat_every_ms: SECOND_MS,
