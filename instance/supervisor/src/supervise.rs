@@ -144,12 +144,12 @@ impl Supervisor {
             // Nobody is left who would tell us anything; that changes nothing but our pace.
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
         }
+        self.forget_configuration();
         let verdict = self.decide(Grip::Loose);
         self.act(verdict);
         if self.watch.is_none() && self.again_at <= self.clock.since_boot() {
             self.start_listener();
         }
-        self.forget_configuration();
     }
 
     /// Deletes the configuration once a listener has it for good. Had we died before that, it would be fetched again.
@@ -189,6 +189,10 @@ impl Supervisor {
     }
 
     fn try_start(&self, configuration: &Secret, identity: &Identity) -> io::Result<(Child, Watch)> {
+        let program = &self.config.listener_command;
+        if !program.is_file() {
+            return Err(io::Error::other(format!("there is no {}", program.display())));
+        }
         if self.config.job_metadata == JobMetadata::Blocked {
             block_metadata(self.config.user.uid)?;
         }
@@ -306,8 +310,10 @@ impl Supervisor {
     }
 
     fn look_at_processes(&mut self, now: Millis, grip: Grip) -> io::Result<(Listener, Work, Registration)> {
-        // The log before the processes: a job that comes in between is seen as a worker.
-        let reached = self.watch.as_mut().map_or(Ok(Reached::End), |watch| watch.look(now))?;
+        // The listener before its workers: once it has ended it starts none, and a search that finds none is the last.
+        let runs = self.watch.is_some() && self.listener_runs()?;
+        // The log before the workers: a job that comes in between is seen as one.
+        let read = self.watch.as_mut().map_or(Ok(Reached::End), |watch| watch.look(now));
         let worker = self.look_for_worker(now, grip)?;
         let Some(watch) = &mut self.watch else {
             let earlier = match &self.identity {
@@ -317,17 +323,21 @@ impl Supervisor {
             let listener = if earlier { Listener::OfEarlierBoot } else { Listener::NeverStarted };
             return Ok((listener, if worker { Work::Worker } else { Work::None }, Registration::Standing));
         };
-        let work = match (worker, reached) {
-            (true, Reached::End | Reached::More) => {
-                watch.saw_worker(now);
-                Work::Worker
-            }
-            (false, Reached::More) => Work::Unread,
-            (false, Reached::End) => watch.log().work(now),
+        if worker {
+            watch.saw_worker(now);
+        }
+        let log = watch.log();
+        let listener = if runs { Listener::Runs { idle_since: log.idle_since() } } else { Listener::Ended };
+        let work = match (worker, runs) {
+            (true, true | false) => Work::Worker,
+            // What a job left in the log, or goes on writing there, keeps nobody whose listener is gone.
+            (false, false) => Work::None,
+            (false, true) => match read? {
+                Reached::End => log.work(now),
+                Reached::More => Work::Unread,
+            },
         };
-        let (idle_since, registration) = (watch.log().idle_since(), watch.log().registration());
-        let listener = if self.listener_runs()? { Listener::Runs { idle_since } } else { Listener::Ended };
-        Ok((listener, work, registration))
+        Ok((listener, work, log.registration()))
     }
 
     fn look_for_worker(&mut self, now: Millis, grip: Grip) -> io::Result<bool> {

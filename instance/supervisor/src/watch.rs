@@ -2,6 +2,7 @@
 
 use runner_supervisor_decision::{ListenerLog, Millis, Source};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -65,7 +66,8 @@ fn open_regular(path: &Path) -> io::Result<Option<File>> {
     match open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile => Ok(Some(file.into())),
         Ok(_) => Ok(None),
-        Err(error) if error == rustix::io::Errno::NOENT || error == rustix::io::Errno::LOOP => Ok(None),
+        // No file, a link, a socket.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -168,7 +170,9 @@ mod tests {
         std::fs::write(&secret, "secret\n").unwrap();
         std::os::unix::fs::symlink(&secret, &link).unwrap();
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        for path in [link, pipe] {
+        let socket = folder.path().join("socket");
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [link, pipe, socket] {
             assert_eq!(Tail::new(path).lines().unwrap(), (vec![], Reached::End));
         }
     }

@@ -156,7 +156,7 @@ fn the_idle_maximum_does_not_end_a_job() {
 #[test]
 fn the_hard_age_ends_everything() {
     let cloud = Cloud::start();
-    let limits = |machine: Machine| machine.set("IDLE_MAXIMUM_SECONDS", "0.5").set("HARD_AGE_SECONDS", "2");
+    let limits = |machine: Machine| machine.set("IDLE_MAXIMUM_SECONDS", "0.5").set("HARD_AGE_SECONDS", "10");
     let machine = started(limits(Machine::new(&cloud, &plan("0", "3600"))));
     until(&machine, "it is off", || machine.is_off());
     assert!(machine.journal().contains("(HardAge)"), "{}", machine.journal());
@@ -265,6 +265,27 @@ fn runner_logs_are_shipped_to_the_instances_own_stream() {
             (Some("/runners"), Some(machine.id.as_str()))
         );
     }
+}
+
+#[test]
+fn what_a_job_leaves_in_the_log_keeps_no_instance() {
+    let cloud = Cloud::start();
+    let machine = started(Machine::new(&cloud, &plan("0.5", "0.1")));
+    // A log that never ends: more than one look reads, and still nothing to believe.
+    let endless = fs::File::create(machine.path("runner/_diag/Runner_endless.log")).unwrap();
+    endless.set_len(1 << 40).unwrap();
+    until(&machine, "it is off", || machine.is_off());
+    assert!(machine.has("runner/finished"));
+    assert!(machine.journal().contains("(ListenerEnded)"), "{}", machine.journal());
+}
+
+#[test]
+fn without_a_runner_it_says_so() {
+    let cloud = Cloud::start();
+    let mut machine = Machine::new(&cloud, &Plan::default());
+    fs::remove_file(machine.path("runner/run.sh")).unwrap();
+    machine.start();
+    said(&machine, "cannot start the listener: there is no");
 }
 
 #[test]
