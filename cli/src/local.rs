@@ -47,6 +47,7 @@ pub(crate) async fn run(options: &Options, console: &Console) -> Result<Outcome,
     for function in Function::ALL {
         workspace.binary(function, profile)?;
     }
+    workspace.supervisor(profile)?;
     // What the scenario came to, once that is known: with --keep, Ctrl-C is the usual end of a judged run.
     let judged = Cell::new(Outcome::Stopped);
     let play = async {

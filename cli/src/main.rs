@@ -1,8 +1,8 @@
 //! `runner-scaler`: the operator's command.
 //!
 //! It decides nothing about runners. `local` builds the functions, starts AWS and GitHub as doubles on this machine
-//! and plays a scenario; `measure` times the functions' release binaries; `app create` makes the GitHub App; `instance` is what `local` starts as the
-//! process of a simulated EC2 instance.
+//! and plays a scenario; `measure` times the functions' release binaries; `app create` makes the GitHub App; `instance`,
+//! `listener` and `power-off` are the parts of a simulated EC2 instance around its real supervisor.
 
 mod app;
 mod aws;
@@ -44,9 +44,15 @@ enum Command {
     /// The GitHub App that the functions speak as.
     #[command(subcommand)]
     App(app::Command),
-    /// The process of one simulated EC2 instance; started by `local`.
+    /// One simulated EC2 instance; started by `local`.
     #[command(hide = true)]
     Instance(instance::Options),
+    /// Its listener; started by its supervisor.
+    #[command(hide = true)]
+    Listener(instance::ListenerOptions),
+    /// Its power switch; started by its supervisor.
+    #[command(hide = true)]
+    PowerOff(instance::PowerOffOptions),
 }
 
 /// What a command found out.
@@ -85,6 +91,8 @@ fn run(cli: Cli) -> Result<Outcome, Failure> {
             Command::Measure(options) => measure::run(&options, &Console::start()).await,
             Command::App(command) => app::run(command, &Console::start()).await,
             Command::Instance(options) => instance::run(options).await,
+            Command::Listener(options) => instance::listen(options).await,
+            Command::PowerOff(options) => instance::power_off(options).await,
         }
     })
 }

@@ -11,7 +11,10 @@ pub(crate) fn now() -> Instant {
 }
 
 /// A variable of the environment that the command was started in.
-#[expect(clippy::disallowed_methods, reason = "the one home of the command's environment: CARGO, and AWS's own")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one home of the command's environment: CARGO, AWS's own, and what a listener is handed"
+)]
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
 }

@@ -88,12 +88,21 @@ impl Workspace {
 
     /// The binary of a function.
     pub(crate) fn binary(&self, function: Function, profile: Profile) -> Result<PathBuf, Failure> {
-        let path = self.target.join(profile.folder()).join(function.name());
+        self.built(function.name(), "a function's binary", profile)
+    }
+
+    /// The binary that runs on an instance.
+    pub(crate) fn supervisor(&self, profile: Profile) -> Result<PathBuf, Failure> {
+        self.built("runner-supervisor", "the supervisor's binary", profile)
+    }
+
+    fn built(&self, name: &str, what: &'static str, profile: Profile) -> Result<PathBuf, Failure> {
+        let path = self.target.join(profile.folder()).join(name);
         if path.is_file() {
             return Ok(path);
         }
         Err(Failure::Missing {
-            what: "a function's binary",
+            what,
             remedy: format!("{} does not exist; run again without --no-build", path.display()),
         })
     }

@@ -20,6 +20,8 @@ pub(crate) struct Hosts {
     pub(crate) emulator_url: String,
     /// The counting proxy's address, by which a function's process is known.
     pub(crate) functions_endpoint: String,
+    /// The supervisor's binary.
+    pub(crate) supervisor: PathBuf,
     /// The run's folder.
     pub(crate) folder: PathBuf,
     /// Where kills are announced.
@@ -68,6 +70,10 @@ impl Hosts {
             .args(["--emulator-url", &self.emulator_url])
             .args(["--parameter-path", RUNNER_PARAMETER_PATH])
             .args(["--vital-signs-table", VITAL_SIGNS_TABLE])
+            .arg("--supervisor")
+            .arg(&self.supervisor)
+            .arg("--folder")
+            .arg(self.folder.join(instance_id))
             .args(["--flaw", flaw_name(flaw)]);
         ProcessGroup::spawn(&mut command, &self.folder.join(format!("{instance_id}.log")))
     }

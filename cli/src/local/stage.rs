@@ -129,6 +129,7 @@ impl<'a> Stage<'a> {
                 world_url: server.base_url().to_owned(),
                 emulator_url: aws.emulator.base_url().to_owned(),
                 functions_endpoint: aws.proxy.base_url(),
+                supervisor: workspace.supervisor(profile)?,
                 folder: folder.clone(),
                 console: console.clone(),
                 running: BTreeMap::new(),

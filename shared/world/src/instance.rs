@@ -1,19 +1,19 @@
 //! The simulated instance: a supervisor and its listener as one pure state machine.
 //!
-//! It decides what design section 8 asks of the supervisor (drain, idle maximum, deadlines, power off) and what
+//! When it stays and when it powers off is decided by the supervisor's own function ([`decide`]); here is what
 //! actions/runner does on its own (facts/github.md 1): it polls while its job runs, cancels its job when its
 //! registration is gone, and takes no second job. It knows no clock and no network: inputs carry the answers, effects
 //! ask the questions, [`Machine::next_wake_at`] says when time alone will change something.
 
-mod drain;
 mod message;
 mod settings;
 
 use crate::Millis;
 use crate::world::Flaw;
-use drain::{DrainTag, Look};
+use runner_supervisor_decision::{Decision, DrainTag, Facts, Grip, Listener, Registration, Verdict, Work, decide};
 
-pub use message::{Answer, Effect, Input, JitConfig, Job, PollAnswer, Reason, SessionAnswer, VitalSign, Worker};
+pub use message::{Answer, Effect, Input, JitConfig, Job, PollAnswer, SessionAnswer, VitalSign};
+pub use runner_supervisor_decision::{Occupation as Worker, Reason};
 pub use settings::SupervisorSettings;
 
 /// One instance's supervisor, listener and worker.
@@ -21,14 +21,27 @@ pub use settings::SupervisorSettings;
 pub struct Machine {
     settings: SupervisorSettings,
     flaw: Flaw,
+    supervision: Supervision,
     phase: Phase,
     booted_at: Millis,
     drain: DrainTag,
+    job_started_at: Option<Millis>,
+    /// When time alone may change the last decision.
+    decided_again_at: Option<Millis>,
     /// When the request of the present phase is made again, after it failed.
     retry_at: Option<Millis>,
     delete_retry_at: Option<Millis>,
     next_beat_at: Option<Millis>,
     next_look_at: Option<Millis>,
+}
+
+/// Where the supervisor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Supervision {
+    /// It is a part of this machine.
+    Within,
+    /// Another process, or none.
+    Elsewhere,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,17 +51,17 @@ enum Phase {
     /// Waits for its JIT configuration.
     Fetching,
     /// Has it and opens its session.
-    Connecting { jit_config: JitConfig },
+    Connecting { jit_config: JitConfig, since: Millis },
     /// The listener polls. `unanswered_at`: when a message was acknowledged that brought no worker.
     Listening { runner_id: u64, idle_since: Millis, unanswered_at: Option<Millis> },
     /// The listener acquires a job; it does not poll meanwhile.
-    Acquiring { runner_id: u64, job: Job },
+    Acquiring { runner_id: u64, job: Job, since: Millis },
     /// A worker runs and the listener polls on.
     Running { runner_id: u64, job: Job, ends_at: Millis, renew_at: Millis },
     /// The worker reports its end.
     Reporting { runner_id: u64, job: Job },
-    /// No listener and no worker is left, and nobody who would end the instance.
-    Abandoned,
+    /// No listener and no worker is left; whether anybody ends the instance depends on its supervisor.
+    Ended,
     /// The power is off.
     Off,
 }
@@ -60,14 +73,26 @@ impl Machine {
         Self {
             settings,
             flaw,
+            supervision: match flaw {
+                Flaw::None | Flaw::Ghost => Supervision::Within,
+                Flaw::SupervisorDead | Flaw::NeverRegisters => Supervision::Elsewhere,
+            },
             phase: Phase::Down,
             booted_at: 0,
             drain: DrainTag::default(),
+            job_started_at: None,
+            decided_again_at: None,
             retry_at: None,
             delete_retry_at: None,
             next_beat_at: None,
             next_look_at: None,
         }
+    }
+
+    /// The listener of such an instance alone: whether anybody supervises it is not its business.
+    #[must_use]
+    pub fn listener(settings: SupervisorSettings, flaw: Flaw) -> Self {
+        Self { supervision: Supervision::Elsewhere, ..Self::new(settings, flaw) }
     }
 
     /// Takes an input at `now` and says what to do, in order. Answers that come after the listener was stopped are
@@ -105,11 +130,10 @@ impl Machine {
             | Phase::Listening { .. }
             | Phase::Acquiring { .. }
             | Phase::Reporting { .. }
-            | Phase::Abandoned
+            | Phase::Ended
             | Phase::Off => None,
         };
-        let limit = self.limit().map(|(at, _)| at);
-        [of_phase, limit, self.retry_at, self.delete_retry_at, self.next_beat_at, self.next_look_at]
+        [of_phase, self.decided_again_at, self.retry_at, self.delete_retry_at, self.next_beat_at, self.next_look_at]
             .into_iter()
             .flatten()
             .min()
@@ -119,6 +143,12 @@ impl Machine {
     #[must_use]
     pub fn is_off(&self) -> bool {
         self.phase == Phase::Off
+    }
+
+    /// Whether the listener has returned and no worker is left.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.phase == Phase::Ended
     }
 
     /// Whether a job occupies the instance.
@@ -131,7 +161,7 @@ impl Machine {
             | Phase::Fetching
             | Phase::Connecting { .. }
             | Phase::Listening { .. }
-            | Phase::Abandoned
+            | Phase::Ended
             | Phase::Off => Worker::None,
         }
     }
@@ -155,7 +185,7 @@ impl Machine {
         }
         match answer {
             Answer::Found(jit_config) => {
-                self.phase = Phase::Connecting { jit_config: jit_config.clone() };
+                self.phase = Phase::Connecting { jit_config: jit_config.clone(), since: now };
                 // Deleted before the listener starts: from now on nobody can read it.
                 vec![Effect::DeleteParameter, Effect::OpenSession { jit_config }]
             }
@@ -178,7 +208,7 @@ impl Machine {
         match answer {
             SessionAnswer::Opened { runner_id } => self.listen(now, runner_id, None),
             SessionAnswer::NotFound => self.listener_ended(),
-            // The real listener retries a conflict for 4 min and then gives up; here the boot deadline ends it.
+            // The real listener retries a conflict for 4 min and then gives up; here the longest idle time ends it.
             SessionAnswer::Conflict | SessionAnswer::Failed => self.retry_later(now),
         }
     }
@@ -196,7 +226,7 @@ impl Machine {
             }
             (Phase::Listening { runner_id, .. }, PollAnswer::Job(job)) => {
                 let (runner_id, job_id) = (*runner_id, job.job_id);
-                self.phase = Phase::Acquiring { runner_id, job };
+                self.phase = Phase::Acquiring { runner_id, job, since: now };
                 vec![Effect::Acquire { runner_id, job_id }]
             }
             // An ephemeral listener ignores a second message (facts/github.md 1.5).
@@ -217,7 +247,7 @@ impl Machine {
                 | Phase::Connecting { .. }
                 | Phase::Acquiring { .. }
                 | Phase::Reporting { .. }
-                | Phase::Abandoned
+                | Phase::Ended
                 | Phase::Off,
                 _,
             ) => Vec::new(),
@@ -225,12 +255,13 @@ impl Machine {
     }
 
     fn on_acquired(&mut self, now: Millis, answer: &Answer<()>) -> Vec<Effect> {
-        let Phase::Acquiring { runner_id, job } = &self.phase else { return Vec::new() };
+        let Phase::Acquiring { runner_id, job, .. } = &self.phase else { return Vec::new() };
         let (runner_id, job) = (*runner_id, job.clone());
         match answer {
             Answer::Found(()) => {
                 let (ends_at, renew_at) = (now + job.duration_ms, now + self.settings.renew_every_ms);
                 self.phase = Phase::Running { runner_id, job, ends_at, renew_at };
+                self.job_started_at = Some(now);
                 vec![Effect::Poll { runner_id }]
             }
             // The real listener polls for ever after this (actions/runner#4617); the watchdog ends it.
@@ -262,30 +293,21 @@ impl Machine {
         }
     }
 
-    /// A drain is obeyed only without worker and acquisition, and by nobody else's decision than the instance's.
+    /// The answer to a request is a beat; what it is comes out of the decision that follows every input.
     fn on_drain_tag(&mut self, now: Millis, value: Option<&str>) -> Vec<Effect> {
-        if !self.supervises() || self.drain.look(value, now, self.settings.drain_valid_ms) == Look::Nothing {
-            return Vec::new();
+        let before = self.drain.seen_at();
+        if self.supervises() {
+            self.drain.look(value, now);
         }
-        match &self.phase {
-            Phase::Fetching | Phase::Listening { unanswered_at: None, .. } => self.stop(now, Reason::Drained),
-            // Acknowledged without a worker counts as an acquisition; a session that is being opened is decided next
-            // time.
-            Phase::Listening { unanswered_at: Some(_), .. }
-            | Phase::Connecting { .. }
-            | Phase::Acquiring { .. }
-            | Phase::Running { .. }
-            | Phase::Reporting { .. } => vec![self.beat(now)],
-            Phase::Down | Phase::Abandoned | Phase::Off => Vec::new(),
-        }
+        if self.drain.seen_at() == before || self.is_off() { Vec::new() } else { vec![self.beat(now)] }
     }
 
     /// What is due by time alone.
     fn pass_time(&mut self, now: Millis) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if let Some((_, reason)) = self.limit().filter(|(at, _)| *at <= now) {
-            return self.stop(now, reason);
+        if let Some(off) = self.supervise(now) {
+            return off;
         }
+        let mut effects = Vec::new();
         if take_due(&mut self.delete_retry_at, now) {
             effects.push(Effect::DeleteParameter);
         }
@@ -327,15 +349,17 @@ impl Machine {
     fn request_again(&self) -> Option<Effect> {
         match &self.phase {
             Phase::Fetching => Some(Effect::FetchParameter),
-            Phase::Connecting { jit_config } => Some(Effect::OpenSession { jit_config: jit_config.clone() }),
+            Phase::Connecting { jit_config, .. } => Some(Effect::OpenSession { jit_config: jit_config.clone() }),
             Phase::Listening { runner_id, .. } | Phase::Running { runner_id, .. } => {
                 Some(Effect::Poll { runner_id: *runner_id })
             }
-            Phase::Acquiring { runner_id, job } => Some(Effect::Acquire { runner_id: *runner_id, job_id: job.job_id }),
+            Phase::Acquiring { runner_id, job, .. } => {
+                Some(Effect::Acquire { runner_id: *runner_id, job_id: job.job_id })
+            }
             Phase::Reporting { runner_id, job } => {
                 Some(Effect::Complete { runner_id: *runner_id, job_id: job.job_id, conclusion: job.conclusion.clone() })
             }
-            Phase::Down | Phase::Abandoned | Phase::Off => None,
+            Phase::Down | Phase::Ended | Phase::Off => None,
         }
     }
 
@@ -344,28 +368,79 @@ impl Machine {
         Vec::new()
     }
 
-    /// When the supervisor will stop what is there, unless something changes; never while a job occupies it.
-    fn limit(&self) -> Option<(Millis, Reason)> {
+    /// What the supervisor decides at `now`; what it does when it powers off.
+    ///
+    /// Nothing happens between two looks of the same step, so that its stop is as atomic as that of the real one.
+    fn supervise(&mut self, now: Millis) -> Option<Vec<Effect>> {
         if !self.supervises() {
             return None;
         }
-        match &self.phase {
-            Phase::Fetching | Phase::Connecting { .. } => {
-                Some((self.booted_at + self.settings.boot_deadline_ms, Reason::BootDeadline))
-            }
-            Phase::Listening { unanswered_at: Some(at), .. } => {
-                Some((at + self.settings.acquire_watchdog_ms, Reason::AcquireWatchdog))
-            }
-            Phase::Listening { idle_since, unanswered_at: None, .. } => {
-                Some((idle_since + self.settings.idle_maximum_ms, Reason::IdleMaximum))
-            }
-            Phase::Down
-            | Phase::Acquiring { .. }
-            | Phase::Running { .. }
-            | Phase::Reporting { .. }
-            | Phase::Abandoned
-            | Phase::Off => None,
+        let facts = self.facts(now)?;
+        let mut decision = decide(&facts, &self.settings.limits());
+        if let Verdict::Freeze(_) = decision.verdict {
+            decision = decide(&Facts { grip: Grip::Frozen, ..facts }, &self.settings.limits());
         }
+        let Decision { verdict, look_at } = decision;
+        self.decided_again_at = look_at;
+        match verdict {
+            Verdict::Keep(veto) => {
+                if veto.answers_drain() {
+                    self.drain.answer();
+                }
+                None
+            }
+            Verdict::Freeze(reason) | Verdict::Kill(reason) => {
+                let mut effects = vec![self.beat(now), Effect::StopListener];
+                effects.extend(self.power_off(reason));
+                Some(effects)
+            }
+            Verdict::PowerOff(reason) => {
+                // Before the listener's start there is none to stop, only a last word to say.
+                let mut effects = match self.phase {
+                    Phase::Ended => Vec::new(),
+                    Phase::Down
+                    | Phase::Fetching
+                    | Phase::Connecting { .. }
+                    | Phase::Listening { .. }
+                    | Phase::Acquiring { .. }
+                    | Phase::Running { .. }
+                    | Phase::Reporting { .. }
+                    | Phase::Off => vec![self.beat(now), Effect::StopListener],
+                };
+                effects.extend(self.power_off(reason));
+                Some(effects)
+            }
+        }
+    }
+
+    /// What a look of the supervisor shows; `None` while there is no supervisor.
+    fn facts(&self, now: Millis) -> Option<Facts> {
+        let running = |idle_since, work| (Listener::Runs { idle_since }, work);
+        let (listener, work) = match &self.phase {
+            Phase::Down | Phase::Off => return None,
+            Phase::Fetching => (Listener::NeverStarted, Work::None),
+            // It writes while it starts.
+            Phase::Connecting { since, .. } => running(*since, Work::Restless { since: *since }),
+            Phase::Listening { idle_since, unanswered_at: None, .. } => running(*idle_since, Work::None),
+            Phase::Listening { idle_since, unanswered_at: Some(at), .. } => {
+                running(*idle_since, Work::Acknowledged { at: *at })
+            }
+            // Its request may have taken effect: from then on the job is its own.
+            Phase::Acquiring { since, .. } => running(*since, Work::Acquired { at: *since }),
+            Phase::Running { .. } | Phase::Reporting { .. } => running(now, Work::Worker),
+            Phase::Ended => (Listener::Ended, Work::None),
+        };
+        Some(Facts {
+            now,
+            booted_at: self.booted_at,
+            listener,
+            work,
+            // A listener that learns it ends at once, here.
+            registration: Registration::Standing,
+            drain: self.drain.open(),
+            grip: Grip::Loose,
+            job_started_at: self.job_started_at,
+        })
     }
 
     fn with_cancelled(&mut self, job_id: u64) -> Vec<Effect> {
@@ -376,24 +451,14 @@ impl Machine {
 
     /// The listener has returned and no worker is left.
     fn listener_ended(&mut self) -> Vec<Effect> {
-        if self.supervises() {
-            return self.power_off(Reason::ListenerEnded);
-        }
         self.retry_at = None;
-        self.phase = Phase::Abandoned;
+        self.phase = Phase::Ended;
         Vec::new()
-    }
-
-    /// The atomic stop: whoever calls it has just seen, in this same step, neither worker nor acquisition.
-    fn stop(&mut self, now: Millis, reason: Reason) -> Vec<Effect> {
-        let mut effects = vec![self.beat(now), Effect::StopListener];
-        effects.extend(self.power_off(reason));
-        effects
     }
 
     fn power_off(&mut self, reason: Reason) -> Vec<Effect> {
         self.phase = Phase::Off;
-        (self.retry_at, self.delete_retry_at) = (None, None);
+        (self.retry_at, self.delete_retry_at, self.decided_again_at) = (None, None, None);
         (self.next_beat_at, self.next_look_at) = (None, None);
         vec![Effect::PowerOff(reason)]
     }
@@ -404,12 +469,8 @@ impl Machine {
         Effect::WriteVitalSign(VitalSign { beat_at: now, worker: self.worker(), drain_seen_at: self.drain.seen_at() })
     }
 
-    /// Whether there is a supervisor at work.
     fn supervises(&self) -> bool {
-        match self.flaw {
-            Flaw::None | Flaw::Ghost => true,
-            Flaw::SupervisorDead | Flaw::NeverRegisters => false,
-        }
+        self.supervision == Supervision::Within
     }
 }
 

@@ -1,11 +1,15 @@
 //! Instance metadata (`IMDSv2`) of each instance, under `/imds/{instance-id}/latest/...`.
 //!
 //! Tokens are required, as our launch template requires them. What an instance reads here about itself is what EC2 has
-//! *now*: this is the road on which a drain request reaches the supervisor. The double serves no credentials.
+//! *now*: this is the road on which a drain request reaches the supervisor. The credentials open nothing.
 
 use crate::World;
 use crate::ec2::{Instance, State};
 use axum::http::{HeaderMap, Method, StatusCode};
+use serde_json::json;
+
+/// The instance's role.
+const ROLE: &str = "instance";
 
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 const TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
@@ -52,6 +56,18 @@ fn metadata(instance: &Instance, item: &str) -> Option<String> {
         "instance-type" => Some(instance.instance_type.clone()),
         "instance-life-cycle" => Some(instance.market.name().to_owned()),
         "placement/region" => region().map(str::to_owned),
+        "services/domain" => Some("amazonaws.com".to_owned()),
+        "iam/security-credentials/" => Some(ROLE.to_owned()),
+        role if role.strip_prefix("iam/security-credentials/") == Some(ROLE) => Some(
+            json!({
+                "Code": "Success",
+                "AccessKeyId": "instance",
+                "SecretAccessKey": "no secret",
+                "Token": "no token",
+                "Expiration": "2099-12-31T23:59:59Z",
+            })
+            .to_string(),
+        ),
         "placement/availability-zone" => Some(instance.availability_zone.clone()),
         "tags/instance" | "tags/instance/" => Some(instance.tags.keys().cloned().collect::<Vec<_>>().join("\n")),
         _ => None,
@@ -109,6 +125,7 @@ mod tests {
             ("a tag", &id, "latest/meta-data/tags/instance/ghr:drain", &session, (200, "now")),
             ("its tags", &id, "latest/meta-data/tags/instance", &session, (200, "ghr:drain")),
             ("its region", &id, "latest/meta-data/placement/region", &session, (200, "us-east-1")),
+            ("its role", &id, "latest/meta-data/iam/security-credentials/", &session, (200, "instance")),
             ("a tag that is absent", &id, "latest/meta-data/tags/instance/nope", &session, (404, "")),
             ("no user data", &id, "latest/user-data", &session, (404, "")),
             ("another instance's token", &other, "latest/meta-data/instance-id", &session, (401, "")),

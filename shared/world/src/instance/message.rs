@@ -1,7 +1,8 @@
 //! What goes into and comes out of the instance's state machine.
 
+use super::{Reason, Worker};
 use crate::Millis;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::fmt;
 
 /// A JIT configuration: a secret.
@@ -159,21 +160,6 @@ pub enum Effect {
     PowerOff(Reason),
 }
 
-/// Why an instance powers itself off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Its listener ended and no worker is left: the job is done, or the registration is gone.
-    ListenerEnded,
-    /// The control plane asked.
-    Drained,
-    /// Idle for too long.
-    IdleMaximum,
-    /// No listener in time.
-    BootDeadline,
-    /// A message was acknowledged and no worker came.
-    AcquireWatchdog,
-}
-
 /// What the instance says of itself: it can only veto a removal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VitalSign {
@@ -183,28 +169,4 @@ pub struct VitalSign {
     pub worker: Worker,
     /// When the last drain request was seen.
     pub drain_seen_at: Option<Millis>,
-}
-
-/// Whether a job occupies the instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Worker {
-    /// Neither a worker nor an acquisition.
-    None,
-    /// A job is being acquired.
-    Acquiring,
-    /// A worker runs.
-    Running,
-}
-
-impl Worker {
-    /// The word in the vital sign (design section 4).
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Acquiring => "acquiring",
-            Self::Running => "running",
-        }
-    }
 }

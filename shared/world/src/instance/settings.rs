@@ -1,6 +1,7 @@
 //! The supervisor's times, as data.
 
 use crate::Millis;
+use runner_supervisor_decision::Limits;
 use serde::{Deserialize, Serialize};
 
 /// Times of the supervisor and its listener, in milliseconds.
@@ -17,8 +18,6 @@ pub struct SupervisorSettings {
     pub beat_every_ms: Millis,
     /// Between two looks at the drain tag.
     pub drain_look_every_ms: Millis,
-    /// A drain request older than this (or as far ahead) is ignored: it may have been decided on old evidence.
-    pub drain_valid_ms: Millis,
     /// A message that was acknowledged this long ago and brought no worker is given up (design section 8).
     pub acquire_watchdog_ms: Millis,
     /// Between two renewals of a running job's lock (facts/github.md 1.1: 60 s).
@@ -35,7 +34,6 @@ impl Default for SupervisorSettings {
             retry_ms: 5 * SECOND_MS,
             beat_every_ms: 60 * SECOND_MS,
             drain_look_every_ms: 10 * SECOND_MS,
-            drain_valid_ms: 900 * SECOND_MS,
             acquire_watchdog_ms: 180 * SECOND_MS,
             renew_every_ms: 60 * SECOND_MS,
         }
@@ -43,18 +41,29 @@ impl Default for SupervisorSettings {
 }
 
 impl SupervisorSettings {
+    /// The limits that the supervisor decides by.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits {
+            boot_deadline_ms: self.boot_deadline_ms,
+            idle_maximum_ms: self.idle_maximum_ms,
+            acquire_watchdog_ms: self.acquire_watchdog_ms,
+            ..Limits::default()
+        }
+    }
+
     /// Times for a local run of about a minute.
     #[must_use]
     pub fn local() -> Self {
         Self {
-            boot_deadline_ms: 20 * SECOND_MS,
+            // Longer than the queue hides a batch that was cut off (30 s): its instances get their configuration then.
+            boot_deadline_ms: 45 * SECOND_MS,
             idle_maximum_ms: 60 * SECOND_MS,
             retry_ms: 200,
             beat_every_ms: SECOND_MS,
             drain_look_every_ms: 500,
             acquire_watchdog_ms: 10 * SECOND_MS,
             renew_every_ms: 5 * SECOND_MS,
-            ..Self::default()
         }
     }
 }

@@ -132,6 +132,21 @@ fn a_request_that_found_a_job_is_spent() {
 }
 
 #[test]
+fn a_request_that_met_a_session_being_opened_is_decided_when_it_is_open() {
+    let mut machine = booted(Flaw::None);
+    machine.handle(NOW, Input::Parameter(Answer::Found(JitConfig::new("secret"))));
+    assert_eq!(acts(&mut machine, 0, drain_at("08:00:00")), []);
+    let opened = acts(&mut machine, 100, Input::Session(SessionAnswer::Opened { runner_id: RUNNER }));
+    assert_eq!(opened[1..], off(Reason::Drained));
+}
+
+#[test]
+fn an_acquisition_without_an_answer_is_given_up_when_github_has() {
+    let mut machine = acquiring(Flaw::None);
+    assert_eq!(wait(&mut machine), Some((900_000, off(Reason::WorkerWatchdog))));
+}
+
+#[test]
 fn an_answer_after_the_stop_starts_nothing() {
     let mut machine = listening(Flaw::None);
     acts(&mut machine, 0, drain_at("08:00:00"));

@@ -1,0 +1,69 @@
+//! The binary: reads the settings and hands over.
+
+use runner_supervisor::clock::SystemClock;
+use runner_supervisor::config::Config;
+use runner_supervisor::console::{chain, say};
+use runner_supervisor::{launch, supervise};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+const USAGE: &str = "runner-supervisor: starts the GitHub Actions runner of this instance and powers the instance off
+
+usage: runner-supervisor run      supervise; started by systemd, as root
+       runner-supervisor thaw     let a listener go on that stands still
+       runner-supervisor check    read the settings and say what is wrong with them
+
+settings: environment variables, see /etc/runner-supervisor/environment and instance/README.md";
+
+fn main() -> ExitCode {
+    // A supervisor without one of its threads would be half a supervisor: systemd starts a whole one.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["run"] => with_settings(|config| {
+            let executable = std::env::current_exe()?;
+            supervise::run(config, Arc::new(SystemClock), executable).map(|never| match never {})
+        }),
+        ["thaw"] => with_settings(|config| supervise::thaw(&config)),
+        ["check"] => with_settings(|_config| Ok(())),
+        ["launch", ..] => {
+            let error = launch::become_listener(&arguments[1..]);
+            say(format!("runner-supervisor: {}", chain(&error)));
+            ExitCode::FAILURE
+        }
+        ["--help" | "-h"] => {
+            say(USAGE);
+            ExitCode::SUCCESS
+        }
+        ["--version" | "-V"] => {
+            say(concat!("runner-supervisor ", env!("CARGO_PKG_VERSION")));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            say(USAGE);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn with_settings(work: impl FnOnce(Config) -> std::io::Result<()>) -> ExitCode {
+    let settings = Config::from_vars(process_env);
+    let done =
+        settings.map_err(|error| error.to_string()).and_then(|config| work(config).map_err(|error| chain(&error)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            say(format!("runner-supervisor: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+fn process_env(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
