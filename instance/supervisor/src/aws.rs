@@ -24,6 +24,7 @@ pub(crate) struct Aws {
     endpoint: Option<String>,
     parameter_path: String,
     vital_signs_table: String,
+    vital_signs_key_prefix: String,
     clock: Arc<dyn Clock>,
     agent: OnceLock<Agent>,
 }
@@ -81,6 +82,7 @@ impl Aws {
             endpoint: config.aws_endpoint.clone(),
             parameter_path: config.parameter_path.clone(),
             vital_signs_table: config.vital_signs_table.clone(),
+            vital_signs_key_prefix: config.vital_signs_key_prefix.clone(),
             clock,
             agent: OnceLock::new(),
         }
@@ -124,7 +126,7 @@ impl Aws {
         let beat_at = self.clock.wall();
         let number = |value: i64| json!({ "N": value.to_string() });
         let mut item = json!({
-            "instance_id": { "S": self.identity()?.instance_id },
+            "instance_id": { "S": format!("{}{}", self.vital_signs_key_prefix, self.identity()?.instance_id) },
             "beat_at": number(beat_at),
             "worker": { "S": sign.worker.name() },
             "expires_at": number(beat_at / 1_000 + VITAL_SIGN_KEPT_SECONDS),

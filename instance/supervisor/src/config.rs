@@ -16,6 +16,9 @@ pub struct Config {
     pub parameter_path: String,
     /// Table of the vital signs.
     pub vital_signs_table: String,
+    /// What stands before the instance's id in the key of its vital sign: where IAM ties an instance to the item whose key
+    /// is its `aws:userid`, its role's id and a colon.
+    pub vital_signs_key_prefix: String,
     /// Where the runner is unpacked.
     pub runner_folder: PathBuf,
     /// What is started.
@@ -119,6 +122,7 @@ impl Config {
         let config = Self {
             parameter_path: read.parameter_path(),
             vital_signs_table: read.required("VITAL_SIGNS_TABLE"),
+            vital_signs_key_prefix: lookup("VITAL_SIGNS_KEY_PREFIX").unwrap_or_default(),
             listener_command: read.path("LISTENER_COMMAND").unwrap_or_else(|| runner_folder.join("run.sh")),
             runner_folder,
             user: read.user(),

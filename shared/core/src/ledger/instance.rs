@@ -358,6 +358,26 @@ impl InstanceRecord {
         }
     }
 
+    /// Whether we took its runner or the instance itself away although no job of it was known to be over: then no job can
+    /// have been there, or a promise is broken.
+    #[must_use]
+    pub fn was_taken_away(&self) -> bool {
+        let ended = self.terminate_intent.as_ref().is_some_and(|intent| match intent.ground {
+            Ground::IdleAfterDeregistration | Ground::NeverConnected | Ground::RegistrationGone => true,
+            // Its age has an alarm of its own, and nothing executes on a stopped instance.
+            Ground::JobCompleted | Ground::Stopped | Ground::HardAge => false,
+        });
+        let deregistered = self.deregister_intent.as_ref().is_some_and(|intent| match intent.ground {
+            DeregistrationGround::Idle | DeregistrationGround::NeverConnected | DeregistrationGround::Offline => {
+                self.deregistered_at.is_some()
+            }
+            DeregistrationGround::JobCompleted | DeregistrationGround::Stopped | DeregistrationGround::InstanceGone => {
+                false
+            }
+        });
+        ended || deregistered
+    }
+
     /// Whether anything says that a job ever came.
     #[must_use]
     pub fn has_job_evidence(&self) -> bool {

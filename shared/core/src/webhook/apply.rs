@@ -3,7 +3,7 @@
 //! Knows which event belongs to which instance (design section 4) and nothing of what follows from it. The rules of
 //! what an event may change are the records' own. Safe to repeat: every change is news only once.
 
-use tracing::info;
+use tracing::{error, info};
 
 use super::event::{JobAction, JobEvent};
 use crate::error::{Class, Classify, PortError};
@@ -57,10 +57,12 @@ pub async fn apply_job_event(ledger: &impl Ledger, event: &JobEvent, now: Timest
             None => Place::None,
             Some((name, id)) => place(ledger, event, name, id).await?,
         };
+        let mut hurt = false;
         let (applied, wrote_orphan) = match (place, &runner) {
             (Place::Record(mut record), _) => {
                 let id = record.record.instance_id.clone();
                 if fact.note(&mut record.record) {
+                    hurt = record.record.was_taken_away() && fact.may_be_of_a_job_cut_short(event);
                     writes.push(record.write());
                 }
                 (Applied::Instance(id), false)
@@ -75,6 +77,10 @@ pub async fn apply_job_event(ledger: &impl Ledger, event: &JobEvent, now: Timest
         match commit(ledger, &writes).await {
             Ok(()) if wrote_orphan => kept_for_later = true,
             Ok(()) => {
+                if hurt {
+                    // The metric `JobsEndedByUs` counts these lines by their reason (infra/modules/observability).
+                    error!(job_id = %event.job_id, reason = "ended_by_us", applied = ?applied, "job {} ran where we had taken the runner or the instance away", event.job_id);
+                }
                 info!(job_id = %event.job_id, action = ?event.action, applied = ?applied, "recorded {:?} of job {}: {applied:?}", event.action, event.job_id);
                 return Ok(applied);
             }
@@ -118,6 +124,14 @@ impl Fact {
             Self::Started(started) => record.note_started(started.clone()),
             Self::Completed(_, Some(claim)) => record.note_completed(claim.completed.clone(), claim.runner_id),
             Self::Completed(_, None) => false,
+        }
+    }
+
+    /// Not of one that ended well: whatever came after did not hurt it.
+    fn may_be_of_a_job_cut_short(&self, event: &JobEvent) -> bool {
+        match self {
+            Self::Started(_) => true,
+            Self::Completed(..) => event.conclusion.as_deref() != Some("success"),
         }
     }
 
@@ -258,7 +272,9 @@ mod tests {
     use super::*;
     use crate::fake::{Fake, run};
     use crate::ids::{FleetName, LaunchToken, RunnerId};
+    use crate::ledger::RemovalIntent;
     use crate::ports::{Item, Key};
+    use crate::removal::{DeregistrationGround, Ground};
 
     type Change = fn(&mut JobEvent);
 
@@ -346,6 +362,48 @@ mod tests {
         nameless_end.runner_id = None;
         apply(&fake, &nameless_end);
         assert!(!fake.get::<InstanceRecord>("i-0a").expect("stored").has_job_evidence(), "null matches nothing");
+    }
+
+    type Taken = fn(&mut InstanceRecord);
+
+    #[test]
+    fn a_job_where_we_had_taken_the_runner_away_is_told_as_an_error() {
+        let deregistered: Taken = |record| {
+            record.deregister_intent = Some(RemovalIntent { at: Timestamp(1), ground: DeregistrationGround::Idle });
+            record.deregistered_at = Some(Timestamp(2));
+        };
+        let refused: Taken = |record| {
+            record.deregister_intent = Some(RemovalIntent { at: Timestamp(1), ground: DeregistrationGround::Idle });
+        };
+        let ended: Taken = |record| {
+            record.terminate_intent = Some(RemovalIntent { at: Timestamp(1), ground: Ground::RegistrationGone });
+        };
+        let over: Taken = |record| {
+            record.terminate_intent = Some(RemovalIntent { at: Timestamp(1), ground: Ground::JobCompleted });
+        };
+        let old: Taken = |record| {
+            record.terminate_intent = Some(RemovalIntent { at: Timestamp(1), ground: Ground::HardAge });
+        };
+        let failed: Change = |event| event.conclusion = Some("failure".into());
+        let as_sent: Change = |_| {};
+        for (case, taken, body, change, expected) in [
+            ("nothing was taken away", (|_| {}) as Taken, IN_PROGRESS, as_sent, false),
+            ("a start after our DELETE", deregistered, IN_PROGRESS, as_sent, true),
+            ("a start after a DELETE that was refused", refused, IN_PROGRESS, as_sent, false),
+            ("a start after our terminate", ended, IN_PROGRESS, as_sent, true),
+            ("a failure that we hear of after our terminate", ended, SUCCESS, failed, true),
+            ("a success that we hear of after our terminate", ended, SUCCESS, as_sent, false),
+            ("a start of the job that is over", over, IN_PROGRESS, as_sent, false),
+            ("a start on what was too old for any job", old, IN_PROGRESS, as_sent, false),
+        ] {
+            let mut record = instance(octocoders());
+            taken(&mut record);
+            let mut event = event(body);
+            change(&mut event);
+            let fact = Fact::of(&event, NOW).expect("a start or an end");
+            assert!(fact.note(&mut record), "{case}: news");
+            assert_eq!(record.was_taken_away() && fact.may_be_of_a_job_cut_short(&event), expected, "{case}");
+        }
     }
 
     #[test]

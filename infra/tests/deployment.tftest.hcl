@@ -1,0 +1,165 @@
+# What a deployment is made of, as far as a plan shows it.
+
+mock_provider "aws" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  environment = "prod"
+  subnet_ids  = ["subnet-0aaaaaaaaaaaaaaa1"]
+  supervisor = {
+    arm64 = { url = "https://example.com/runner-supervisor-arm64", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
+  }
+  fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"] }]
+}
+
+run "defaults" {
+  command = plan
+
+  assert {
+    condition     = toset(keys(output.function_names)) == toset(["webhook", "scale-up", "scale-down", "orphan-sweeper", "demand-reconciler"])
+    error_message = "one function for each folder of functions/"
+  }
+
+  assert {
+    condition     = alltrue([for function in module.function : startswith(function.log_group_name, "/aws/lambda/runner-scaler-prod-")])
+    error_message = "each function has its log group"
+  }
+
+  assert {
+    condition     = output.configuration.mode == "enforce" && output.configuration.fleets[0].launch_template.version == "1" && output.configuration.fleets[0].subnet_ids[0] == "subnet-0aaaaaaaaaaaaaaa1"
+    error_message = "the document names the template by a version's number and the deployment's subnets"
+  }
+
+  assert {
+    condition     = output.webhook_url == "https://a1b2c3d4e5.execute-api.eu-central-1.amazonaws.com/webhook"
+    error_message = "the App is told the API's one route"
+  }
+
+  assert {
+    condition     = aws_ssm_parameter.config.tier == "Standard" && aws_ssm_parameter.kill_switch.value == "enabled"
+    error_message = "a small document needs no advanced parameter; removal is enabled"
+  }
+}
+
+run "queue" {
+  command = plan
+
+  module {
+    source = "./modules/queue"
+  }
+
+  variables {
+    name                     = "jobs"
+    arn                      = "arn:aws:sqs:eu-central-1:111122223333:jobs"
+    consumer_timeout_seconds = 60
+    consumer_arn             = "arn:aws:lambda:eu-central-1:111122223333:function:scale-up"
+    batch_size               = 50
+    batching_window_seconds  = 1
+    maximum_concurrency      = 5
+    sender_role_arns         = ["arn:aws:iam::111122223333:role/webhook"]
+    kms_key_arn              = null
+    tags                     = {}
+  }
+
+  assert {
+    condition     = aws_sqs_queue.this.visibility_timeout_seconds >= 6 * 60
+    error_message = "the visibility timeout is at least six times the consumer's time limit"
+  }
+
+  assert {
+    condition     = jsondecode(aws_sqs_queue.this.redrive_policy).maxReceiveCount * aws_sqs_queue.this.visibility_timeout_seconds > 2 * 3600
+    error_message = "a message outlasts an outage of GitHub of an hour"
+  }
+
+  assert {
+    condition     = contains(aws_lambda_event_source_mapping.this.function_response_types, "ReportBatchItemFailures") && aws_lambda_event_source_mapping.this.scaling_config[0].maximum_concurrency == 5
+    error_message = "messages fail alone, and there is a maximum of concurrency"
+  }
+}
+
+run "a_window_that_lambda_refuses" {
+  command         = plan
+  expect_failures = [var.batching_window_seconds]
+
+  module {
+    source = "./modules/queue"
+  }
+
+  variables {
+    name                     = "jobs"
+    arn                      = "arn:aws:sqs:eu-central-1:111122223333:jobs"
+    consumer_timeout_seconds = 60
+    consumer_arn             = "arn:aws:lambda:eu-central-1:111122223333:function:scale-up"
+    batch_size               = 50
+    batching_window_seconds  = 0
+    maximum_concurrency      = 5
+    sender_role_arns         = ["arn:aws:iam::111122223333:role/webhook"]
+    kms_key_arn              = null
+    tags                     = {}
+  }
+}
+
+run "launch_template" {
+  command = plan
+
+  module {
+    source = "./modules/launch-template"
+  }
+
+  variables {
+    name                 = "linux"
+    image_id             = "ami-0123456789abcdef0"
+    root_device          = "/dev/xvda"
+    disk_gib             = 30
+    public_ip            = false
+    instance_profile_arn = "arn:aws:iam::111122223333:instance-profile/linux"
+    security_group_id    = "sg-0123456789abcdef0"
+    user_data            = "#!/bin/sh"
+    kms_key_arn          = null
+    tags                 = { "ghr:environment" = "prod" }
+  }
+
+  assert {
+    condition = (
+      aws_launch_template.this.metadata_options[0].http_tokens == "required" &&
+      aws_launch_template.this.metadata_options[0].http_put_response_hop_limit == 1 &&
+      aws_launch_template.this.metadata_options[0].instance_metadata_tags == "enabled"
+    )
+    error_message = "IMDSv2 is required, one hop, tags in metadata"
+  }
+
+  assert {
+    condition = (
+      aws_launch_template.this.instance_initiated_shutdown_behavior == "terminate" &&
+      aws_launch_template.this.network_interfaces[0].associate_public_ip_address == "false" &&
+      aws_launch_template.this.block_device_mappings[0].ebs[0].encrypted == "true" &&
+      aws_launch_template.this.block_device_mappings[0].ebs[0].volume_type == "gp3"
+    )
+    error_message = "an instance that powers off is gone, has no public address and an encrypted gp3 volume"
+  }
+}
+
+run "user_data_that_ec2_refuses" {
+  command         = plan
+  expect_failures = [var.user_data]
+
+  module {
+    source = "./modules/launch-template"
+  }
+
+  variables {
+    name                 = "linux"
+    image_id             = "ami-0123456789abcdef0"
+    root_device          = "/dev/xvda"
+    disk_gib             = 30
+    public_ip            = false
+    instance_profile_arn = "arn:aws:iam::111122223333:instance-profile/linux"
+    security_group_id    = "sg-0123456789abcdef0"
+    # Digests do not compress.
+    user_data   = join("", [for n in range(400) : sha512(tostring(n))])
+    kms_key_arn = null
+    tags        = {}
+  }
+}

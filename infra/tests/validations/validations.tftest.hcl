@@ -1,0 +1,469 @@
+# Every validation refuses what it is there to refuse. The comment over a run is how its message begins.
+#
+# Of the variables alone (variables.tf is a link): no provider has to start, and all of it takes seconds. check.py looks
+# whether it is this validation that refuses, and whether each has a run.
+
+variables {
+  environment = "prod"
+  subnet_ids  = ["subnet-0aaaaaaaaaaaaaaa1"]
+  supervisor = {
+    arm64  = { url = "https://example.com/runner-supervisor-arm64", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
+    x86_64 = { url = "https://example.com/runner-supervisor-x86_64", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }
+  }
+  fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"] }]
+}
+
+run "what_is_right_is_planned" {
+  command = plan
+}
+
+# environment must
+run "environment_in_capitals" {
+  command         = plan
+  expect_failures = [var.environment]
+
+  variables {
+    environment = "Prod"
+  }
+}
+
+# subnet_ids must
+run "no_subnet" {
+  command         = plan
+  expect_failures = [var.subnet_ids]
+
+  variables {
+    subnet_ids = []
+  }
+}
+
+# supervisor must have an entry
+run "supervisor_of_an_unknown_architecture" {
+  command         = plan
+  expect_failures = [var.supervisor]
+
+  variables {
+    supervisor = { riscv = { url = "https://example.com/s", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" }, arm64 = { url = "https://example.com/s", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" } }
+  }
+}
+
+# supervisor must give each url
+run "supervisor_in_the_clear" {
+  command         = plan
+  expect_failures = [var.supervisor]
+
+  variables {
+    supervisor = { arm64 = { url = "http://example.com/s", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" } }
+  }
+}
+
+# fleets must name at least one fleet
+run "two_fleets_of_one_name" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["a"], runner_count_max = 2, instance_types = ["m7g.large"] }, { name = "linux", labels = ["b"], runner_count_max = 2, instance_types = ["m7g.large"] }]
+  }
+}
+
+# fleets[].name must
+run "a_name_with_a_space" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "a b", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"] }]
+  }
+}
+
+# fleets[].labels must
+run "no_label" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = [], runner_count_max = 2, instance_types = ["m7g.large"] }]
+  }
+}
+
+# fleets[].runner_count_max must
+run "no_runner" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 0, instance_types = ["m7g.large"] }]
+  }
+}
+
+# fleets[].instance_types must name
+run "no_instance_type" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = [] }]
+  }
+}
+
+# fleets[].instance_types must be on the Nitro System
+run "not_on_nitro" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m4.large"] }]
+  }
+}
+
+# fleets[].instance_types must be of one architecture
+run "two_architectures" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large", "m7i.large"] }]
+  }
+}
+
+# fleets[].instance_types needs an architecture
+run "an_architecture_without_supervisor" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    supervisor = { arm64 = { url = "https://example.com/s", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" } }
+    fleets     = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7i.large"] }]
+  }
+}
+
+# fleets[].market must
+run "an_unknown_market" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], market = "reserved" }]
+  }
+}
+
+# fleets[].fallback can
+run "on_demand_that_falls_back" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], market = "on-demand", fallback = "on-demand" }]
+  }
+}
+
+# fleets[].matching must
+run "an_unknown_matching" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], matching = "superset" }]
+  }
+}
+
+# fleets[].registration must
+run "an_unknown_registration" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], registration = "enterprise" }]
+  }
+}
+
+# fleets[].runner_group_id must
+run "a_group_in_a_repository" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], registration = "repository", runner_group_id = 2 }]
+  }
+}
+
+# fleets[].runner_name_prefix must
+run "a_long_prefix" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], runner_name_prefix = "a-prefix-that-is-longer-than-forty-characters" }]
+  }
+}
+
+# fleets[] may have
+run "two_images" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], ami_id = "ami-0123456789abcdef0", ami_ssm_parameter = "/aws/service/x" }]
+  }
+}
+
+# fleets[].ami_id must
+run "an_image_by_name" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], ami_id = "ubuntu" }]
+  }
+}
+
+# fleets[].disk_gib must
+run "a_small_disk" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], disk_gib = 4 }]
+  }
+}
+
+# fleets[].subnet_ids must
+run "a_subnet_by_name" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], subnet_ids = ["private"] }]
+  }
+}
+
+# fleets[].idle[].cron must
+run "a_cron_with_seconds" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* * 9-17 * * 1-5", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].count must
+run "more_idle_than_runners" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* * * * *", count = 3 }] }]
+  }
+}
+
+# fleets[].idle_owner must
+run "a_pool_of_a_repository_in_an_organisation" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle_owner = "acme/hello" }]
+  }
+}
+
+# fleets[].eviction must
+run "an_unknown_eviction" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], eviction = "random" }]
+  }
+}
+
+# fleets[].timers must
+run "a_timer_below_its_minimum" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], timers = { quarantine_seconds = 60 } }]
+  }
+}
+
+# mode must
+run "an_unknown_mode" {
+  command         = plan
+  expect_failures = [var.mode]
+
+  variables {
+    mode = "pause"
+  }
+}
+
+# repositories must
+run "a_repository_without_owner" {
+  command         = plan
+  expect_failures = [var.repositories]
+
+  variables {
+    repositories = ["hello"]
+  }
+}
+
+# owners must
+run "an_owner_with_a_repository" {
+  command         = plan
+  expect_failures = [var.owners]
+
+  variables {
+    owners = ["acme/hello"]
+  }
+}
+
+# owner_ids must
+run "no_owner_id" {
+  command         = plan
+  expect_failures = [var.owner_ids]
+
+  variables {
+    owner_ids = []
+  }
+}
+
+# repository_ids must
+run "no_repository_id" {
+  command         = plan
+  expect_failures = [var.repository_ids]
+
+  variables {
+    repository_ids = []
+  }
+}
+
+# github_api_url must
+run "an_api_in_the_clear" {
+  command         = plan
+  expect_failures = [var.github_api_url]
+
+  variables {
+    github_api_url = "http://ghes.example.com/api/v3"
+  }
+}
+
+# ledger_epoch must
+run "an_epoch_that_is_a_day" {
+  command         = plan
+  expect_failures = [var.ledger_epoch]
+
+  variables {
+    ledger_epoch = "2026-11-20"
+  }
+}
+
+# function_architecture must
+run "functions_on_another_architecture" {
+  command         = plan
+  expect_failures = [var.function_architecture]
+
+  variables {
+    function_architecture = "riscv"
+  }
+}
+
+# function_network must
+run "a_network_without_subnets" {
+  command         = plan
+  expect_failures = [var.function_network]
+
+  variables {
+    function_network = { subnet_ids = [], security_group_ids = ["sg-0a"] }
+  }
+}
+
+# runner must have entries
+run "a_runner_without_digest" {
+  command         = plan
+  expect_failures = [var.runner]
+
+  variables {
+    runner = { arm64 = { url = "https://example.com/r", sha256 = "" }, x86_64 = { url = "https://example.com/r", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" } }
+  }
+}
+
+# runner must have an entry for every
+run "a_runner_of_one_architecture" {
+  command         = plan
+  expect_failures = [var.runner]
+
+  variables {
+    runner = { arm64 = { url = "https://example.com/r", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" } }
+  }
+}
+
+# kms_key_arn must
+run "a_key_by_alias" {
+  command         = plan
+  expect_failures = [var.kms_key_arn]
+
+  variables {
+    kms_key_arn = "alias/mine"
+  }
+}
+
+# permissions_boundary_arn must
+run "a_boundary_by_name" {
+  command         = plan
+  expect_failures = [var.permissions_boundary_arn]
+
+  variables {
+    permissions_boundary_arn = "boundary"
+  }
+}
+
+# alarm_action_arns must
+run "an_action_by_name" {
+  command         = plan
+  expect_failures = [var.alarm_action_arns]
+
+  variables {
+    alarm_action_arns = ["oncall"]
+  }
+}
+
+# log_level must
+run "no_log_level" {
+  command         = plan
+  expect_failures = [var.log_level]
+
+  variables {
+    log_level = ""
+  }
+}
+
+# log_retention_days must
+run "logs_for_ten_days" {
+  command         = plan
+  expect_failures = [var.log_retention_days]
+
+  variables {
+    log_retention_days = 10
+  }
+}
+
+# scale_up_concurrency must
+run "one_at_a_time" {
+  command         = plan
+  expect_failures = [var.scale_up_concurrency]
+
+  variables {
+    scale_up_concurrency = 1
+  }
+}
+
+# tags must
+run "a_tag_of_ours" {
+  command         = plan
+  expect_failures = [var.tags]
+
+  variables {
+    tags = { "ghr:drain" = "now" }
+  }
+}

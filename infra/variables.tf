@@ -1,0 +1,436 @@
+# What a deployment needs to be told. `tests/documents.py` counts: at most 25, at most four without a default.
+
+variable "environment" {
+  description = "Name of the deployment, in the name of all that it makes and in the tag `ghr:environment`: lower-case letters, digits and hyphens, at most 32. Two deployments in one account never touch each other's instances."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]{1,32}$", var.environment))
+    error_message = "environment must be 1 to 32 lower-case letters, digits and hyphens: the functions refuse another name."
+  }
+}
+
+variable "subnet_ids" {
+  description = "Subnets of one VPC in which instances are launched, where a fleet names none of its own. They need a way out (NAT gateway, or `public_ip` on the fleet)."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.subnet_ids) > 0 && alltrue([for id in var.subnet_ids : startswith(id, "subnet-")])
+    error_message = "subnet_ids must name at least one subnet, each as subnet-…: EC2 launches nowhere else."
+  }
+}
+
+variable "supervisor" {
+  description = "Where instances fetch the supervisor that `infra/package` built, by architecture (`arm64`, `x86_64`): an https URL that they reach without credentials, and the file's SHA-256."
+  type = map(object({
+    url    = string
+    sha256 = string
+  }))
+
+  validation {
+    condition     = length(var.supervisor) > 0 && alltrue([for architecture in keys(var.supervisor) : contains(["arm64", "x86_64"], architecture)])
+    error_message = "supervisor must have an entry for arm64, x86_64 or both, and no other."
+  }
+
+  validation {
+    condition     = alltrue([for binary in values(var.supervisor) : startswith(binary.url, "https://") && can(regex("^[0-9a-f]{64}$", binary.sha256))])
+    error_message = "supervisor must give each url as https://… and each sha256 as 64 lower-case hexadecimal digits (sha256sum FILE): what it names runs as root on every instance."
+  }
+}
+
+variable "fleets" {
+  description = "The fleets, first match wins among equally specific ones. Required of each: `name`, `labels`, `runner_count_max`, `instance_types` (all of one architecture). See the table of a fleet's settings in infra/README.md."
+  type = list(object({
+    name             = string
+    labels           = list(string)
+    runner_count_max = number
+    instance_types   = list(string)
+
+    market             = optional(string, "spot")
+    fallback           = optional(string)
+    matching           = optional(string, "exact")
+    registration       = optional(string, "organization")
+    runner_group_id    = optional(number, 1)
+    runner_name_prefix = optional(string, "runner-")
+    label_overrides = optional(object({
+      instance_types = optional(list(string), [])
+      markets        = optional(list(string), [])
+    }))
+
+    ami_id            = optional(string)
+    ami_ssm_parameter = optional(string)
+    root_device       = optional(string, "/dev/xvda")
+    disk_gib          = optional(number, 30)
+    subnet_ids        = optional(list(string), [])
+    public_ip         = optional(bool, false)
+
+    idle = optional(list(object({
+      cron      = string
+      time_zone = optional(string, "UTC")
+      count     = number
+    })), [])
+    idle_owner = optional(string)
+    eviction   = optional(string, "oldest_first")
+
+    timers = optional(object({
+      idle_window_seconds     = optional(number)
+      quarantine_seconds      = optional(number)
+      completed_grace_seconds = optional(number)
+      boot_grace_seconds      = optional(number)
+      gone_grace_seconds      = optional(number)
+      idle_maximum_seconds    = optional(number)
+      drain_answer_seconds    = optional(number)
+      minimum_running_seconds = optional(number)
+      removal_lease_seconds   = optional(number)
+    }), {})
+  }))
+
+  validation {
+    condition     = length(var.fleets) > 0 && length(distinct(var.fleets[*].name)) == length(var.fleets)
+    error_message = "fleets must name at least one fleet, each under a name of its own: a record says only the name."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : can(regex("^[A-Za-z0-9_-]{1,64}$", fleet.name))])
+    error_message = "fleets[].name must be 1 to 64 letters, digits, hyphens and underscores."
+  }
+
+  validation {
+    condition = alltrue([for fleet in var.fleets :
+      length(fleet.labels) > 0 && length(fleet.labels) <= 98 && alltrue([for label in fleet.labels : length(label) > 0 && length(label) <= 256])
+    ])
+    error_message = "fleets[].labels must be 1 to 98 labels of 1 to 256 characters: GitHub takes 100, and a job's overrides become two more."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.runner_count_max >= 1 && floor(fleet.runner_count_max) == fleet.runner_count_max])
+    error_message = "fleets[].runner_count_max must be a whole number of 1 or more: 0 launches nothing; remove the fleet, or set mode to retire."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : length(fleet.instance_types) > 0 && alltrue([for type in fleet.instance_types : can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", type))])])
+    error_message = "fleets[].instance_types must name at least one instance type, for example m7g.large."
+  }
+
+  # The list is closed: since 2017 every new family is on Nitro. Bare metal (i3.metal) is, too.
+  validation {
+    condition = alltrue(flatten([for fleet in var.fleets : [for type in fleet.instance_types :
+      !contains(["t1", "t2", "m1", "m2", "m3", "m4", "c1", "c3", "c4", "r3", "r4", "x1", "x1e", "i2", "i3", "d2", "h1", "hs1", "f1", "g2", "g3", "g3s", "p2", "p3", "cc2", "cr1"], split(".", type)[0]) || endswith(type, ".metal")
+    ]]))
+    error_message = "fleets[].instance_types must be on the Nitro System (for example m7g, c7i, t3): on others an instance sees a changed tag only after a stop, so that it would never hear of a drain."
+  }
+
+  validation {
+    condition = alltrue([for fleet in var.fleets :
+      length(distinct([for type in fleet.instance_types : can(regex("^([a-z]+[0-9]+[a-z]*g[a-z]*|a1)\\.", type))])) <= 1
+    ])
+    error_message = "fleets[].instance_types must be of one architecture in a fleet: Graviton types (m7g, t4g, …) need another image than the others. Make two fleets."
+  }
+
+  validation {
+    condition = alltrue([for fleet in var.fleets :
+      contains(keys(var.supervisor), can(regex("^([a-z]+[0-9]+[a-z]*g[a-z]*|a1)\\.", try(fleet.instance_types[0], ""))) ? "arm64" : "x86_64")
+    ])
+    error_message = "fleets[].instance_types needs an architecture that supervisor has no entry for: add supervisor.arm64 for Graviton types (m7g, t4g, …), supervisor.x86_64 for all others."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : contains(["spot", "on-demand"], fleet.market)])
+    error_message = "fleets[].market must be spot or on-demand."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.fallback == null || (coalesce(fleet.fallback, "-") == "on-demand" && fleet.market == "spot")])
+    error_message = "fleets[].fallback can only be on-demand, and only where market is spot; remove it."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : contains(["exact", "subset"], fleet.matching)])
+    error_message = "fleets[].matching must be exact (the job names the fleet's labels, no more and no fewer) or subset (the job names some of them)."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : contains(["organization", "repository"], fleet.registration)])
+    error_message = "fleets[].registration must be organization or repository."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.runner_group_id >= 1 && (fleet.registration == "organization" || fleet.runner_group_id == 1)])
+    error_message = "fleets[].runner_group_id must be 1 or more, and 1 where registration is repository: repositories have no runner groups."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : can(regex("^[A-Za-z0-9_-]{0,40}$", fleet.runner_name_prefix))])
+    error_message = "fleets[].runner_name_prefix must be at most 40 letters, digits, hyphens and underscores: GitHub's names have 64 characters, an instance id 19."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.ami_id == null || fleet.ami_ssm_parameter == null])
+    error_message = "fleets[] may have ami_id or ami_ssm_parameter, not both: name the image once."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.ami_id == null || startswith(coalesce(fleet.ami_id, "-"), "ami-")])
+    error_message = "fleets[].ami_id must be an image's id, ami-…."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.disk_gib >= 8 && fleet.disk_gib <= 16384])
+    error_message = "fleets[].disk_gib must be 8 to 16384: a smaller root volume than the image's is refused at launch, gp3 ends there."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for fleet in var.fleets : [for id in fleet.subnet_ids : startswith(id, "subnet-")]]))
+    error_message = "fleets[].subnet_ids must be ids of subnets, subnet-…."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : length(split(" ", trimspace(schedule.cron))) == 5]]))
+    error_message = "fleets[].idle[].cron must have five fields (minute hour day month weekday), for example \"* 8-18 * * 1-5\"."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : schedule.count >= 1 && schedule.count <= fleet.runner_count_max]]))
+    error_message = "fleets[].idle[].count must be 1 to the fleet's runner_count_max."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.idle_owner == null || length(split("/", coalesce(fleet.idle_owner, "-"))) == (fleet.registration == "repository" ? 2 : 1)])
+    error_message = "fleets[].idle_owner must be an organisation's login, and owner/name where registration is repository."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : contains(["oldest_first", "newest_first"], fleet.eviction)])
+    error_message = "fleets[].eviction must be oldest_first or newest_first."
+  }
+
+  validation {
+    condition = alltrue(flatten([for fleet in var.fleets : [for name, minimum in {
+      idle_window_seconds     = 120
+      quarantine_seconds      = 120
+      completed_grace_seconds = 600
+      boot_grace_seconds      = 300
+      gone_grace_seconds      = 900
+      idle_maximum_seconds    = 60
+      drain_answer_seconds    = 60
+      minimum_running_seconds = 0
+      removal_lease_seconds   = 120
+    } : fleet.timers[name] == null || try(fleet.timers[name] >= minimum && fleet.timers[name] <= 432000, false)]]))
+    error_message = "fleets[].timers must keep to their minimums (idle_window, quarantine and removal_lease 120; completed_grace 600; boot_grace 300; gone_grace 900; idle_maximum and drain_answer 60) and to five days: below, runners are ended on readings that may still be wrong."
+  }
+}
+
+variable "mode" {
+  description = "`enforce`; `observe` judges and does nothing; `retire` launches nothing and drains everything, which is how a deployment ends (infra/README.md, \"Going away\")."
+  type        = string
+  default     = "enforce"
+
+  validation {
+    condition     = contains(["enforce", "observe", "retire"], var.mode)
+    error_message = "mode must be enforce, observe or retire."
+  }
+}
+
+variable "repositories" {
+  description = "Globs of `owner/name` that are served; jobs of others are ignored."
+  type        = list(string)
+  default     = ["*"]
+
+  validation {
+    condition     = length(var.repositories) > 0 && alltrue([for glob in var.repositories : glob == "*" || length(split("/", glob)) == 2])
+    error_message = "repositories must be globs of owner/name, for example [\"acme/*\"], or [\"*\"] for all that the App is installed on."
+  }
+}
+
+variable "owners" {
+  description = "Globs of owners whose jobs are served, besides `repositories`."
+  type        = list(string)
+  default     = ["*"]
+
+  validation {
+    condition     = length(var.owners) > 0 && alltrue([for glob in var.owners : length(split("/", glob)) == 1])
+    error_message = "owners must be globs of logins, for example [\"acme*\"]; owner/name goes to repositories."
+  }
+}
+
+variable "owner_ids" {
+  description = "Ids of owners whose jobs are served: names can be taken over, ids cannot. `null`: any."
+  type        = list(number)
+  default     = null
+
+  validation {
+    condition     = var.owner_ids == null || try(length(var.owner_ids) > 0, false)
+    error_message = "owner_ids must name an id, or be null: an empty list would serve nobody."
+  }
+}
+
+variable "repository_ids" {
+  description = "Ids of repositories whose jobs are served. `null`: any."
+  type        = list(number)
+  default     = null
+
+  validation {
+    condition     = var.repository_ids == null || try(length(var.repository_ids) > 0, false)
+    error_message = "repository_ids must name an id, or be null: an empty list would serve nobody."
+  }
+}
+
+variable "github_api_url" {
+  description = "GitHub's API; of a GitHub Enterprise Server `https://HOST/api/v3`."
+  type        = string
+  default     = "https://api.github.com"
+
+  validation {
+    condition     = startswith(var.github_api_url, "https://")
+    error_message = "github_api_url must begin with https://: the App's tokens travel to it."
+  }
+}
+
+variable "ledger_epoch" {
+  description = "Time of a restore of the ledger from a backup, RFC 3339; instances launched before it are never ended on an absence or a flag."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.ledger_epoch == null || can(timeadd(coalesce(var.ledger_epoch, "-"), "0s"))
+    error_message = "ledger_epoch must be an RFC 3339 time, for example \"2026-11-20T14:30:00Z\"."
+  }
+}
+
+variable "packages_folder" {
+  description = "Folder with the functions' packages, `<function>.zip`, as `infra/package` writes them; its `dist` by default."
+  type        = string
+  default     = null
+}
+
+variable "function_architecture" {
+  description = "What the functions' packages were built for: `arm64` or `x86_64`."
+  type        = string
+  default     = "arm64"
+
+  validation {
+    condition     = contains(["arm64", "x86_64"], var.function_architecture)
+    error_message = "function_architecture must be arm64 or x86_64, as infra/package was told."
+  }
+}
+
+variable "function_network" {
+  description = "Subnets and security groups for the functions where GitHub or AWS is reached only from inside a VPC; they then need a way out to both. `null`: outside of any VPC."
+  type = object({
+    subnet_ids         = list(string)
+    security_group_ids = list(string)
+  })
+  default = null
+
+  validation {
+    condition     = var.function_network == null || try(length(var.function_network.subnet_ids) > 0 && length(var.function_network.security_group_ids) > 0, false)
+    error_message = "function_network must name at least one subnet and one security group, or be null."
+  }
+}
+
+variable "runner" {
+  description = "The archive of GitHub's runner that instances install, by architecture; the digests are those of its release notes."
+  type = map(object({
+    url    = string
+    sha256 = string
+  }))
+  default = {
+    arm64 = {
+      url    = "https://github.com/actions/runner/releases/download/v2.337.0/actions-runner-linux-arm64-2.337.0.tar.gz"
+      sha256 = "9b1dc70626422526e3c94767cf024896beb15da5342a3f4819bf2feac13e0393"
+    }
+    x86_64 = {
+      url    = "https://github.com/actions/runner/releases/download/v2.337.0/actions-runner-linux-x64-2.337.0.tar.gz"
+      sha256 = "70920811a4f8ad4328818682bca5c6469c1c942fab52448868071d0063816613"
+    }
+  }
+
+  validation {
+    condition = alltrue([for architecture, archive in var.runner :
+      contains(["arm64", "x86_64"], architecture) && startswith(archive.url, "https://") && can(regex("^[0-9a-f]{64}$", archive.sha256))
+    ])
+    error_message = "runner must have entries for arm64 and x86_64 with an https url and a sha256 of 64 lower-case hexadecimal digits."
+  }
+
+  validation {
+    condition     = alltrue([for architecture in keys(var.supervisor) : contains(keys(var.runner), architecture)])
+    error_message = "runner must have an entry for every architecture that supervisor has."
+  }
+}
+
+variable "kms_key_arn" {
+  description = "A customer managed key for tables, queues, logs and volumes; `null`: AWS's own keys. Its policy must allow CloudWatch Logs and EC2's service-linked roles (infra/README.md)."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", coalesce(var.kms_key_arn, "-")))
+    error_message = "kms_key_arn must be the ARN of a key, arn:aws:kms:…:key/…; an alias cannot be named in a policy."
+  }
+}
+
+variable "permissions_boundary_arn" {
+  description = "Permissions boundary of every role that is made."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary_arn == null || can(regex("^arn:[a-z-]+:iam::", coalesce(var.permissions_boundary_arn, "-")))
+    error_message = "permissions_boundary_arn must be the ARN of a policy, arn:aws:iam::…:policy/…."
+  }
+}
+
+variable "alarm_action_arns" {
+  description = "SNS topics or other actions of every alarm; without any, alarms are seen on the dashboard only."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.alarm_action_arns : startswith(arn, "arn:")])
+    error_message = "alarm_action_arns must be ARNs, for example of SNS topics."
+  }
+}
+
+variable "log_level" {
+  description = "What the functions log: `error`, `warn`, `info`, `debug`, or a filter of the tracing crate."
+  type        = string
+  default     = "info"
+
+  validation {
+    condition     = length(var.log_level) > 0
+    error_message = "log_level must not be empty; info is the default."
+  }
+}
+
+variable "log_retention_days" {
+  description = "How long logs are kept; one of CloudWatch's values."
+  type        = number
+  default     = 90
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "log_retention_days must be one of CloudWatch's values: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, …; at least 7 lets an incident of the weekend be read on Monday."
+  }
+}
+
+variable "scale_up_concurrency" {
+  description = "At most this many invocations of scale-up at once; each takes up to 50 jobs."
+  type        = number
+  default     = 5
+
+  validation {
+    condition     = var.scale_up_concurrency >= 2 && var.scale_up_concurrency <= 1000
+    error_message = "scale_up_concurrency must be 2 to 1000 (Lambda's limits for a queue); above 10, GitHub's and SSM's own limits only push back more."
+  }
+}
+
+variable "tags" {
+  description = "Tags of everything that is made, besides `ghr:environment`."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for key in keys(var.tags) : !startswith(key, "ghr:") && !startswith(key, "aws:")])
+    error_message = "tags must not begin with ghr: or aws:: the first are ours and decide who may end an instance, the second are AWS's."
+  }
+}

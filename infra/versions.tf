@@ -1,0 +1,11 @@
+terraform {
+  # 1.9 lets a validation speak of other variables.
+  required_version = ">= 1.9"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.0, < 7.0"
+    }
+  }
+}
