@@ -35,7 +35,7 @@ pub trait Classify {
 }
 
 /// A port call that failed: what was tried, on what, and its class.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{call} failed ({class:?}): {detail}")]
 pub struct PortError {
     /// The call in the other side's words, with the ids it was about, for example `DELETE runner 42`.

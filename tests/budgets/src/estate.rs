@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use runner_scaler_core::ids::{
-    Access, FleetName, InstallationId, InstanceId, JobId, LaunchToken, Repository, RunnerId, RunnerName, Scope,
+    Access, FleetName, InstallationId, InstanceId, JobId, LaunchToken, Repository, RunId, RunnerId, RunnerName, Scope,
 };
 use runner_scaler_core::ledger::{InstanceRecord, JobStarted, Spell};
+use runner_scaler_core::scale_up::JobMessage;
 use runner_scaler_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -31,6 +32,7 @@ pub const VITAL_SIGNS_TABLE: &str = "vital-signs";
 const PRIVATE_KEY: &str = include_str!("../../../shared/adapters/tests/fixtures/test-key-pkcs1.pem");
 
 const FLEET: &str = "linux";
+const LABELS: [&str; 2] = ["self-hosted", "linux"];
 const TEMPLATE: &str = "lt-1";
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -124,9 +126,28 @@ impl Estate {
         }
         let tables = [(LEDGER_TABLE, Table::new(&["pk", "sk"])), (VITAL_SIGNS_TABLE, vital_signs)];
         let dynamodb = DynamoDb::new(tables.map(|(name, table)| (name.to_owned(), table)));
-        let ssm = ParameterStore { values: parameters(timers) };
+        let ssm = ParameterStore::new(parameters(timers));
+        ec2.launch_time = now.to_string();
         Self { services: Services::new(github, ec2, dynamodb, ssm), records }
     }
+}
+
+/// Jobs that nobody serves yet, numbered from 1, and the messages that say so.
+#[must_use]
+pub fn queued(count: u64, now: Timestamp) -> (Estate, Vec<JobMessage>) {
+    let mut estate = Estate::new(&[], Timers::Default, now);
+    estate.services.github.queued = (1..=count).collect();
+    let message = |number| JobMessage {
+        job_id: JobId(number),
+        run_id: RunId(1),
+        run_attempt: 1,
+        repository: Repository::try_from(GitHub::REPOSITORY.to_owned()).expect("a full name"),
+        organization: Some(GitHub::OWNER.to_owned()),
+        installation_id: Some(InstallationId(GitHub::INSTALLATION_ID)),
+        labels: LABELS.map(str::to_owned).into(),
+        queued_at: now,
+    };
+    (estate, (1..=count).map(message).collect())
 }
 
 fn record(number: u64, state: State, now: Timestamp) -> InstanceRecord {
@@ -196,7 +217,7 @@ fn document(timers: Timers) -> Value {
         "repositories": [GitHub::REPOSITORY],
         "fleets": [{
             "name": FLEET,
-            "labels": ["self-hosted", "linux"],
+            "labels": LABELS,
             "runner_count_max": 10_000,
             "market": "spot",
             "launch_template": { "id": TEMPLATE, "version": "1" },

@@ -1,11 +1,14 @@
-//! `budgets`: times one scale-down pass over 1,000 and 5,000 runners, with 0 and 50 ms for each call of GitHub.
+//! `budgets`: times one scale-down pass over 1,000 and 5,000 runners, or one batch of scale-up over 1 to 100 jobs, with 0
+//! and 50 ms for each call of GitHub.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use budgets::process::Failure;
 use budgets::{bench, pass};
 use clap::{Parser, Subcommand};
+use comfy_table::Table;
 
 /// Times one scale-down pass of the real adapters against a GitHub and an AWS in memory, on loopback, half of the
 /// runners busy, and prints wall time, calls and the peak memory of the pass's process.
@@ -23,8 +26,10 @@ struct Arguments {
 }
 
 /// What this binary does as the process of its own that the benchmark and the tests start.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Task {
+    /// Times one batch of scale-up over 1, 10 and 100 queued jobs: wall time, calls, peak memory.
+    ScaleUp(bench::LaunchSelection),
     /// Runs one pass against the addresses in the environment.
     #[command(hide = true)]
     Pass {
@@ -58,19 +63,31 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 async fn carry_out(arguments: &Arguments) -> Result<(), Failure> {
-    match arguments.command {
-        Some(Task::Pass { function }) => pass::run(function).await,
+    match &arguments.command {
+        Some(Task::ScaleUp(selection)) => benchmark_scale_up(selection).await,
+        Some(Task::Pass { function }) => pass::run(*function).await,
         Some(Task::Store) => pass::store().await,
         None => benchmark(&arguments.selection).await,
     }
 }
 
 async fn benchmark(selection: &bench::Selection) -> Result<(), Failure> {
-    let io = |what: &'static str| move |source| Failure::Io { what: what.to_owned(), source };
-    let binary = std::env::current_exe().map_err(io("cannot find this binary"))?;
-    let table = bench::run(&binary, selection, |what| {
-        let _unheard = writeln!(std::io::stderr(), "{what}");
-    })
-    .await?;
-    writeln!(std::io::stdout(), "{table}").map_err(io("cannot write the table"))
+    show(&bench::run(&this_binary()?, selection, hear).await?)
+}
+
+async fn benchmark_scale_up(selection: &bench::LaunchSelection) -> Result<(), Failure> {
+    show(&bench::run_scale_up(&this_binary()?, selection, hear).await?)
+}
+
+fn this_binary() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|source| Failure::Io { what: "cannot find this binary".to_owned(), source })
+}
+
+fn hear(what: &str) {
+    let _unheard = writeln!(std::io::stderr(), "{what}");
+}
+
+fn show(table: &Table) -> Result<(), Failure> {
+    let written = writeln!(std::io::stdout(), "{table}");
+    written.map_err(|source| Failure::Io { what: "cannot write the table".to_owned(), source })
 }

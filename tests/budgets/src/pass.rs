@@ -1,4 +1,4 @@
-//! What the process of its own does: one pass over the real adapters, or storing records for one.
+//! What the process of its own does: one pass or batch over the real adapters, or storing records for one.
 //!
 //! It reads its environment as a function does, and says on the last line of its standard output what it measured; the
 //! lines before are the pass's own logs.
@@ -9,10 +9,11 @@ use runner_scaler_adapters::{Adapters, SystemClock, process_env, telemetry};
 use runner_scaler_core::config::Environment;
 use runner_scaler_core::ledger::{InstanceRecord, Versioned};
 use runner_scaler_core::ports::{Ledger as _, Write};
-use runner_scaler_core::time::{Clock as _, Deadline};
+use runner_scaler_core::scale_up::{self, Outcome, QueueMessage};
+use runner_scaler_core::time::{Clock as _, Deadline, Timestamp};
 use runner_scaler_core::{orphan, removal};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::process::Failure;
 
@@ -29,6 +30,8 @@ pub enum Function {
     ScaleDown,
     /// orphan-sweeper
     OrphanSweeper,
+    /// scale-up, for the job messages on the standard input, one in JSON a line.
+    ScaleUp,
 }
 
 impl Function {
@@ -38,6 +41,7 @@ impl Function {
         match self {
             Self::ScaleDown => "scale-down",
             Self::OrphanSweeper => "orphan-sweeper",
+            Self::ScaleUp => "scale-up",
         }
     }
 }
@@ -61,6 +65,10 @@ pub struct Measured {
 /// The environment or the configuration document is wrong. A pass that failed is measured and no error.
 pub async fn run(function: Function) -> Result<(), Failure> {
     telemetry::init(function.name());
+    let messages = match function {
+        Function::ScaleDown | Function::OrphanSweeper => Vec::new(),
+        Function::ScaleUp => messages()?,
+    };
     let environment = Environment::from_vars(process_env).map_err(Failure::inside("environment"))?;
     let adapters = Adapters::connect(environment, function.name()).await;
     let begun_at = SystemClock.now();
@@ -69,16 +77,53 @@ pub async fn run(function: Function) -> Result<(), Failure> {
     let outcome = match function {
         Function::ScaleDown => removal::run_pass(&adapters, &policy, deadline).await,
         Function::OrphanSweeper => orphan::run_pass(&adapters, &policy, deadline).await,
+        Function::ScaleUp => {
+            adapters.learn_account(FUNCTION_ARN);
+            let outcomes = scale_up::handle_batch(&adapters, &policy, messages, deadline).await;
+            return write(begun_at, outcomes_of(&outcomes), None);
+        }
     };
-    let wall_ms = u64::try_from(SystemClock.now().since(begun_at).as_millis()).unwrap_or(u64::MAX);
-    telemetry::emit(&policy.deployment, function.name(), &removal::metrics_of(&outcome));
-    let (report, error) = match outcome {
+    let (report, error) = match &outcome {
         Ok(report) => (serde_json::to_value(report).map_err(Failure::inside("report"))?, None),
         Err(failed) => (Value::Null, Some(failed.to_string())),
     };
+    telemetry::emit(&policy.deployment, function.name(), &removal::metrics_of(&outcome));
+    write(begun_at, report, error)
+}
+
+/// Tells what was measured, on the last line.
+fn write(begun_at: Timestamp, report: Value, error: Option<String>) -> Result<(), Failure> {
+    let wall_ms = u64::try_from(SystemClock.now().since(begun_at).as_millis()).unwrap_or(u64::MAX);
     let measured = Measured { wall_ms, peak_kib: peak_kib()?, report, error };
     let line = serde_json::to_string(&measured).map_err(Failure::inside("measurement"))?;
     writeln!(std::io::stdout(), "{line}").map_err(Failure::inside("standard output"))
+}
+
+/// The function's ARN as Lambda tells it: each JIT configuration is tagged with its instance's.
+const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:123456789012:function:scale-up";
+
+fn messages() -> Result<Vec<QueueMessage>, Failure> {
+    let lines = std::io::stdin().lock().lines().zip(1..);
+    let message = |(line, number): (std::io::Result<String>, u32)| {
+        Ok(QueueMessage { message_id: format!("m{number}"), body: line.map_err(Failure::inside("standard input"))? })
+    };
+    lines.map(message).collect()
+}
+
+/// How many messages ended how.
+fn outcomes_of(outcomes: &[(String, Outcome)]) -> Value {
+    let (mut launched, mut waiting, mut other, mut failures) = (0, 0, 0, Vec::new());
+    for (_, outcome) in outcomes {
+        match outcome {
+            Outcome::Launched => launched += 1,
+            Outcome::Waiting => waiting += 1,
+            Outcome::AlreadyServed | Outcome::NotQueued => other += 1,
+            Outcome::Failed(why) => failures.push(why),
+        }
+    }
+    let failed_count = failures.len();
+    json!({ "launched_count": launched, "waiting_count": waiting, "other_count": other, "failed_count": failed_count,
+        "failures": failures })
 }
 
 /// Stores the records on the standard input, one in JSON a line, as the adapters store them: what a pass then reads is

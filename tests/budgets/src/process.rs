@@ -6,6 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use runner_scaler_core::ledger::InstanceRecord;
+use runner_scaler_core::scale_up::JobMessage;
+use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -75,6 +77,8 @@ pub struct Stage {
     /// The server.
     pub server: CountingServer,
     binary: PathBuf,
+    /// `GITHUB_POINTS_PER_MINUTE`, where the pace is not GitHub's own limit.
+    pub points_per_minute: Option<u32>,
 }
 
 impl Stage {
@@ -86,7 +90,7 @@ impl Stage {
         let Estate { mut services, records } = estate;
         services.github_delay = github_delay;
         let server = CountingServer::start(services).await.map_err(Failure::io("cannot listen on loopback"))?;
-        let stage = Self { server, binary };
+        let stage = Self { server, binary, points_per_minute: None };
         stage.store(&records).await?;
         // Storing is not the pass's doing.
         let _stored = stage.server.take_counts();
@@ -98,7 +102,19 @@ impl Stage {
     /// # Errors
     /// The process did not get as far as a pass.
     pub async fn pass(&self, function: Function) -> Result<Pass, Failure> {
-        let output = self.run(&["pass", function.name()], Vec::new()).await?;
+        self.measured(function, Vec::new()).await
+    }
+
+    /// One batch of scale-up in a fresh process.
+    ///
+    /// # Errors
+    /// As [`Self::pass`].
+    pub async fn batch(&self, messages: &[JobMessage]) -> Result<Pass, Failure> {
+        self.measured(Function::ScaleUp, lines(messages)?).await
+    }
+
+    async fn measured(&self, function: Function, input: Vec<u8>) -> Result<Pass, Failure> {
+        let output = self.run(&["pass", function.name()], input).await?;
         let counts = self.server.take_counts();
         let text = output.trim_end();
         let (logs, last) = text.rsplit_once('\n').unwrap_or(("", text));
@@ -110,18 +126,14 @@ impl Stage {
     }
 
     async fn store(&self, records: &[InstanceRecord]) -> Result<(), Failure> {
-        let mut input = Vec::new();
-        for record in records {
-            serde_json::to_writer(&mut input, record).map_err(Failure::inside("record"))?;
-            input.push(b'\n');
-        }
-        self.run(&["store"], input).await.map(|_| ())
+        self.run(&["store"], lines(records)?).await.map(|_| ())
     }
 
     /// The standard output of this crate's binary, run with nothing in its environment but what the estate has.
     async fn run(&self, arguments: &[&str], input: Vec<u8>) -> Result<String, Failure> {
         let what = format!("{} {}", self.binary.display(), arguments.join(" "));
         let url = self.server.url();
+        let pace = self.points_per_minute.map(|points| ("GITHUB_POINTS_PER_MINUTE", points.to_string()));
         let mut child = Command::new(&self.binary)
             .args(arguments)
             .env_clear()
@@ -140,6 +152,7 @@ impl Stage {
                 ("AWS_ACCESS_KEY_ID", "counted"),
                 ("AWS_SECRET_ACCESS_KEY", "counted"),
             ])
+            .envs(pace)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -160,4 +173,14 @@ impl Stage {
         }
         Err(Failure::Process { what, output: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
     }
+}
+
+/// One in JSON a line.
+fn lines<T: Serialize>(all: &[T]) -> Result<Vec<u8>, Failure> {
+    let mut lines = Vec::new();
+    for one in all {
+        serde_json::to_writer(&mut lines, one).map_err(Failure::inside("a line of the input"))?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
 }

@@ -1,4 +1,4 @@
-//! GitHub, EC2, `DynamoDB` and SSM on one loopback port, from memory: as much of each as the removal passes call.
+//! GitHub, EC2, `DynamoDB` and SSM on one loopback port, from memory: as much of each as scale-up and the removal passes call.
 //!
 //! It keeps what it is told, evaluates conditions, cuts pages where the real services cut them and refuses what they
 //! refuse, for a count of calls says nothing where the calls have no effect. What it does not speak it answers with 501
@@ -72,7 +72,7 @@ impl Services {
                 (Api::Ec2, operation, reply)
             }
             None => {
-                let (operation, reply) = self.github.answer(parts);
+                let (operation, reply) = self.github.answer(parts, body);
                 (Api::GitHub, operation, reply)
             }
         };

@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use budgets::estate::{Estate, State, Timers};
+use budgets::bench::UNPACED;
+use budgets::estate::{Estate, RUNNER_PARAMETER_PATH, State, Timers, queued};
 use budgets::pass::Function;
 use budgets::process::Stage;
 use budgets::server::{Api, Counts};
@@ -21,6 +22,9 @@ const SIZES_OF_CHANGES: [usize; 2] = [10, 200];
 
 /// Where every instance is looked at alone: more say nothing new and take long in a debug build.
 const SIZES_OF_ORPHANS: [usize; 2] = [10, 1_000];
+
+/// Jobs in one batch of scale-up.
+const SIZES_OF_BATCHES: [usize; 3] = [1, 10, 100];
 
 /// Passes after which a removal must be over. A quarter of the living instances may go on each of two grounds a pass, so
 /// the busy half alone is left after a dozen.
@@ -204,9 +208,44 @@ async fn an_hour_of_silence(size: usize) -> Row {
     counted.row("an hour of both, all busy and silent", size, vec![("GitHub an hour", an_hour, 150)])
 }
 
+/// A batch of queued jobs of one fleet: each is asked for and registered once, all are launched by one call.
+async fn launch_batch(size: usize) -> Row {
+    let count = u64::try_from(size).expect("small");
+    let (estate, messages) = queued(count, SystemClock.now());
+    let binary = PathBuf::from(env!("CARGO_BIN_EXE_budgets"));
+    let mut stage = Stage::start(binary, estate, Duration::ZERO).await.expect("a stage");
+    stage.points_per_minute = Some(UNPACED);
+    let batch = stage.batch(&messages).await.expect("a batch");
+    let mut counted = Counted { stage, counts: batch.counts, wall_ms: 0, mistakes: Vec::new() };
+    let report = batch.measured.report;
+    counted.check(report["launched_count"].as_u64() == Some(count), report.to_string());
+    counted.check(counted.counts.of(Api::Unknown) == 0, "calls that the server does not speak");
+    counted.check(counted.registered() == size, "not as many runners as jobs");
+    let parameters = {
+        let services = counted.stage.server.services();
+        services.ssm.values.keys().filter(|name| name.starts_with(RUNNER_PARAMETER_PATH)).count()
+    };
+    counted.check(parameters == size, "not as many configurations as jobs");
+    let (fleets, puts) = (counted.operation(Api::Ec2, "CreateFleet"), counted.operation(Api::Ssm, "PutParameter"));
+    let describes = counted.operation(Api::Ec2, "DescribeInstances");
+    let budget = vec![
+        ("GitHub", counted.github(), 2 * size + 1),
+        ("CreateFleet", fleets, 1),
+        ("Describe", describes, 1),
+        ("PutParameter", puts, size),
+        // A job is read, made, launched for and concluded, an instance made, asked for, registered and handed over, each a
+        // read and a write; the fleet, the launch and where EC2 had nothing besides.
+        ("DynamoDB", counted.counts.of(Api::DynamoDb), 14 * size + 24),
+    ];
+    counted.row("scale-up, one batch of one fleet", size, budget)
+}
+
 #[tokio::test]
 async fn the_budgets_are_kept_on_the_wire() {
     let mut rows = Vec::new();
+    for size in SIZES_OF_BATCHES {
+        rows.push(launch_batch(size).await);
+    }
     for size in SIZES {
         rows.push(all_busy(size).await);
         rows.push(all_busy_and_silent(size).await);

@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tracing::warn;
 
+use super::pace::Pace;
 use super::pages::{Pages, address, owner_of};
 use super::pressure::Pressure;
 use super::status;
@@ -157,7 +158,7 @@ impl GitHub {
             octocrab: OnceLock::new(),
             call_timeout: CALL_TIMEOUT,
             authority: Authority::new(environment.github_app_path.clone(), ssm),
-            pressure: Pressure::new(ledger),
+            pressure: Pressure::new(ledger, Pace::of(environment.github_points_per_minute)),
         }
     }
 

@@ -8,13 +8,32 @@ use std::time::Duration;
 
 use runner_scaler_core::time::Timestamp;
 
-/// Changes that may go out at once. More, and [`REFILL`] has to be slower, for both together must not exceed 180 in a
-/// minute: a thousand changes would then take much longer than GitHub's limit asks for (with 20 a tenth longer, with
-/// 100 twice as long). Fewer, and a few launches at once, each of which registers a runner, wait in vain.
-const BURST: u32 = 20;
+/// How fast changes may go out: `burst` at once, and one more each `refill`. Both together never exceed GitHub's limit
+/// in any minute, so a larger burst means a slower refill: with a ninth, a thousand changes take a tenth longer than the
+/// limit asks for; with half of it, twice as long; with none, a few launches at once, each of which registers a runner,
+/// wait in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    burst: u32,
+    refill: Duration,
+}
 
-/// One more change each 375 ms, 160 a minute: what 180 leaves beside the burst.
-const REFILL: Duration = Duration::from_millis(375);
+impl Pace {
+    /// The pace that spends at most so many points in a minute: at 900, twenty at once and one each 375 ms.
+    pub(crate) fn of(points_per_minute: u32) -> Self {
+        let changes = (points_per_minute / POINTS_A_CHANGE).max(9);
+        let burst = changes / 9;
+        Self { burst, refill: Duration::from_mins(1) / (changes - burst) }
+    }
+
+    /// How long an empty bucket takes to fill.
+    fn whole(self) -> Duration {
+        self.refill * self.burst
+    }
+}
+
+/// What GitHub takes for one change.
+const POINTS_A_CHANGE: u32 = 5;
 
 /// The longest wait for a change's turn. Longer, and an invocation sleeps away the time that others need; shorter, and
 /// a few concurrent changes are sent back to their queue although their turn comes within seconds.
@@ -27,23 +46,24 @@ pub(super) const JITTER_MAX: Duration = Duration::from_millis(30);
 /// The bucket of one installation in one process.
 #[derive(Debug)]
 pub(super) struct Bucket {
+    pace: Pace,
     /// When it will be full again if nothing more is taken; in the past, it is full.
     full_at: Timestamp,
 }
 
 impl Bucket {
     /// A full one.
-    pub(super) fn full() -> Self {
-        Self { full_at: Timestamp(0) }
+    pub(super) fn full(pace: Pace) -> Self {
+        Self { pace, full_at: Timestamp(0) }
     }
 
     /// Takes the turn of one change: how long it waits until it may be sent. In `Err` the wait is longer than
     /// [`WAIT_MAX`], and no turn was taken.
     pub(super) fn take(&mut self, now: Timestamp, jitter: Duration) -> Result<Duration, Duration> {
         // A clock that was set back must not look like changes that were never sent.
-        let latest = now.plus(REFILL * BURST + WAIT_MAX);
-        let full_at = self.full_at.max(now).min(latest).plus(REFILL);
-        let wait = full_at.minus(REFILL * BURST).since(now);
+        let latest = now.plus(self.pace.whole() + WAIT_MAX);
+        let full_at = self.full_at.max(now).min(latest).plus(self.pace.refill);
+        let wait = full_at.minus(self.pace.whole()).since(now);
         if wait.is_zero() {
             self.full_at = full_at;
             return Ok(wait);
@@ -58,7 +78,7 @@ impl Bucket {
 
     /// Pours it out: GitHub refused a call, so its own count is ahead of ours.
     pub(super) fn empty(&mut self, now: Timestamp) {
-        self.full_at = self.full_at.max(now.plus(REFILL * BURST));
+        self.full_at = self.full_at.max(now.plus(self.pace.whole()));
     }
 }
 
@@ -83,7 +103,7 @@ mod tests {
             ("about as fast as it refills", 1_600),
             ("in bursts", 60_000),
         ] {
-            let (mut bucket, mut now, mut sent) = (Bucket::full(), Timestamp(1_000_000), Vec::new());
+            let (mut bucket, mut now, mut sent) = (Bucket::full(Pace::of(900)), Timestamp(1_000_000), Vec::new());
             while sent.len() < 1_000 {
                 // Some callers wait side by side, the others one after the other.
                 let together = 1 + next(13);
@@ -105,8 +125,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pace_never_spends_more_than_its_points_and_its_burst_is_a_ninth() {
+        for points in [1, 45, 60, 900, 5_000, 1_000_000] {
+            let Pace { burst, refill } = Pace::of(points);
+            let in_a_minute = f64::from(burst) + 60.0 / refill.as_secs_f64();
+            assert!(in_a_minute * 5.0 <= f64::from(points.max(45)) * 1.001, "{points}: {in_a_minute} changes");
+            assert!(burst >= 1, "{points}");
+        }
+        assert_eq!(Pace::of(900), Pace { burst: 20, refill: Duration::from_millis(375) });
+    }
+
+    #[test]
     fn twenty_at_once_do_not_wait_and_the_next_take_turns() {
-        let (mut bucket, now) = (Bucket::full(), Timestamp(1_000_000));
+        let (mut bucket, now) = (Bucket::full(Pace::of(900)), Timestamp(1_000_000));
         for nth in 1..=20 {
             assert_eq!(bucket.take(now, JITTER_MAX), Ok(Duration::ZERO), "change {nth}");
         }
@@ -119,7 +150,7 @@ mod tests {
 
     #[test]
     fn whose_turn_is_too_far_away_is_told_when_and_takes_none() {
-        let (mut bucket, now) = (Bucket::full(), Timestamp(1_000_000));
+        let (mut bucket, now) = (Bucket::full(Pace::of(900)), Timestamp(1_000_000));
         bucket.empty(now);
         for _ in 0..26 {
             bucket.take(now, Duration::ZERO).expect("within ten seconds");
@@ -131,12 +162,12 @@ mod tests {
 
     #[test]
     fn an_empty_bucket_and_a_clock_set_back_mend_by_themselves() {
-        let (mut bucket, now) = (Bucket::full(), Timestamp(1_000_000));
+        let (mut bucket, now) = (Bucket::full(Pace::of(900)), Timestamp(1_000_000));
         bucket.empty(now);
-        assert_eq!(bucket.take(now, Duration::ZERO), Ok(REFILL));
+        assert_eq!(bucket.take(now, Duration::ZERO), Ok(Duration::from_millis(375)));
         assert_eq!(bucket.take(now.plus(Duration::from_mins(2)), Duration::ZERO), Ok(Duration::ZERO));
 
-        let mut bucket = Bucket::full();
+        let mut bucket = Bucket::full(Pace::of(900));
         bucket.take(Timestamp(1_000_000_000), Duration::ZERO).expect("full");
         let earlier = Timestamp(1_000_000);
         bucket.take(earlier, Duration::ZERO).expect_err("its turn seems to be far away");

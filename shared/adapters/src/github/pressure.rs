@@ -21,7 +21,7 @@ use tokio::sync::Mutex;
 use tracing::warn;
 
 use super::client::Call;
-use super::pace::{Bucket, JITTER_MAX};
+use super::pace::{Bucket, JITTER_MAX, Pace};
 use crate::aws::Effect;
 use crate::clock::SystemClock;
 use crate::dynamodb::LedgerTable;
@@ -53,6 +53,7 @@ const SAME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Pressure {
     ledger: LedgerTable,
+    pace: Pace,
     /// By owner in lower case; held for the look-up only.
     owners: Mutex<BTreeMap<String, Slot>>,
 }
@@ -69,9 +70,9 @@ pub(crate) struct Owner {
     read_at: Option<Timestamp>,
 }
 
-impl Default for Owner {
-    fn default() -> Self {
-        Self { breaker: Breaker::default(), bucket: Bucket::full(), read_at: None }
+impl Owner {
+    fn new(pace: Pace) -> Self {
+        Self { breaker: Breaker::default(), bucket: Bucket::full(pace), read_at: None }
     }
 }
 
@@ -116,8 +117,8 @@ impl Breaker {
 
 impl Pressure {
     /// Nothing known yet; the ledger is read before the first call.
-    pub(super) fn new(ledger: LedgerTable) -> Self {
-        Self { ledger, owners: Mutex::new(BTreeMap::new()) }
+    pub(super) fn new(ledger: LedgerTable, pace: Pace) -> Self {
+        Self { ledger, pace, owners: Mutex::new(BTreeMap::new()) }
     }
 
     /// Whether that owner's calls may be sent; class `Throttled` when they wait, and then nothing was sent.
@@ -176,7 +177,8 @@ impl Pressure {
     }
 
     async fn slot(&self, owner: &str) -> Slot {
-        Arc::clone(self.owners.lock().await.entry(owner.to_ascii_lowercase()).or_default())
+        let new = || Arc::new(Mutex::new(Owner::new(self.pace)));
+        Arc::clone(self.owners.lock().await.entry(owner.to_ascii_lowercase()).or_insert_with(new))
     }
 
     /// What the ledger says; `None` when it says nothing, or cannot be read.

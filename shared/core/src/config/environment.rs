@@ -3,6 +3,10 @@
 use super::{ConfigError, Mutant};
 use crate::ids::Deployment;
 
+/// What GitHub lets an App's installation spend on its REST API in a minute (documentation, "Rate limits for the REST
+/// API", secondary limits, read 2026-11-20). An Enterprise Server has limits of its own, or none.
+const POINTS_PER_MINUTE: u32 = 900;
+
 /// Names and addresses; no policy and no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
@@ -24,6 +28,8 @@ pub struct Environment {
     pub kill_switch_parameter: String,
     /// `GITHUB_API_URL`, without a slash at its end.
     pub github_api_url: String,
+    /// `GITHUB_POINTS_PER_MINUTE`: what changes at GitHub may cost in a minute, each 5.
+    pub github_points_per_minute: u32,
     /// Whether `GITHUB_API_URL` and `AWS_ENDPOINT_URL` are both loopback: only then are test timers accepted.
     pub loopback: bool,
     /// `RUNNER_SCALER_MUTANT`: refused by any build without the cargo feature `mutants`, and off this machine.
@@ -49,6 +55,14 @@ impl Environment {
         let runner_parameter_path = required("RUNNER_PARAMETER_PATH");
         let kill_switch_parameter = required("KILL_SWITCH_PARAMETER");
         let github_api_url = lookup("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
+
+        let points_text = lookup("GITHUB_POINTS_PER_MINUTE").unwrap_or_else(|| POINTS_PER_MINUTE.to_string());
+        let points = points_text.parse::<u32>().ok().filter(|points| (60..=1_000_000).contains(points));
+        if points.is_none() {
+            mistakes.push(format!(
+                "GITHUB_POINTS_PER_MINUTE: {points_text:?} is no number from 60 to 1000000; unset it for GitHub's own limit"
+            ));
+        }
 
         let named = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         if !deployment.is_empty() && (deployment.len() > 32 || !deployment.bytes().all(named)) {
@@ -78,6 +92,7 @@ impl Environment {
             runner_parameter_path: without_slash(runner_parameter_path),
             kill_switch_parameter,
             github_api_url: without_slash(github_api_url),
+            github_points_per_minute: points.unwrap_or(POINTS_PER_MINUTE),
             loopback,
             mutant: mutant.unwrap_or_default(),
         })
@@ -107,7 +122,7 @@ mod tests {
             "GITHUB_APP_PATH" => "/rs/app/",
             "GITHUB_API_URL" => "http://127.0.0.1:8080/",
             "AWS_ENDPOINT_URL" => "http://localhost:4566",
-            "RUNNER_SCALER_MUTANT" => return None,
+            "RUNNER_SCALER_MUTANT" | "GITHUB_POINTS_PER_MINUTE" => return None,
             _ => "x",
         };
         Some(value.to_owned())
@@ -141,6 +156,22 @@ mod tests {
             ("127.0.0.1", false),
         ] {
             assert_eq!(is_loopback(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn the_pace_is_githubs_own_unless_another_is_set() {
+        let with = |text: &'static str| {
+            Environment::from_vars(move |name| match name {
+                "GITHUB_POINTS_PER_MINUTE" => Some(text.to_owned()),
+                other => vars(other),
+            })
+        };
+        assert_eq!(Environment::from_vars(vars).expect("complete").github_points_per_minute, 900);
+        assert_eq!(with("60000").expect("a number").github_points_per_minute, 60_000);
+        for text in ["0", "59", "1000001", "fast", ""] {
+            let error = with(text).expect_err(text);
+            assert!(error.to_string().contains("GITHUB_POINTS_PER_MINUTE: "), "{text}: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! EC2's query protocol: `DescribeInstances`, `CreateTags`, `TerminateInstances`.
+//! EC2's query protocol: `DescribeInstances`, `CreateFleet`, `CreateTags`, `TerminateInstances`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,6 +15,10 @@ const MOST: usize = 1_000;
 pub struct Ec2 {
     /// The instances.
     pub instances: BTreeMap<String, Instance>,
+    /// When what is launched from now on was launched, RFC 3339.
+    pub launch_time: String,
+    /// Instances by client token: a call that is repeated launches nothing more.
+    fleets: BTreeMap<String, Vec<String>>,
 }
 
 /// One instance.
@@ -38,6 +42,7 @@ impl Ec2 {
         let operation = form.get("Action").cloned().unwrap_or_default();
         let outcome = match operation.as_str() {
             "DescribeInstances" => self.describe(&form),
+            "CreateFleet" => self.create_fleet(&form),
             "CreateTags" => self.tag(&form),
             "TerminateInstances" => self.terminate(&form),
             _ => return (operation, None),
@@ -74,6 +79,31 @@ impl Ec2 {
             let _ = write!(xml, "<nextToken>{}</nextToken>", start + size);
         }
         Ok(xml)
+    }
+
+    fn create_fleet(&mut self, form: &Form) -> Result<String, Refusal> {
+        let token = form.get("ClientToken").ok_or_else(|| invalid("ClientToken"))?.clone();
+        let capacity = form.get("TargetCapacitySpecification.TotalTargetCapacity").and_then(|text| text.parse().ok());
+        let count: usize = capacity.ok_or_else(|| invalid("TotalTargetCapacity"))?;
+        let mut tags = BTreeMap::new();
+        for index in 1.. {
+            let Some(key) = form.get(&format!("TagSpecification.1.Tag.{index}.Key")) else { break };
+            let value = form.get(&format!("TagSpecification.1.Tag.{index}.Value")).cloned().unwrap_or_default();
+            tags.insert(key.clone(), value);
+        }
+        let first = self.instances.len();
+        let (instances, launched_at) = (&mut self.instances, &self.launch_time);
+        let ids = self.fleets.entry(token).or_insert_with(|| {
+            let ids: Vec<String> = (first..first + count).map(|number| format!("i-1{number:016x}")).collect();
+            let instance = || Instance { launched_at: launched_at.clone(), ending: false, tags: tags.clone() };
+            instances.extend(ids.iter().map(|id| (id.clone(), instance())));
+            ids
+        });
+        let items: String = ids.iter().map(|id| format!("<item>{id}</item>")).collect();
+        Ok(format!(
+            "<fleetId>fleet-1</fleetId><errorSet/><fleetInstanceSet><item><instanceIds>{items}</instanceIds>\
+             <instanceType>m7i.large</instanceType></item></fleetInstanceSet>"
+        ))
     }
 
     fn tag(&mut self, form: &Form) -> Result<String, Refusal> {
@@ -167,7 +197,7 @@ mod tests {
         };
         let mut instances: BTreeMap<_, _> = (0..count).map(|n| (format!("i-{n:017x}"), instance("prod"))).collect();
         instances.insert("i-foreign".to_owned(), instance("other"));
-        Ec2 { instances }
+        Ec2 { instances, ..Ec2::default() }
     }
 
     fn call(ec2: &mut Ec2, form: &str) -> (u16, String) {
@@ -202,6 +232,17 @@ mod tests {
         assert!(!ec2.instances[&id(0)].tags.contains_key("ghr:drain"));
         assert_eq!(call(&mut ec2, &format!("Action=CreateTags&ResourceId.1={}&{tag}", id(1))).0, 200);
         assert_eq!(ec2.instances[&id(1)].tags["ghr:drain"], "now");
+    }
+
+    #[test]
+    fn a_launch_that_is_repeated_launches_nothing_more() {
+        let mut ec2 = ec2(2);
+        let form = "Action=CreateFleet&ClientToken=t&TargetCapacitySpecification.TotalTargetCapacity=3\
+                    &TagSpecification.1.Tag.1.Key=ghr%3Alaunch&TagSpecification.1.Tag.1.Value=t";
+        let (first, again) = (call(&mut ec2, form), call(&mut ec2, form));
+        assert_eq!((first.0, &first.1), (200, &again.1));
+        assert_eq!(ec2.instances.values().filter(|instance| instance.tags.contains_key("ghr:launch")).count(), 3);
+        assert_eq!(call(&mut ec2, "Action=CreateFleet&ClientToken=u").0, 400, "how many?");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Value, json};
@@ -10,6 +11,9 @@ use super::reply::Reply;
 
 /// Entries a page where none is asked for, and the most.
 const PER_PAGE: (usize, usize) = (30, 100);
+
+/// Length of a JIT configuration; one of more than 4 KiB needs SSM's advanced tier.
+const CONFIG_BYTES: usize = 3_500;
 
 /// How installation tokens begin; what the App signs itself never does.
 const TOKEN_PREFIX: &str = "ghs_";
@@ -21,6 +25,8 @@ pub struct GitHub {
     pub runners: BTreeMap<u64, Runner>,
     /// Its repository's jobs by id.
     pub jobs: BTreeMap<u64, Job>,
+    /// Jobs that nobody has taken yet.
+    pub queued: BTreeSet<u64>,
 }
 
 /// One registration, ephemeral and connected before.
@@ -54,6 +60,7 @@ enum Route<'a> {
     RunnersNamed,
     Runner(&'a str),
     DeleteRunner(&'a str),
+    GenerateJitConfig,
     Job(&'a str),
     Runs,
     JobsOfRun(&'a str),
@@ -68,21 +75,21 @@ impl GitHub {
     pub const INSTALLATION_ID: u64 = 7;
 
     /// The call's method and kind, and its answer; `None` where it is not spoken here.
-    pub(super) fn answer(&mut self, parts: &Parts) -> (String, Option<Reply>) {
+    pub(super) fn answer(&mut self, parts: &Parts, body: &Bytes) -> (String, Option<Reply>) {
         let query: BTreeMap<String, String> =
             form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         let Some(route) = route(&parts.method, parts.uri.path(), &query) else {
             return (format!("{} {}", parts.method, parts.uri.path()), None);
         };
         let reply = if route.is_authorized(&parts.headers) {
-            self.carry_out(route, parts, &query)
+            self.carry_out(route, parts, &query, body)
         } else {
             Reply::json(StatusCode::UNAUTHORIZED, &json!({ "message": "Bad credentials" }))
         };
         (route.kind().to_owned(), Some(reply))
     }
 
-    fn carry_out(&mut self, route: Route<'_>, parts: &Parts, query: &BTreeMap<String, String>) -> Reply {
+    fn carry_out(&mut self, route: Route<'_>, parts: &Parts, query: &BTreeMap<String, String>, body: &Bytes) -> Reply {
         let page = |key: &str, all: Vec<Value>| page(key, &all, parts, query);
         match route {
             Route::Installation => Reply::json(StatusCode::OK, &json!({ "id": Self::INSTALLATION_ID })),
@@ -114,6 +121,12 @@ impl GitHub {
                     Reply::empty(StatusCode::NO_CONTENT)
                 }
             },
+            Route::GenerateJitConfig => self.generate_jit_config(body),
+            Route::Job(id) if id.parse().is_ok_and(|id: u64| self.queued.contains(&id)) => {
+                let queued = json!({ "id": id.parse::<u64>().ok(), "run_id": 1, "run_attempt": 1, "status": "queued",
+                    "conclusion": null, "runner_id": null, "completed_at": null, "labels": ["self-hosted", "linux"] });
+                Reply::json(StatusCode::OK, &queued)
+            }
             Route::Job(id) => found(id.parse().ok().and_then(|id: u64| self.jobs.get_key_value(&id)).map(job)),
             Route::Runs => {
                 // Every job here is in progress, and so is its run.
@@ -127,6 +140,23 @@ impl GitHub {
                 page("jobs", self.jobs.iter().filter(of_run).map(job).collect())
             }
         }
+    }
+
+    /// An offline registration from now on, and a configuration of the usual length.
+    fn generate_jit_config(&mut self, body: &Bytes) -> Reply {
+        let request: Value = serde_json::from_slice(body).unwrap_or_default();
+        let Some(name) = request["name"].as_str().filter(|_| request["runner_group_id"].is_u64()) else {
+            return Reply::json(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "message": "Validation Failed" }));
+        };
+        if self.runners.values().any(|runner| runner.name == name) {
+            return Reply::json(StatusCode::CONFLICT, &json!({ "message": "Already exists" }));
+        }
+        let id = self.runners.keys().next_back().map_or(1, |last| last + 1);
+        let registered = Runner { name: name.to_owned(), online: false, busy: false };
+        let shown = runner((&id, &registered));
+        self.runners.insert(id, registered);
+        let config = "a".repeat(CONFIG_BYTES);
+        Reply::json(StatusCode::CREATED, &json!({ "runner": shown, "encoded_jit_config": config }))
     }
 
     fn known_runner(&self, id: &str) -> Option<(&u64, &Runner)> {
@@ -146,6 +176,7 @@ impl Route<'_> {
             Self::RunnersNamed => "GET runners by name",
             Self::Runner(_) => "GET runner",
             Self::DeleteRunner(_) => "DELETE runner",
+            Self::GenerateJitConfig => "POST generate-jitconfig",
             Self::Job(_) => "GET job",
             Self::Runs => "GET runs",
             Self::JobsOfRun(_) => "GET jobs of a run",
@@ -164,6 +195,7 @@ impl Route<'_> {
             | Self::RunnersNamed
             | Self::Runner(_)
             | Self::DeleteRunner(_)
+            | Self::GenerateJitConfig
             | Self::Job(_)
             | Self::Runs
             | Self::JobsOfRun(_) => false,
@@ -190,6 +222,9 @@ fn route<'a>(method: &Method, path: &'a str, query: &BTreeMap<String, String>) -
             Route::RunnersNamed
         }
         ["orgs", org, "actions", "runners"] if get && *org == owner => Route::Runners,
+        ["orgs", org, "actions", "runners", "generate-jitconfig"] if method == Method::POST && *org == owner => {
+            Route::GenerateJitConfig
+        }
         ["orgs", org, "actions", "runners", id] if get && *org == owner => Route::Runner(id),
         ["orgs", org, "actions", "runners", id] if method == Method::DELETE && *org == owner => Route::DeleteRunner(id),
         ["repos", org, repo, "actions", rest @ ..] if get && (*org, *repo) == (owner, repository) => match rest {
@@ -255,6 +290,7 @@ mod tests {
         GitHub {
             runners: (1..=count).map(|id| (id, runner(id == 2))).collect(),
             jobs: (1..=count).map(|id| (id, Job { run_id: id.div_ceil(100), runner_id: id })).collect(),
+            queued: BTreeSet::new(),
         }
     }
 
@@ -266,7 +302,7 @@ mod tests {
             .header("authorization", format!("Bearer {token}"))
             .body(())
             .expect("a request");
-        let (kind, reply) = github.answer(&request.into_parts().0);
+        let (kind, reply) = github.answer(&request.into_parts().0, &Bytes::new());
         (kind, reply.expect("spoken"))
     }
 
@@ -305,6 +341,26 @@ mod tests {
     }
 
     #[test]
+    fn a_name_is_registered_once_and_a_queued_job_is_nobodys() {
+        let mut github = GitHub { queued: [7].into(), ..github(1) };
+        let mut register = |name: &str| {
+            let request = Request::builder()
+                .method("POST")
+                .uri("/orgs/octo/actions/runners/generate-jitconfig")
+                .header("authorization", "Bearer ghs_counted")
+                .body(())
+                .expect("a request");
+            let body = json!({ "name": name, "runner_group_id": 1, "labels": ["linux"], "work_folder": "_work" });
+            let (_, reply) = github.answer(&request.into_parts().0, &Bytes::from(body.to_string()));
+            reply.expect("spoken").parts().0
+        };
+        assert_eq!([register("one"), register("one"), register("two")], [201, 409, 201]);
+        let (_, reply) = call(&mut github, "GET", "/repos/octo/hello/actions/jobs/7", "ghs_counted");
+        let job: Value = serde_json::from_str(reply.parts().2).expect("JSON");
+        assert_eq!((&job["status"], &job["runner_id"]), (&json!("queued"), &Value::Null));
+    }
+
+    #[test]
     fn each_call_needs_its_own_kind_of_token() {
         let mut github = github(1);
         for (target, with_app, with_installation) in [
@@ -332,7 +388,7 @@ mod tests {
         let mut github = github(1);
         for target in ["/orgs/other/actions/runners", "/repos/octo/other/actions/jobs/1", "/zen"] {
             let request = Request::builder().uri(target).body(()).expect("a request");
-            assert!(github.answer(&request.into_parts().0).1.is_none(), "{target}");
+            assert!(github.answer(&request.into_parts().0, &Bytes::new()).1.is_none(), "{target}");
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
+use runner_scaler_adapters::SystemClock;
+use runner_scaler_core::time::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
 use super::reply::{Refusal, Reply};
@@ -12,14 +14,31 @@ use super::reply::{Refusal, Reply};
 pub struct ParameterStore {
     /// The values.
     pub values: BTreeMap<String, String>,
+    /// Puts that it admits in a second, so many at once and no more; `None` is any number.
+    pub puts_a_second: Option<u32>,
+    puts: Option<Puts>,
+}
+
+/// What is left of this second's puts, in thousandths.
+#[derive(Clone, Copy, Debug)]
+struct Puts {
+    thousandths: u64,
+    at: Timestamp,
 }
 
 impl ParameterStore {
+    /// One that holds these and admits any number of puts.
+    #[must_use]
+    pub fn new(values: BTreeMap<String, String>) -> Self {
+        Self { values, ..Self::default() }
+    }
+
     /// `None`: an operation that is not spoken here.
     pub(super) fn answer(&mut self, operation: &str, body: &Bytes) -> Option<Reply> {
         let request: Value = serde_json::from_slice(body).unwrap_or_default();
         let outcome = match operation {
             "GetParameter" => self.get(&request),
+            "PutParameter" => self.put(&request, SystemClock.now()),
             "DeleteParameter" => self.delete(&request),
             "DescribeParameters" => self.describe(&request),
             "GetParametersByPath" => Ok(self.by_path(&request)),
@@ -32,6 +51,26 @@ impl ParameterStore {
         let name = name_of(request);
         let value = self.values.get(name).ok_or_else(|| absent(name))?;
         Ok(json!({ "Parameter": parameter(name, value) }))
+    }
+
+    fn put(&mut self, request: &Value, now: Timestamp) -> Result<Value, Refusal> {
+        if let Some(limit) = self.puts_a_second {
+            let most = u64::from(limit) * 1_000;
+            let Puts { thousandths, at } = self.puts.unwrap_or(Puts { thousandths: most, at: now });
+            let passed = u64::try_from(now.since(at).as_millis()).unwrap_or(most);
+            let left = (thousandths + passed * u64::from(limit)).min(most);
+            let after = left.checked_sub(1_000);
+            self.puts = Some(Puts { thousandths: after.unwrap_or(left), at: now });
+            if after.is_none() {
+                return Err(Refusal::new("ThrottlingException", "Rate exceeded"));
+            }
+        }
+        let name = name_of(request);
+        if self.values.contains_key(name) {
+            return Err(Refusal::new("ParameterAlreadyExists", name));
+        }
+        self.values.insert(name.to_owned(), request["Value"].as_str().unwrap_or_default().to_owned());
+        Ok(json!({ "Version": 1 }))
     }
 
     fn delete(&mut self, request: &Value) -> Result<Value, Refusal> {
@@ -92,9 +131,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_parameter_is_put_once_and_only_so_many_in_a_second() {
+        let mut store = ParameterStore { puts_a_second: Some(2), ..ParameterStore::default() };
+        let mut put = |name: &str, ms: i64| {
+            let put = store.put(&json!({ "Name": name, "Value": "v" }), Timestamp(ms));
+            put.err().map(|refusal| refusal.code)
+        };
+        for (case, name, ms, expected) in [
+            ("the first", "a", 0, None),
+            ("again", "a", 0, Some("ParameterAlreadyExists")),
+            ("a third in the second", "b", 100, Some("ThrottlingException")),
+            ("half a second later", "b", 500, None),
+            ("at once after it", "c", 510, Some("ThrottlingException")),
+            ("the second after", "c", 1_600, None),
+        ] {
+            assert_eq!(put(name, ms), expected, "{case}");
+        }
+    }
+
+    #[test]
     fn parameters_are_read_listed_below_a_path_and_deleted() {
         let values = ["/rs/jit/i-1", "/rs/jitter", "/rs/switch"].map(|name| (name.to_owned(), "v".to_owned()));
-        let mut store = ParameterStore { values: values.into() };
+        let mut store = ParameterStore { values: values.into(), ..ParameterStore::default() };
         let mut answer = |operation: &str, request: Value| {
             let reply = store.answer(operation, &Bytes::from(request.to_string())).expect("spoken");
             let (status, _, body) = reply.parts();
