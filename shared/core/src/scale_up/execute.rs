@@ -179,7 +179,7 @@ async fn within_room<P: LaunchPorts>(
 ) -> Vec<Admitted> {
     recorded.sort_by_key(|(_, job)| (job.record.queued_at, job.record.job_id));
     let mut rooms: BTreeMap<FleetName, usize> = BTreeMap::new();
-    let mut within = Vec::new();
+    let (mut within, mut beyond) = (Vec::new(), Vec::new());
     for (next, job) in recorded {
         let fleet = job.record.fleet.as_ref().and_then(|name| batch.policy.fleet(name));
         let Some(fleet) = fleet.filter(|_| needs_room(&next)) else {
@@ -201,10 +201,17 @@ async fn within_room<P: LaunchPorts>(
                 *room = left;
                 within.push((next, job));
             }
-            None => outcomes.push(wait(batch.ports, &job.record, batch.ports.now().plus(NO_ROOM_LOOK)).await),
+            None => beyond.push(job.record),
         }
     }
+    outcomes.extend(all_wait(batch, &beyond).await);
     within
+}
+
+/// Jobs that find no room now are looked at again soon.
+async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: &[JobRecord]) -> Vec<(JobId, Outcome)> {
+    let until = batch.ports.now().plus(NO_ROOM_LOOK);
+    stream::iter(jobs).map(|job| wait(batch.ports, job, until)).buffer_unordered(CALLS_AT_ONCE).collect().await
 }
 
 /// Whether a job can only be served by another instance. What was launched for it already has its room.
@@ -353,10 +360,8 @@ async fn launch<P: LaunchPorts>(
         }
         jobs = left;
         if count < JOBS_PER_LAUNCH_MAX {
-            let until = batch.ports.now().plus(NO_ROOM_LOOK);
-            for job in std::mem::take(&mut jobs) {
-                outcomes.push(wait(batch.ports, &job.record, until).await);
-            }
+            let beyond: Vec<JobRecord> = std::mem::take(&mut jobs).into_iter().map(|job| job.record).collect();
+            outcomes.extend(all_wait(batch, &beyond).await);
         }
     }
     outcomes

@@ -165,15 +165,19 @@ async fn call<P: LaunchPorts>(
         attempt = Attempt::First;
     };
     let now = batch.ports.now();
-    ledger::update::<LaunchRecord>(batch.ports, current.token.as_str(), |stored| match stored {
-        Stored::Present(mut record) => {
+    let noted = ledger::update::<LaunchRecord>(batch.ports, current.token.as_str(), |stored| match stored {
+        // An answer belongs to the epoch that was asked.
+        Stored::Present(mut record) if record.record.epoch == current.epoch => {
             record.record.instance_ids = Some(ids.clone());
             record.record.answered_at = Some(now);
             Some(record)
         }
-        Stored::Absent | Stored::Foreign => None,
-    })
-    .await?;
+        Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
+    });
+    if noted.await?.is_none() {
+        let call = format!("note the answer to launch {}", current.token);
+        return Err(PortError::new(call, Class::Conflict, "another invocation went on with it"));
+    }
     let _turn = batch.turn(&fleet.name).await;
     note_answer(batch.ports, fleet, launch, ids.len(), now).await?;
     Ok(ids)

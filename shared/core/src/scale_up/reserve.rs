@@ -95,7 +95,7 @@ pub(super) async fn reserve<P: LaunchPorts>(
 }
 
 /// Stores the launch with all its jobs. Those that find no place in its transaction are written before: a job of a
-/// launch that is not there is given back by whoever meets it (`fulfil::resume`), one that were written after could be
+/// launch that is not there is given back by whoever meets it (`fulfil::resume`); one that was written after could be
 /// launched for twice. Where the launch is refused they are given back at once.
 async fn store_launch(
     ledger: &impl Ledger,

@@ -1,6 +1,7 @@
 //! Launch records, reservations, leases and the waiting index (design section 6): each under a crash at every call, and
 //! under two invocations at once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{batch, check, in_queue, message, minutes, phase, try_batch, world};
@@ -95,8 +96,13 @@ fn two_invocations_that_go_on_with_one_launch_make_its_next_epoch_once() {
 }
 
 fn deliver<'a>(fake: &'a Fake, policy: &'a Policy, id: u64) -> Process<'a, Vec<(String, Outcome)>> {
+    deliver_all(fake, policy, &[id])
+}
+
+fn deliver_all<'a>(fake: &'a Fake, policy: &'a Policy, ids: &[u64]) -> Process<'a, Vec<(String, Outcome)>> {
     let deadline = Deadline::of(fake.now(), fake.now().plus(minutes(1)));
-    Process::new(fake, handle_batch(fake, policy, vec![in_queue(&message(id))], deadline))
+    let messages = ids.iter().map(|id| in_queue(&message(*id))).collect();
+    Process::new(fake, handle_batch(fake, policy, messages, deadline))
 }
 
 #[test]
@@ -216,6 +222,32 @@ fn a_job_that_waits_is_in_the_index_under_its_fleet_wherever_the_process_was_kil
         assert_eq!(sent, recorded, "{at:?}");
     });
     assert!(played >= 80, "{played} crash points");
+}
+
+#[test]
+fn two_invocations_at_once_leave_every_job_in_the_index_once_whatever_their_order() {
+    let mut policy = policy();
+    policy.fleets[0].runner_count_max = 1;
+    let partition = OpenPartition::Jobs(FleetName::new("linux"));
+    for (first, second) in (0..24).flat_map(|first| (0..24).map(move |second| (first, second))) {
+        let at = format!("{first} {second}");
+        let fake = world([1, 2, 3]);
+        let (mut one, mut other) = (deliver_all(&fake, &policy, &[1, 2]), deliver_all(&fake, &policy, &[2, 3]));
+        one.step(first);
+        other.step(second);
+        let answers = [one.finish(), other.finish()].concat();
+        let latest = fake.now().plus(minutes(16));
+        let open = run(fake.open(&partition, latest, 100)).expect("not killed").expect("read");
+        let indexed: BTreeSet<&str> = open.iter().map(|item| item.key.id.as_str()).collect();
+        assert_eq!((open.len(), indexed), (3, BTreeSet::from(["1", "2", "3"])), "{at}: {answers:?}");
+        assert_eq!(fake.living().len(), 1, "{at}: {answers:?}");
+        // An acknowledged message leaves nothing behind but the index: each of its jobs has a time to look again.
+        for (id, outcome) in &answers {
+            let acknowledged = !matches!(outcome, Outcome::Failed(_));
+            let job = fake.get::<JobRecord>(id.trim_start_matches('m')).expect("recorded");
+            assert!(!acknowledged || job.next_look > fake.now(), "{at}: {id} {outcome:?}");
+        }
+    }
 }
 
 #[test]
