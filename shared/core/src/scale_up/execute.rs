@@ -109,7 +109,6 @@ async fn try_serve_owner<P: LaunchPorts>(
     messages: Vec<&JobMessage>,
     listing: impl Future<Output = Listed>,
 ) -> Vec<(JobId, Outcome)> {
-    let begun_at = batch.ports.now();
     let recorded: Vec<(JobId, Admission)> =
         stream::iter(messages).map(|message| record(batch, message)).buffer_unordered(CALLS_AT_ONCE).collect().await;
     let (mut outcomes, recorded) = parted(recorded);
@@ -131,6 +130,8 @@ async fn try_serve_owner<P: LaunchPorts>(
         }
     };
     let recorded = within_room(batch, recorded, &listing, &mut outcomes).await;
+    // From here on: what the ledger and EC2 took is not GitHub's.
+    let begun_at = batch.ports.now();
     let share = batch.deadline.share(begun_at, ADMISSION_PARTS);
     let confirmed: Vec<(JobId, Admission)> = stream::iter(recorded)
         .map(async |(next, job)| {

@@ -82,6 +82,22 @@ fn an_owner_whose_configurations_never_come_is_cut_before_the_deadline_and_the_o
 }
 
 #[test]
+fn what_the_ledger_and_ec2_take_is_not_counted_against_github() {
+    let fake = world(1..=3);
+    // The listing, and what is read of the fleet after it.
+    for call in 1..20 {
+        fake.meanwhile(call, |fake| {
+            if fake.calls_of("ComputeRead::instances") == 1 && fake.calls_of("Jobs::job") == 0 {
+                fake.pass(Duration::from_secs(10));
+            }
+        });
+    }
+    let (outcomes, took) = play(&fake, &[message(1), message(2), message(3)]);
+    assert!(outcomes.values().all(|outcome| *outcome == Outcome::Launched), "{outcomes:?} after {took:?}");
+    assert!(took >= Duration::from_secs(20), "{took:?}: nothing was slow");
+}
+
+#[test]
 fn a_listing_that_fails_is_asked_for_once_a_batch_and_fails_every_owner_that_needs_it() {
     let fake = world(1..=3);
     fake.always_fail("ComputeRead::instances", Class::Transient);
