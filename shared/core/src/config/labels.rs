@@ -149,13 +149,11 @@ impl Fleet {
 
 /// Notes a value; `false` where another one was noted before: a job cannot have two.
 fn agree<T: PartialEq>(place: &mut Option<T>, value: T) -> bool {
-    match place {
-        Some(noted) => *noted == value,
-        None => {
-            *place = Some(value);
-            true
-        }
+    if let Some(noted) = place {
+        return *noted == value;
     }
+    *place = Some(value);
+    true
 }
 
 fn value_of<'a>(label: &'a str, prefix: &str) -> Option<&'a str> {

@@ -54,7 +54,7 @@ pub(super) async fn remember(ledger: &impl Ledger, launch: &LaunchRecord, faults
         // Another launch found nothing there at the same time.
         Err(error) if error.class() == Class::Conflict => {}
         Err(error) => {
-            warn!(launch_token = %launch.token, error = %error, "where EC2 had nothing is forgotten: {error}")
+            warn!(launch_token = %launch.token, error = %error, "where EC2 had nothing is forgotten: {error}");
         }
     }
 }

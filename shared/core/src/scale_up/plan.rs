@@ -506,8 +506,8 @@ mod tests {
 
     #[test]
     fn what_was_out_is_avoided_and_never_everything() {
-        let all = ["m7i.large 1", "m7i.large 2", "m7a.large 1", "m7a.large 2"];
         type Avoided = fn(Market, &Offering) -> bool;
+        let all = ["m7i.large 1", "m7i.large 2", "m7a.large 1", "m7a.large 2"];
         for (case, avoided, market, expected, then) in [
             ("nothing", nothing_avoided as Avoided, Market::Spot, &all[..], Some(&all[..])),
             (

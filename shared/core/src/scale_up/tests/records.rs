@@ -122,8 +122,9 @@ fn a_reservation_holds_room_while_its_instances_may_come_and_never_for_ever() {
         }
         // Whatever was left behind, an hour later all the room is there again.
         fake.pass(Duration::from_hours(1));
-        let living = fake.living();
-        living.iter().for_each(|id| fake.set_instance_state(id, crate::ports::InstanceState::Terminated));
+        for id in fake.living() {
+            fake.set_instance_state(&id, crate::ports::InstanceState::Terminated);
+        }
         (1..=4).for_each(|id| fake.put_job(JobId(id), JobState::Completed));
         fake.pass(Duration::from_secs(1));
         let outcomes = batch(fake, &policy, &[5, 6]);
