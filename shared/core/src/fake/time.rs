@@ -55,18 +55,19 @@ impl Drop for Forget<'_> {
     }
 }
 
-/// Wakes whoever sleeps least long; `false` when nobody sleeps.
+/// Wakes all who sleep least long; `false` when nobody sleeps.
 fn wake_next() -> bool {
-    let next = SLEEPERS.with_borrow_mut(|sleepers| {
-        let (index, _) = sleepers.iter().enumerate().min_by_key(|(_, (due, _))| *due)?;
-        Some(sleepers.swap_remove(index).1)
+    let next: Vec<Rc<Sleeper>> = SLEEPERS.with_borrow_mut(|sleepers| {
+        let Some(first) = sleepers.iter().map(|(due, _)| *due).min() else { return Vec::new() };
+        sleepers.extract_if(.., |(due, _)| *due == first).map(|(_, sleeper)| sleeper).collect()
     });
-    let Some(sleeper) = next else { return false };
-    sleeper.over.set(true);
-    if let Some(waker) = sleeper.waker.take() {
-        waker.wake();
+    for sleeper in &next {
+        sleeper.over.set(true);
+        if let Some(waker) = sleeper.waker.take() {
+            waker.wake();
+        }
     }
-    true
+    !next.is_empty()
 }
 
 struct Woken(AtomicBool);

@@ -136,6 +136,7 @@ fn word() -> impl Strategy<Value = String> {
         "linux",
         "",
         "ghr-instance-type:c7i.large",
+        "ghr-instance-type:M7I.2xlarge",
         "ghr-market:on-demand",
         "ghr-instance-type:p5",
     ];

@@ -171,10 +171,10 @@ fn the_cap_holds_at_every_step_of_three_invocations_in_a_thousand_orders() {
 
 #[test]
 fn owners_of_one_batch_do_not_refuse_each_other_the_fleets_record() {
-    let fake = world(1..=30);
+    let fake = world(1..=40);
     let mut policy = policy();
-    policy.fleets[0].runner_count_max = 25;
-    let messages = (1..=30)
+    policy.fleets[0].runner_count_max = 35;
+    let messages = (1..=40)
         .map(|id| {
             let mut message = message(id);
             message.repository = format!("owner-{id}/hello").try_into().expect("a name");
@@ -182,12 +182,16 @@ fn owners_of_one_batch_do_not_refuse_each_other_the_fleets_record() {
             in_queue(&message)
         })
         .collect();
-    let answers = super::batch_of(&fake, &policy, messages).expect("not killed");
+    let deadline = Deadline::of(fake.now(), fake.now().plus(minutes(1)));
+    // One call at a time, so that every owner gets its turn between any two of another's.
+    let mut whole = Process::new(&fake, handle_batch(&fake, &policy, messages, deadline));
+    while whole.step(1) {}
+    let answers = whole.finish();
     let count = |wanted: &Outcome| answers.iter().filter(|(_, outcome)| outcome == wanted).count();
-    assert_eq!((count(&Outcome::Launched), count(&Outcome::Waiting)), (25, 5), "{answers:?}");
-    assert_eq!(fake.living().len(), 25);
+    assert_eq!((count(&Outcome::Launched), count(&Outcome::Waiting)), (35, 5), "{answers:?}");
+    assert_eq!(fake.living().len(), 35);
     let reserved: u32 = fake.all::<FleetRecord>()[0].reservations.iter().map(|r| r.count).sum();
-    assert_eq!(reserved, 25);
+    assert_eq!(reserved, 35);
 }
 
 #[test]
