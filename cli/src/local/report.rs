@@ -300,8 +300,9 @@ impl Budget {
     }
 }
 
-/// Two calls of GitHub for each runner and one for a token, one fleet call for each batch that launched, one put for
-/// each runner. Each process has a token of its own, and each batch asks once which instances there are.
+/// One question to GitHub for each message and one registration for each runner, a token for each process, one fleet call
+/// for each fleet of a batch, one put for each runner. Each batch asks once which instances there are; a job that found
+/// no room is a message again.
 fn budgets(world: &World, summary: &Summary, aws_calls: &BTreeMap<CallKind, u64>) -> Vec<Budget> {
     let of = |api: Api, wanted: &str| {
         let calls = world.truth.calls().iter();
@@ -314,14 +315,16 @@ fn budgets(world: &World, summary: &Summary, aws_calls: &BTreeMap<CallKind, u64>
         own.map(|(_, count)| *count).sum::<u64>()
     };
     let runners = summary.instances_launched as u64;
+    let sent = aws_calls.iter().filter(|(kind, _)| kind.operation == "SendMessage");
+    let messages: u64 = sent.map(|(_, count)| *count).sum();
     let github = summary.calls.iter().filter(|calls| calls.caller == "scale-up" && calls.api == Api::GitHub);
     let tokens = of(Api::GitHub, "CreateAccessToken") + of(Api::GitHub, "GetInstallation");
     let batches = of(Api::Ec2, "DescribeInstances");
     vec![
         Budget {
-            what: "GitHub, but for tokens: two for each runner",
+            what: "GitHub, but for tokens: one for each message and one for each runner",
             count: github.map(|calls| calls.count).sum::<u64>() - tokens,
-            most: 2 * runners,
+            most: messages + runners,
         },
         Budget {
             what: "GitHub for tokens: one for each batch, if each was a process",
