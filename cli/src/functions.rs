@@ -40,11 +40,12 @@ impl Function {
     }
 
     /// Lambda's time limit, in seconds. Short for scale-up: the queue's visibility timeout is six times as long
-    /// (AWS asks for that), and a killed scale-up's jobs wait for exactly that long.
+    /// (AWS asks for that), and a killed scale-up's jobs wait for exactly that long. Shorter, and a debug build against
+    /// the emulator on a busy machine is cut in the middle of its launches.
     pub(crate) fn timeout_seconds(self) -> u32 {
         match self {
             Self::Webhook => 10,
-            Self::ScaleUp => 5,
+            Self::ScaleUp => 15,
             Self::ScaleDown | Self::OrphanSweeper | Self::DemandReconciler => 60,
         }
     }

@@ -86,7 +86,7 @@ impl Bench {
         let python = python::emulator_python(&workspace.local().join("venv"), console)?;
         let folder = run_folder(workspace)?;
         let secrets = Secrets::generate()?;
-        let fleets = scenario::fleets(1_000);
+        let fleets = scenario::Play::Whole { jobs: 1_000 }.fleets();
         let server = stage::start_world(Settings::local(), 1, &secrets).await?;
         let settings = AwsSettings {
             world_url: server.base_url(),

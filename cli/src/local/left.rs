@@ -52,7 +52,7 @@ mod tests {
         let mut world = World::new(Settings::local(), Tape::from_seed(1), 0);
         scenario::install(&mut world);
         assert!(Left::in_world(&world).nothing());
-        let mut director = Director::new(scenario::fleets(2), 2);
+        let mut director = Director::new(scenario::Play::Whole { jobs: 2 });
         director.play(&mut world, 0).unwrap();
         let left = Left::in_world(&world);
         assert_eq!((left.judged, left.late(9)), (1, vec!["after 9 s 1 deliveries were on their way".to_owned()]));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::local::kills::Kill;
+use crate::local::scenario::Play;
 
 /// Options of `runner-scaler local`.
 #[derive(Debug, Args)]
@@ -25,6 +26,11 @@ pub(crate) struct Options {
     /// Jobs of the burst, on two fleets.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=200), value_name = "N")]
     pub(crate) jobs: u32,
+    /// Play nothing but a burst: so many jobs queued at once on two fleets, each with room for ten instances. Its budgets
+    /// are judged and shown with it. A hundred jobs take some minutes: jobs that find no room are looked at again every
+    /// half minute.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(2..=200), value_name = "N", conflicts_with = "jobs")]
+    pub(crate) burst: Option<u32>,
     /// Where the world's chances come from; the same seed draws the same faults.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -79,6 +85,13 @@ pub(crate) struct Faults {
     pub(crate) throttle_ec2: f64,
 }
 
+impl Options {
+    /// What is played.
+    pub(crate) fn play(&self) -> Play {
+        self.burst.map_or(Play::Whole { jobs: self.jobs }, |jobs| Play::Burst { jobs })
+    }
+}
+
 /// A rule that can be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mutant {
@@ -122,6 +135,8 @@ mod tests {
     fn without_arguments_the_world_is_kind() {
         let options = parse(&[]).unwrap();
         assert_eq!((options.jobs, options.tick_seconds, options.timeout_seconds), (20, 1, 300));
+        assert_eq!(options.play(), Play::Whole { jobs: 20 });
+        assert_eq!(parse(&["--burst", "100"]).unwrap().play(), Play::Burst { jobs: 100 });
         assert!(options.faults.lose_webhooks.abs() < f64::EPSILON && options.kill_function.is_empty());
     }
 
@@ -132,6 +147,7 @@ mod tests {
             ("a probability above 1", ["--lose-webhooks", "1.5"]),
             ("an unknown mutant", ["--mutant", "no-such-rule"]),
             ("too few jobs for two fleets", ["--jobs", "1"]),
+            ("a burst of one", ["--burst", "1"]),
         ] {
             assert!(parse(&arguments).is_err(), "{case}");
         }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::Outcome;
 use crate::functions::Function;
 use crate::local::proxy::CallKind;
-use crate::local::scenario::SceneVerdict;
+use crate::local::scenario::{Play, SceneVerdict};
 
 /// What a run came to.
 #[derive(Debug)]
@@ -40,6 +40,19 @@ pub(crate) struct Report {
     pub(crate) unplayed: Vec<String>,
     /// Whether what each scene announced happened.
     pub(crate) scenes: Vec<SceneVerdict>,
+    /// What scale-up's calls may be and were; of a burst alone, where nothing else costs any.
+    pub(crate) budgets: Vec<Budget>,
+}
+
+/// One kind of call, how many there were and how many there may be (design section 12).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Budget {
+    /// What is counted.
+    pub(crate) what: &'static str,
+    /// How many there were.
+    pub(crate) count: u64,
+    /// How many there may be.
+    pub(crate) most: u64,
 }
 
 /// What the report needs besides the world.
@@ -65,12 +78,18 @@ pub(crate) struct Observed {
     pub(crate) waiting: Vec<String>,
     /// Whether what each scene announced happened.
     pub(crate) scenes: Vec<SceneVerdict>,
+    /// What was played.
+    pub(crate) play: Play,
 }
 
 impl Report {
     /// Judges the world.
     pub(crate) fn new(world: &World, observed: Observed) -> Self {
         let summary = summary(&world.truth);
+        let budgets = match observed.play {
+            Play::Whole { .. } => Vec::new(),
+            Play::Burst { .. } => budgets(world, &summary, &observed.aws_calls),
+        };
         let mut calls: BTreeMap<(String, String), u64> = BTreeMap::new();
         for call in &summary.calls {
             let service = match call.api {
@@ -99,12 +118,15 @@ impl Report {
             functions_killed: observed.functions_killed,
             unplayed: world.traps.waiting().iter().map(waited_for).chain(observed.waiting).collect(),
             scenes: observed.scenes,
+            budgets,
         }
     }
 
-    /// Good when the whole play was played, what every scene announced happened, and every promise held.
+    /// Good when the whole play was played, what every scene announced happened, and every promise and budget held.
     pub(crate) fn outcome(&self) -> Outcome {
-        let as_announced = self.unplayed.is_empty() && self.scenes.iter().all(|scene| scene.held);
+        let as_announced = self.unplayed.is_empty()
+            && self.scenes.iter().all(|scene| scene.held)
+            && self.budgets.iter().all(Budget::is_met);
         if as_announced && self.promises.iter().all(|promise| promise.held) { Outcome::Good } else { Outcome::Bad }
     }
 
@@ -113,6 +135,9 @@ impl Report {
         let (figures, calls) = (self.figures(), self.call_table());
         let (scenes, promises) = (self.scene_table(), self.promise_table());
         let mut text = format!("\n{figures}\n\n{calls}\n\n{scenes}\n\n{promises}\n\n");
+        if !self.budgets.is_empty() {
+            text.push_str(&format!("{}\n\n", self.budget_table()));
+        }
         for promise in &self.promises {
             text.extend(promise.evidence.iter().map(|line| format!("{} BROKEN: {line}\n", promise.name)));
         }
@@ -154,6 +179,7 @@ impl Report {
             "calls": calls,
             "not_played": self.unplayed,
             "scenes": self.scenes.iter().map(scene_json).collect::<Vec<Value>>(),
+            "budgets": self.budgets.iter().map(budget_json).collect::<Vec<Value>>(),
             "promises": self.promises,
         })
     }
@@ -240,6 +266,22 @@ impl Report {
         table
     }
 
+    fn budget_table(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(ASCII_MARKDOWN);
+        table.set_header(["calls of scale-up", "were", "may be", "verdict"]);
+        for budget in &self.budgets {
+            let verdict = if budget.is_met() { "met" } else { "NOT MET" };
+            table.add_row([
+                budget.what.to_owned(),
+                budget.count.to_string(),
+                budget.most.to_string(),
+                verdict.to_owned(),
+            ]);
+        }
+        table
+    }
+
     fn promise_table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(ASCII_MARKDOWN);
@@ -250,6 +292,56 @@ impl Report {
         }
         table
     }
+}
+
+impl Budget {
+    fn is_met(&self) -> bool {
+        self.count <= self.most
+    }
+}
+
+/// One question to GitHub for each message and one registration for each runner, a token for each process, one fleet call
+/// for each fleet of a batch, one put for each runner. Each batch asks once which instances there are; a job that found
+/// no room is a message again.
+fn budgets(world: &World, summary: &Summary, aws_calls: &BTreeMap<CallKind, u64>) -> Vec<Budget> {
+    let of = |api: Api, wanted: &str| {
+        let calls = world.truth.calls().iter();
+        let own =
+            calls.filter(|((caller, own, operation), _)| caller == "scale-up" && *own == api && operation == wanted);
+        own.map(|(_, count)| *count).sum::<u64>()
+    };
+    let aws = |wanted: &str| {
+        let own = aws_calls.iter().filter(|(kind, _)| kind.caller == "scale-up" && kind.operation == wanted);
+        own.map(|(_, count)| *count).sum::<u64>()
+    };
+    let runners = summary.instances_launched as u64;
+    let sent = aws_calls.iter().filter(|(kind, _)| kind.operation == "SendMessage");
+    let messages: u64 = sent.map(|(_, count)| *count).sum();
+    let github = summary.calls.iter().filter(|calls| calls.caller == "scale-up" && calls.api == Api::GitHub);
+    let tokens = of(Api::GitHub, "CreateAccessToken") + of(Api::GitHub, "GetInstallation");
+    let batches = of(Api::Ec2, "DescribeInstances");
+    vec![
+        Budget {
+            what: "GitHub, but for tokens: one for each message and one for each runner",
+            count: github.map(|calls| calls.count).sum::<u64>() - tokens,
+            most: messages + runners,
+        },
+        Budget {
+            what: "GitHub for tokens: one for each batch, if each was a process",
+            count: tokens,
+            most: 2 * batches,
+        },
+        Budget {
+            what: "CreateFleet: one for each batch and fleet",
+            count: of(Api::Ec2, "CreateFleet"),
+            most: (2 * batches).min(runners),
+        },
+        Budget { what: "PutParameter: one for each runner", count: aws("PutParameter"), most: runners },
+    ]
+}
+
+fn budget_json(budget: &Budget) -> Value {
+    json!({ "what": budget.what, "count": budget.count, "most": budget.most, "met": budget.is_met() })
 }
 
 fn scene_json(scene: &SceneVerdict) -> Value {
@@ -305,6 +397,7 @@ mod tests {
             functions_killed: 1,
             waiting: Vec::new(),
             scenes,
+            play: Play::Whole { jobs: 1 },
         };
         Report::new(&world, observed)
     }

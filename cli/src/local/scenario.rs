@@ -12,7 +12,7 @@ use runner_scaler_world::github::OwnerKind;
 use serde_json::Value;
 
 pub(crate) use director::Director;
-pub(crate) use scenes::{fleets, real_payload};
+pub(crate) use scenes::{Play, real_payload};
 pub(crate) use verdict::SceneVerdict;
 
 const OWNER: &str = "octo-org";

@@ -88,7 +88,7 @@ impl<'a> Stage<'a> {
         let folder = run_folder(workspace)?;
         let http = loopback_client()?;
         let secrets = Secrets::generate()?;
-        let fleets = scenario::fleets(options.jobs);
+        let fleets = options.play().fleets();
         let mut server = start_world(settings(options), options.seed, &secrets).await?;
         let events = server.subscribe();
         let effects = server.take_effects().ok_or_else(|| Failure::Shape { what: "the world server".to_owned() })?;
@@ -142,7 +142,7 @@ impl<'a> Stage<'a> {
             events,
             failed,
             failures: BTreeMap::new(),
-            director: Director::new(fleets.clone(), options.jobs),
+            director: Director::new(options.play()),
             fleets,
             secrets,
             webhook_url,
@@ -276,6 +276,7 @@ impl<'a> Stage<'a> {
             functions_killed: self.hosts.killed,
             waiting: self.director.waiting().into_iter().chain(self.aws.proxy.kills().waiting()).collect(),
             scenes: self.director.verdicts(&self.server.world()),
+            play: self.options.play(),
         };
         Ok(Report::new(&self.server.world(), observed))
     }

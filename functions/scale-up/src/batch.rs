@@ -1,8 +1,13 @@
 //! SQS's event to messages, outcomes to SQS's answer.
 
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+
 use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
+use futures_util::FutureExt;
 use lambda_runtime::Error;
 use runner_scaler_core::scale_up::{Outcome, QueueMessage};
+use tracing::error;
 
 /// The batch's messages.
 ///
@@ -16,17 +21,39 @@ pub(crate) fn messages(event: SqsEvent) -> Result<Vec<QueueMessage>, Error> {
     event.records.into_iter().map(message).collect()
 }
 
-/// `batchItemFailures`: exactly the messages that failed.
-pub(crate) fn response(outcomes: Vec<(String, Outcome)>) -> SqsBatchResponse {
+/// Handles the messages of these ids and answers for each of them: one without an outcome comes back, and all do after a
+/// panic, for an empty list acknowledges all.
+///
+/// # Errors
+/// Those of the work: they fail the invocation, where an alarm sees them, and every message comes back.
+pub(crate) async fn answer(
+    ids: Vec<String>,
+    work: impl Future<Output = Result<Vec<(String, Outcome)>, Error>>,
+) -> Result<SqsBatchResponse, Error> {
+    // What the work has borrowed is the adapters', whose locks are asynchronous and do not poison.
+    let outcomes = match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(outcomes) => outcomes?,
+        Err(panic) => {
+            let why = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref().map(String::as_str));
+            error!(message_count = ids.len(), "a panic, all messages come back: {}", why.unwrap_or("no text"));
+            Vec::new()
+        }
+    };
+    Ok(response(ids, outcomes))
+}
+
+/// `batchItemFailures`: exactly the messages that are not done with.
+fn response(ids: Vec<String>, outcomes: Vec<(String, Outcome)>) -> SqsBatchResponse {
+    let outcomes: BTreeMap<String, Outcome> = outcomes.into_iter().collect();
     let mut response = SqsBatchResponse::default();
-    for (message_id, outcome) in outcomes {
-        match outcome {
-            Outcome::Failed(_) => {
+    for id in ids {
+        match outcomes.get(&id) {
+            Some(Outcome::Launched | Outcome::AlreadyServed | Outcome::NotQueued | Outcome::Waiting) => {}
+            Some(Outcome::Failed(_)) | None => {
                 let mut failure = BatchItemFailure::default();
-                failure.item_identifier = message_id;
+                failure.item_identifier = id;
                 response.batch_item_failures.push(failure);
             }
-            Outcome::Launched | Outcome::AlreadyServed | Outcome::NotQueued | Outcome::Waiting => {}
         }
     }
     response
@@ -36,19 +63,61 @@ pub(crate) fn response(outcomes: Vec<(String, Outcome)>) -> SqsBatchResponse {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_failed_messages_come_back_and_under_their_own_ids() {
-        let outcomes = [
-            Outcome::Launched,
-            Outcome::AlreadyServed,
-            Outcome::NotQueued,
-            Outcome::Waiting,
-            Outcome::Failed("why".into()),
-            Outcome::Failed("too".into()),
-        ];
-        let named = outcomes.into_iter().zip(1..).map(|(outcome, number)| (format!("m{number}"), outcome)).collect();
-        let text = serde_json::to_string(&response(named)).expect("plain data");
-        assert_eq!(text, r#"{"batchItemFailures":[{"itemIdentifier":"m5"},{"itemIdentifier":"m6"}]}"#);
+    fn ids(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    fn named(outcomes: &[(&str, Outcome)]) -> Vec<(String, Outcome)> {
+        outcomes.iter().map(|(id, outcome)| ((*id).to_owned(), outcome.clone())).collect()
+    }
+
+    async fn serialised(
+        names: &[&str],
+        work: impl Future<Output = Result<Vec<(String, Outcome)>, Error>>,
+    ) -> Result<String, String> {
+        let answer = answer(ids(names), work).await.map_err(|error| error.to_string())?;
+        Ok(serde_json::to_string(&answer).expect("plain data"))
+    }
+
+    #[tokio::test]
+    async fn every_outcome_of_a_batch_is_answered_as_sqs_reads_it() {
+        let failed = || Outcome::Failed("why".into());
+        for (case, outcomes, failures) in [
+            ("launched", vec![("a", Outcome::Launched)], r#"[{"itemIdentifier":"b"}]"#),
+            ("served", vec![("a", Outcome::AlreadyServed), ("b", Outcome::Launched)], "[]"),
+            ("not queued", vec![("b", Outcome::NotQueued), ("a", Outcome::Waiting)], "[]"),
+            ("waiting", vec![("a", Outcome::Waiting), ("b", failed())], r#"[{"itemIdentifier":"b"}]"#),
+            ("failed", vec![("b", Outcome::Waiting), ("a", failed())], r#"[{"itemIdentifier":"a"}]"#),
+            (
+                "all failed",
+                vec![("b", failed()), ("a", failed())],
+                r#"[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]"#,
+            ),
+            ("no outcomes", vec![], r#"[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]"#),
+            (
+                "of messages that are not ours",
+                vec![("c", Outcome::Launched)],
+                r#"[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]"#,
+            ),
+        ] {
+            let answer = serialised(&["a", "b"], async { Ok(named(&outcomes)) }).await;
+            assert_eq!(answer.expect(case), format!(r#"{{"batchItemFailures":{failures}}}"#), "{case}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_brings_every_message_back_and_an_error_fails_the_invocation() {
+        let all = r#"{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"b"}]}"#;
+        let at_once = serialised(&["a", "b"], async { panic!("a bug") }).await;
+        assert_eq!(at_once.as_deref(), Ok(all));
+        let later = serialised(&["a", "b"], async {
+            tokio::task::yield_now().await;
+            let nothing: Option<Vec<(String, Outcome)>> = None;
+            Ok(nothing.expect("a bug after the first await"))
+        });
+        assert_eq!(later.await.as_deref(), Ok(all));
+        let failed = serialised(&["a"], async { Err(Error::from("no policy")) }).await;
+        assert_eq!(failed, Err("no policy".to_owned()), "never an empty list");
     }
 
     #[test]

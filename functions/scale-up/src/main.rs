@@ -23,12 +23,15 @@ async fn main() -> Result<(), Error> {
     run(service_fn(move |event: LambdaEvent<SqsEvent>| launch(adapters, event.payload, event.context))).await
 }
 
-/// One batch. An error, and a panic too, fails the invocation, and then every message comes back; what is answered
-/// otherwise names those that must, for an empty list acknowledges all.
+/// One batch, each message answered for.
 async fn launch(adapters: &Adapters, event: SqsEvent, context: Context) -> Result<SqsBatchResponse, Error> {
     adapters.learn_account(&context.invoked_function_arn);
     let messages = batch::messages(event)?;
-    let policy = adapters.policy().await?;
-    let deadline = Deadline::of(SystemClock.now(), Timestamp(i64::try_from(context.deadline)?));
-    Ok(batch::response(handle_batch(adapters, &policy, messages, deadline).await))
+    let ids = messages.iter().map(|message| message.message_id.clone()).collect();
+    let work = async {
+        let policy = adapters.policy().await?;
+        let deadline = Deadline::of(SystemClock.now(), Timestamp(i64::try_from(context.deadline)?));
+        Ok(handle_batch(adapters, &policy, messages, deadline).await)
+    };
+    batch::answer(ids, work).await
 }

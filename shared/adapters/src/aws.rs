@@ -84,6 +84,9 @@ fn meaning_of(code: &str) -> Option<Meaning> {
         | "VcpuLimitExceeded"
         | "InstanceLimitExceeded"
         | "InsufficientFreeAddressesInSubnet"
+        | "InsufficientVolumeCapacity"
+        | "VolumeLimitExceeded"
+        | "MaxIOPSLimitExceeded"
         | "Unsupported" => Refused(Class::NoCapacity),
 
         "RequestLimitExceeded"
@@ -119,6 +122,9 @@ fn meaning_of(code: &str) -> Option<Meaning> {
         | "IdempotentParameterMismatchException"
         | "OperationNotPermitted"
         | "InvalidInstanceID.Malformed"
+        | "InvalidFleetConfiguration"
+        | "InvalidParameterValue"
+        | "InvalidParameterCombination"
         | "ParameterAlreadyExists"
         | "ValidationError"
         | "ValidationException"
@@ -130,6 +136,8 @@ fn meaning_of(code: &str) -> Option<Meaning> {
         | "AccessDenied"
         | "AccessDeniedException"
         | "AuthFailure"
+        | "AuthFailure.ServiceLinkedRoleCreationNotPermitted"
+        | "PendingVerification"
         | "InvalidClientTokenId"
         | "UnrecognizedClientException"
         | "MissingAuthenticationToken"
@@ -142,8 +150,11 @@ fn meaning_of(code: &str) -> Option<Meaning> {
         | "InvalidKeyId"
         | "InvalidLaunchTemplateId.NotFound"
         | "InvalidLaunchTemplateId.VersionNotFound"
+        | "InvalidLaunchTemplateId.Malformed"
         | "InvalidSubnetID.NotFound"
         | "InvalidAMIID.NotFound"
+        | "InvalidAMIID.Unavailable"
+        | "InvalidSecurityGroupID.NotFound"
         | "InvalidGroup.NotFound" => Refused(Class::Misconfigured),
 
         "InternalError"
@@ -257,6 +268,10 @@ mod tests {
             ("UnfulfillableCapacity", 400, Class::NoCapacity, Class::NoCapacity),
             ("SpotMaxPriceTooLow", 400, Class::NoCapacity, Class::NoCapacity),
             ("Unsupported", 400, Class::NoCapacity, Class::NoCapacity),
+            ("InstanceLimitExceeded", 400, Class::NoCapacity, Class::NoCapacity),
+            ("InsufficientVolumeCapacity", 500, Class::NoCapacity, Class::NoCapacity),
+            ("VolumeLimitExceeded", 400, Class::NoCapacity, Class::NoCapacity),
+            ("MaxIOPSLimitExceeded", 400, Class::NoCapacity, Class::NoCapacity),
             ("RequestLimitExceeded", 503, throttled, throttled),
             ("Throttling", 503, throttled, throttled),
             ("RequestThrottled", 503, throttled, throttled),
@@ -268,6 +283,12 @@ mod tests {
             ("ResourceNotFoundException", 400, Class::Misconfigured, Class::Misconfigured),
             ("QueueDoesNotExist", 400, Class::Misconfigured, Class::Misconfigured),
             ("IdempotentParameterMismatch", 400, Class::Rejected, Class::Rejected),
+            ("InvalidFleetConfiguration", 400, Class::Rejected, Class::Rejected),
+            ("InvalidParameterValue", 400, Class::Rejected, Class::Rejected),
+            ("InvalidSubnetID.NotFound", 400, Class::Misconfigured, Class::Misconfigured),
+            ("InvalidLaunchTemplateId.VersionNotFound", 400, Class::Misconfigured, Class::Misconfigured),
+            ("InvalidAMIID.Unavailable", 400, Class::Misconfigured, Class::Misconfigured),
+            ("AuthFailure.ServiceLinkedRoleCreationNotPermitted", 403, Class::Misconfigured, Class::Misconfigured),
             ("InvalidInstanceID.NotFound", 400, Class::Absent, Class::Absent),
             ("InvalidInstanceID.Malformed", 400, Class::Rejected, Class::Rejected),
             ("ParameterNotFound", 400, Class::Absent, Class::Absent),

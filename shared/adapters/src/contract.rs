@@ -13,7 +13,7 @@ use runner_scaler_core::ids::{
 };
 use runner_scaler_core::ports::{
     AccountKind, Compute, ComputeRead, DeliveryLog, Deregistration, InstanceState, JitRequest, JobSearch, JobState,
-    Jobs, LaunchRequest, Redelivery, Registered, Registry, RegistryRead, Termination,
+    Jobs, LaunchFault, LaunchRequest, Offering, Redelivery, Registered, Registry, RegistryRead, Termination,
 };
 use runner_scaler_core::time::Timestamp;
 use runner_scaler_world::call::Api;
@@ -63,10 +63,13 @@ fn request(token: &str, count: u32) -> LaunchRequest {
         count,
         market: Market::Spot,
         template: LaunchTemplate { id: "lt-0123456789abcdef0".into(), version: "3".into() },
-        instance_types: vec!["m7i.large".into(), "m6i.large".into()],
-        subnet_ids: vec!["subnet-1".into()],
+        offerings: ["m7i.large", "m6i.large"].map(offering).into(),
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     }
+}
+
+fn offering(instance_type: &str) -> Offering {
+    Offering { instance_type: instance_type.to_owned(), subnet_id: "subnet-1".to_owned() }
 }
 
 fn trap(api: Api, operation: &str, phase: Phase, action: TrapAction) -> Trap {
@@ -90,7 +93,12 @@ async fn a_launch_in_part_is_answered_and_repeated_under_its_token() {
     let adapters = &stage.adapters;
     let answer = adapters.create_fleet(&request("token-1", 3)).await.expect("two of three");
     assert_eq!(answer.instance_ids.len(), 2);
-    assert!(answer.errors.contains(&"InsufficientInstanceCapacity".to_owned()), "{:?}", answer.errors);
+    let out = ["m7i.large", "m6i.large"].map(|instance_type| LaunchFault {
+        code: "InsufficientInstanceCapacity".to_owned(),
+        class: Class::NoCapacity,
+        offering: Some(offering(instance_type)),
+    });
+    assert!(answer.errors.iter().any(|fault| out.contains(fault)), "{:?}", answer.errors);
     assert_eq!(adapters.create_fleet(&request("token-1", 3)).await.expect("the same"), answer);
     let refused = adapters.create_fleet(&request("token-1", 2)).await.expect_err("another request");
     assert_eq!(refused.class(), Class::Rejected, "{refused}");

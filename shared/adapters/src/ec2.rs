@@ -2,7 +2,7 @@
 
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
-    CreateFleetInstance, DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest,
+    CreateFleetError, CreateFleetInstance, DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest,
     FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest, FleetOnDemandAllocationStrategy,
     FleetType, Instance as Ec2Instance, OnDemandOptionsRequest, Reservation, ResourceType, SpotAllocationStrategy,
     SpotOptionsRequest, Tag, TagSpecification, TargetCapacitySpecificationRequest,
@@ -12,14 +12,15 @@ use runner_scaler_core::config::Market;
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ids::{Deployment, InstanceId, LaunchToken};
 use runner_scaler_core::ports::{
-    Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest, TAGGED_MAX, Termination,
+    Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchFault, LaunchRequest, Offering, TAGGED_MAX,
+    Termination,
 };
 use runner_scaler_core::removal::TerminationProof;
 use runner_scaler_core::time::Timestamp;
 use tracing::warn;
 
 use crate::Adapters;
-use crate::aws::{Effect, code_of, misshapen, port_error};
+use crate::aws::{Effect, class_of, code_of, misshapen, port_error};
 
 /// Instances a page, the most that `DescribeInstances` takes: fewer calls against EC2's request limit.
 const PAGE_SIZE: i32 = 1_000;
@@ -162,22 +163,34 @@ async fn create_fleet(client: &Client, request: &LaunchRequest) -> Result<Launch
             .flat_map(CreateFleetInstance::instance_ids)
             .map(InstanceId::new)
             .collect(),
-        errors: answer.errors().iter().filter_map(|error| error.error_code().map(str::to_owned)).collect(),
+        errors: answer.errors().iter().map(fault_of).collect(),
     })
 }
+
+/// An error of an answer that is none itself: its code has the same class as in a refusal.
+fn fault_of(error: &CreateFleetError) -> LaunchFault {
+    let code = error.error_code().unwrap_or("no code");
+    let overrides = error.launch_template_and_overrides().and_then(|both| both.overrides());
+    let offering = overrides.and_then(|overrides| {
+        let (instance_type, subnet_id) = (overrides.instance_type()?, overrides.subnet_id()?);
+        Some(Offering { instance_type: instance_type.as_str().to_owned(), subnet_id: subnet_id.to_owned() })
+    });
+    LaunchFault { code: code.to_owned(), class: class_of(code, Some(REFUSED), Effect::Change), offering }
+}
+
+/// HTTP status of a refusal, which an error inside of a good answer stands for.
+const REFUSED: u16 = 400;
 
 fn template_config(request: &LaunchRequest) -> FleetLaunchTemplateConfigRequest {
     let template = FleetLaunchTemplateSpecificationRequest::builder()
         .launch_template_id(&request.template.id)
         .version(&request.template.version)
         .build();
-    let overrides = request.instance_types.iter().flat_map(|instance_type| {
-        request.subnet_ids.iter().map(move |subnet_id| {
-            FleetLaunchTemplateOverridesRequest::builder()
-                .instance_type(instance_type.as_str().into())
-                .subnet_id(subnet_id)
-                .build()
-        })
+    let overrides = request.offerings.iter().map(|Offering { instance_type, subnet_id }| {
+        FleetLaunchTemplateOverridesRequest::builder()
+            .instance_type(instance_type.as_str().into())
+            .subnet_id(subnet_id)
+            .build()
     });
     FleetLaunchTemplateConfigRequest::builder()
         .launch_template_specification(template)

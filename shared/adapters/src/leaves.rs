@@ -50,7 +50,7 @@ pub(crate) async fn warrant(runner_id: RunnerId, access: Access) -> Deregistrati
 
 fn policy() -> Policy {
     let environment = Environment::from_vars(|name| {
-        let optional = ["GITHUB_API_URL", "RUNNER_SCALER_MUTANT"].contains(&name);
+        let optional = ["GITHUB_API_URL", "GITHUB_POINTS_PER_MINUTE", "RUNNER_SCALER_MUTANT"].contains(&name);
         (!optional).then(|| "prod".to_owned())
     });
     let document = r#"{"fleets": [{"name": "linux", "labels": ["linux"], "runner_count_max": 5, "market": "spot",

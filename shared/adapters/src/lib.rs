@@ -49,6 +49,7 @@ pub struct Adapters {
     ec2: aws_sdk_ec2::Client,
     sqs: aws_sdk_sqs::Client,
     ssm: aws_sdk_ssm::Client,
+    puts: ssm::Spacing,
     dynamodb: aws_sdk_dynamodb::Client,
     ledger: LedgerTable,
     github: GitHub,
@@ -98,6 +99,7 @@ impl Adapters {
             sqs: aws_sdk_sqs::Client::new(config),
             github: GitHub::new(&environment, function, http, ssm.clone(), ledger.clone()),
             ssm,
+            puts: ssm::Spacing::default(),
             dynamodb,
             ledger,
             environment,
@@ -120,6 +122,10 @@ impl Adapters {
 
     fn ssm(&self) -> &aws_sdk_ssm::Client {
         &self.ssm
+    }
+
+    fn puts(&self) -> &ssm::Spacing {
+        &self.puts
     }
 
     fn dynamodb(&self) -> &aws_sdk_dynamodb::Client {

@@ -1,16 +1,22 @@
 //! SSM's parameter store: [`Parameters`], and the one way to read a parameter.
 
+mod spacing;
+
+use aws_config::retry::RetryConfig;
 use aws_sdk_ssm::Client;
 use aws_sdk_ssm::types::{ParameterMetadata, ParameterStringFilter, ParameterTier, ParameterType, Tag};
 use futures_util::FutureExt;
-use runner_scaler_core::error::PortError;
+use runner_scaler_core::error::{Class, Classify, PortError};
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ports::{JitConfig, KillSwitch, Parameters};
-use runner_scaler_core::time::Timestamp;
+use runner_scaler_core::time::{Clock, Timestamp};
 
 use crate::Adapters;
 use crate::aws::{Effect, code_of, misshapen, port_error, unbuilt};
+use crate::clock::SystemClock;
 use crate::secret::Secret;
+
+pub(crate) use spacing::Spacing;
 
 /// Longest value of a standard parameter, in bytes; the advanced tier takes 8,192 (SSM quotas, read 2026-11-20).
 const STANDARD_BYTES_MAX: usize = 4_096;
@@ -35,11 +41,29 @@ impl Parameters for Adapters {
             .tier(tier)
             .overwrite(false)
             .set_tags(Some(self.jit_tags(instance_id)));
-        match put.send().boxed().await {
+        SystemClock.sleep(self.puts().turn(SystemClock.now())).await;
+        // Repeated by the caller alone: what the SDK repeats nobody spaces.
+        let once = aws_sdk_ssm::config::Builder::new().retry_config(RetryConfig::disabled());
+        let result = match put.customize().config_override(once).send().boxed().await {
             Ok(_) => Ok(()),
             Err(error) if code_of(&error) == Some("ParameterAlreadyExists") => Ok(()),
             Err(error) => Err(port_error(format!("PutParameter {name}"), Effect::Change, &error)),
+        };
+        match result.as_ref().map_err(Classify::class) {
+            Ok(()) => self.puts().admitted(),
+            Err(Class::Throttled { .. }) => self.puts().refused(),
+            Err(
+                Class::Transient
+                | Class::NoCapacity
+                | Class::OutcomeUnknown
+                | Class::Rejected
+                | Class::Conflict
+                | Class::Absent
+                | Class::Denied
+                | Class::Misconfigured,
+            ) => {}
         }
+        result
     }
 
     async fn delete_jit_config(&self, instance_id: &InstanceId) -> Result<(), PortError> {

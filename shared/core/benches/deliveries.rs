@@ -66,6 +66,7 @@ fn main() {
         let follows = match runner_scaler_core::webhook::route(event, &policy, Timestamp(0)) {
             Route::Enqueue(_) => "queue".to_owned(),
             Route::Record(_) => "ledger".to_owned(),
+            Route::Miss(_) => "no fleet: ledger".to_owned(),
             Route::Ignore(why) => format!("nothing: {why:?}"),
         };
         let name = path.trim_end_matches(".json").trim_end_matches(".payload");

@@ -6,6 +6,7 @@
 mod document;
 mod environment;
 mod idle;
+mod labels;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::time::Timestamp;
 pub use document::parse_policy;
 pub use environment::Environment;
 pub use idle::{IdleSchedule, ScheduleMistake};
+pub use labels::{Fit, INSTANCE_TYPE_LABEL, LabelOverrides, MARKET_LABEL, Misfit, Overrides};
 
 /// Every mistake that was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -205,7 +207,7 @@ pub enum Matching {
 }
 
 /// How instances are bought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Market {
     /// Spot, `price-capacity-optimized`.
@@ -222,6 +224,9 @@ pub enum Registration {
     /// With the job's repository.
     Repository,
 }
+
+/// GitHub's default runner group, the only one that a repository has.
+pub const DEFAULT_RUNNER_GROUP: u64 = 1;
 
 /// Which of a fleet's idle instances are drained first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -255,7 +260,7 @@ pub struct Fleet {
     pub matching: Matching,
     /// Where its runners are registered.
     pub registration: Registration,
-    /// GitHub's runner group; 1 is the default group of every scope.
+    /// GitHub's runner group in an organisation. A repository has none but the default.
     pub runner_group_id: u64,
     /// Runner name = this and the instance id.
     pub runner_name_prefix: String,
@@ -263,6 +268,10 @@ pub struct Fleet {
     pub runner_count_max: u32,
     /// Spot or on-demand.
     pub market: Market,
+    /// The market that is tried where EC2 has nothing on the first.
+    pub fallback: Option<Market>,
+    /// What jobs may ask for by label; nothing by default.
+    pub label_overrides: LabelOverrides,
     /// The launch template.
     pub launch_template: LaunchTemplate,
     /// Overrides: instance types, each in every subnet.
@@ -286,15 +295,10 @@ impl Fleet {
         RunnerName::new(format!("{}{instance_id}", self.runner_name_prefix))
     }
 
-    /// Whether this fleet takes a job with these labels. GitHub compares labels without case.
+    /// Whether this fleet takes a job with these labels.
     #[must_use]
     pub fn accepts(&self, job_labels: &[String]) -> bool {
-        let ours = |label: &String| self.labels.iter().any(|own| own.eq_ignore_ascii_case(label));
-        let theirs = |own: &String| job_labels.iter().any(|label| label.eq_ignore_ascii_case(own));
-        match self.matching {
-            Matching::Exact => job_labels.iter().all(ours) && self.labels.iter().all(theirs),
-            Matching::Subset => job_labels.iter().all(ours),
-        }
+        matches!(self.fit(job_labels), Fit::Takes { .. })
     }
 
     /// How many idle runners its schedules keep in the minute of `now`; 0 where none holds.

@@ -8,20 +8,19 @@ mod cloud;
 mod github;
 mod ledger;
 mod policy;
+mod time;
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
+use crate::config::Market;
 use crate::error::{Class, PortError};
 use crate::ids::{InstallationId, InstanceId, JobId, LaunchToken, Repository, RunId, RunnerName};
 use crate::ports::{
-    AccountKind, ApiBudget, Delivery, Installation, Instance, Item, JitConfig, JobReading, Key, KillSwitch,
-    LaunchRequest, Runner, VitalSign,
+    AccountKind, ApiBudget, Delivery, Installation, Instance, Item, JitConfig, JitRequest, JobReading, Key, KillSwitch,
+    LaunchRequest, Offering, Runner, VitalSign,
 };
 use crate::removal::Ground;
 use crate::scale_up::JobMessage;
@@ -29,6 +28,7 @@ use crate::time::{Clock, Timestamp};
 use crate::webhook::{SecretsSource, WebhookSecrets};
 
 pub(crate) use policy::{fleet, policy};
+pub(crate) use time::{Process, run};
 
 /// What happens to one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,8 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 5] = [Self::KillBefore, Self::KillAfter, Self::FailBefore, Self::FailAfter, Self::Repeat];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::KillBefore, Self::KillAfter, Self::FailBefore, Self::FailAfter, Self::Repeat];
 }
 
 /// All that exists outside the process.
@@ -58,12 +59,18 @@ pub(crate) struct State {
     pub(crate) launches: BTreeMap<LaunchToken, (LaunchRequest, Vec<InstanceId>)>,
     /// `CreateFleet` calls, repetitions included.
     pub(crate) fleet_calls: Vec<LaunchToken>,
+    /// Requests that came with the client token of another one.
+    pub(crate) mismatches: usize,
     /// Instances that EC2 still has; `None` is no limit.
     pub(crate) capacity: Option<u32>,
+    /// Of these it has none.
+    pub(crate) dry: BTreeSet<(Market, Offering)>,
     pub(crate) terminated: Vec<(InstanceId, Ground)>,
     /// By scope in lower case, as GitHub's logins ignore case.
     pub(crate) runners: Vec<(String, Runner)>,
     pub(crate) runners_made: u64,
+    /// Requests for a configuration, repetitions included.
+    pub(crate) jit_requests: Vec<JitRequest>,
     pub(crate) jobs: BTreeMap<JobId, JobReading>,
     pub(crate) deliveries: Vec<(Delivery, String)>,
     pub(crate) queue: Vec<JobMessage>,
@@ -129,9 +136,14 @@ pub(crate) struct Fake {
     met: Cell<bool>,
     killed: Cell<bool>,
     always: RefCell<BTreeMap<&'static str, Class>>,
-    hanging: RefCell<BTreeSet<&'static str>>,
+    hanging_calls: RefCell<BTreeSet<&'static str>>,
     /// The n-th call fails so.
-    once: Cell<Option<(usize, Class)>>,
+    fails_at: Cell<Option<(usize, Class)>>,
+    once: RefCell<BTreeMap<&'static str, Class>>,
+    /// Calls that never answer, where their text holds this.
+    hanging: RefCell<Option<(&'static str, String)>>,
+    /// How many more calls may be made; `None` is any number. See [`Process`].
+    calls_allowed: Cell<Option<usize>>,
     meanwhile: RefCell<BTreeMap<usize, Meanwhile>>,
 }
 
@@ -152,10 +164,20 @@ impl Fake {
             met: Cell::default(),
             killed: Cell::default(),
             always: RefCell::default(),
+            hanging_calls: RefCell::default(),
+            fails_at: Cell::default(),
+            once: RefCell::default(),
             hanging: RefCell::default(),
-            once: Cell::default(),
+            calls_allowed: Cell::default(),
             meanwhile: RefCell::default(),
         }
+    }
+
+    /// A world in which that fault meets the n-th call (from 1).
+    pub(crate) fn with_fault(number: usize, fault: Fault) -> Self {
+        let fake = Self::new();
+        fake.fault.set(Some((number, fault)));
+        fake
     }
 
     pub(crate) fn state(&self) -> Ref<'_, State> {
@@ -182,6 +204,16 @@ impl Fake {
         self.log.borrow().iter().filter(|call| **call == name).count()
     }
 
+    /// Number (from 1) of the last call of that name.
+    pub(crate) fn position_of(&self, name: &str) -> usize {
+        1 + self.log.borrow().iter().rposition(|call| *call == name).expect("it was called")
+    }
+
+    /// The next call of that name fails without effect.
+    pub(crate) fn fail_once(&self, name: &'static str, class: Class) {
+        self.once.borrow_mut().insert(name, class);
+    }
+
     /// Every call of that name fails without effect, until healed.
     pub(crate) fn always_fail(&self, name: &'static str, class: Class) {
         self.always.borrow_mut().insert(name, class);
@@ -189,7 +221,7 @@ impl Fake {
 
     /// Every call of that name takes longer than anybody waits, until healed.
     pub(crate) fn always_hang(&self, name: &'static str) {
-        self.hanging.borrow_mut().insert(name);
+        self.hanging_calls.borrow_mut().insert(name);
     }
 
     /// Number of the first call of that name, from 1.
@@ -199,7 +231,12 @@ impl Fake {
 
     /// The n-th call (from 1) fails without effect.
     pub(crate) fn fail_at(&self, call: usize, class: Class) {
-        self.once.set(Some((call, class)));
+        self.fails_at.set(Some((call, class)));
+    }
+
+    /// Every call of that name that is about that never answers, until healed.
+    pub(crate) fn hang(&self, name: &'static str, about: impl Into<String>) {
+        *self.hanging.borrow_mut() = Some((name, about.into()));
     }
 
     /// Something happens right after the n-th call (from 1) took effect.
@@ -212,8 +249,9 @@ impl Fake {
         self.killed.set(false);
         self.fault.set(None);
         self.always.borrow_mut().clear();
-        self.hanging.borrow_mut().clear();
+        self.hanging_calls.borrow_mut().clear();
         self.state_mut().shown.clear();
+        self.hanging.borrow_mut().take();
     }
 
     /// Makes one call; everything that a port does goes through here.
@@ -222,7 +260,19 @@ impl Fake {
         name: &'static str,
         effect: impl Fn(&mut State) -> Result<T, PortError>,
     ) -> Result<T, PortError> {
-        if self.killed.get() {
+        self.call_about(name, "", effect).await
+    }
+
+    /// One that can be told from others of its name.
+    async fn call_about<T>(
+        &self,
+        name: &'static str,
+        about: &str,
+        effect: impl Fn(&mut State) -> Result<T, PortError>,
+    ) -> Result<T, PortError> {
+        self.turn().await;
+        let hangs = self.hanging.borrow().as_ref().is_some_and(|(own, text)| *own == name && about.contains(text));
+        if self.killed.get() || hangs {
             std::future::pending::<()>().await;
         }
         self.log.borrow_mut().push(name);
@@ -234,13 +284,16 @@ impl Fake {
             Some(Fault::FailBefore) => return Err(PortError::new(name, Class::Transient, "failed by the test")),
             Some(Fault::KillAfter | Fault::FailAfter | Fault::Repeat) | None => {}
         }
-        if self.hanging.borrow().contains(name) {
+        if self.hanging_calls.borrow().contains(name) {
             std::future::pending::<()>().await;
+        }
+        if let Some(class) = self.once.borrow_mut().remove(name) {
+            return Err(PortError::new(name, class, "failed once by the test"));
         }
         if let Some(class) = self.always.borrow().get(name) {
             return Err(PortError::new(name, *class, "failed by the test"));
         }
-        if let Some((_, class)) = self.once.get().filter(|(at, _)| *at == number) {
+        if let Some((_, class)) = self.fails_at.get().filter(|(at, _)| *at == number) {
             return Err(PortError::new(name, class, "failed by the test"));
         }
         let mut result = effect(&mut self.state.borrow_mut());
@@ -261,6 +314,21 @@ impl Fake {
         result
     }
 
+    /// Waits until another call is allowed.
+    async fn turn(&self) {
+        std::future::poll_fn(|context| match self.calls_allowed.get() {
+            Some(0) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            allowed => {
+                self.calls_allowed.set(allowed.map(|count| count - 1));
+                Poll::Ready(())
+            }
+        })
+        .await;
+    }
+
     async fn kill(&self) {
         self.killed.set(true);
         std::future::pending::<()>().await;
@@ -276,7 +344,7 @@ impl Clock for Fake {
         if self.killed.get() {
             std::future::pending::<()>().await;
         }
-        self.pass(duration);
+        time::sleep(self, duration).await;
     }
 }
 
@@ -284,27 +352,6 @@ impl SecretsSource for Fake {
     async fn reread(&self) -> Option<WebhookSecrets> {
         self.call("SecretsSource::reread", |state| Ok(state.newer_secrets.clone())).await.ok().flatten()
     }
-}
-
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Runs a handler to its end; `None` when it was killed, that is dropped at an await.
-pub(crate) fn run<T>(future: impl Future<Output = T>) -> Option<T> {
-    let woken = Arc::new(Woken(AtomicBool::new(true)));
-    let waker = Waker::from(woken.clone());
-    let mut future = pin!(future);
-    while woken.0.swap(false, Ordering::Relaxed) {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return Some(output);
-        }
-    }
-    None
 }
 
 /// Plays a scenario once for every call that it makes and every fault that can meet that call, each in a new world.
@@ -316,8 +363,7 @@ pub(crate) fn at_every_call(mut scenario: impl FnMut(&Fake, (usize, Fault))) -> 
     let mut played = 0;
     for number in 1..10_000 {
         for fault in Fault::ALL {
-            let fake = Fake::new();
-            fake.fault.set(Some((number, fault)));
+            let fake = Fake::with_fault(number, fault);
             scenario(&fake, (number, fault));
             if !fake.met.get() {
                 return played;

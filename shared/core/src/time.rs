@@ -108,6 +108,18 @@ impl Deadline {
         }
     }
 
+    /// That part of the time that is left at `now`, for one of so many who share it.
+    #[must_use]
+    pub fn share(self, now: Timestamp, parts: u32) -> Duration {
+        self.at.since(now) / parts.max(1)
+    }
+
+    /// The time that is left at `now` for what is under way: a part of the reserve stays for the answer.
+    #[must_use]
+    pub fn last_call(self, now: Timestamp) -> Duration {
+        self.at.minus(self.reserve / 3).since(now)
+    }
+
     /// Whether a new item may be begun.
     #[must_use]
     pub fn allows_more(self, now: Timestamp) -> bool {

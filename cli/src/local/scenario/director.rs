@@ -9,7 +9,7 @@ use runner_scaler_world::truth::Fact;
 use runner_scaler_world::world::{Flaw, FlawPlan};
 use runner_scaler_world::{Millis, World};
 
-use super::scenes::{Act, LATE_MS, LIVE_ORPHAN_JOB_MS, Loss, PROTECTED_MS, RACED_JOB_MS, Race, SCENES, Scene, Share};
+use super::scenes::{Act, LATE_MS, LIVE_ORPHAN_JOB_MS, Loss, PROTECTED_MS, Play, RACED_JOB_MS, Race, Scene, Share};
 use super::verdict::{self, Played, SceneVerdict};
 use super::{OWNER, REPOSITORY, payload_with_job_id};
 use crate::local::document::{DEPLOYMENT, FleetSpec};
@@ -21,7 +21,7 @@ const FORGED_JOB: u64 = 666_666_666;
 #[derive(Debug)]
 pub(crate) struct Director {
     fleets: Vec<FleetSpec>,
-    jobs: u32,
+    play: Play,
     next_scene: usize,
     /// What was played so far, by the scene's name.
     played: BTreeMap<&'static str, Played>,
@@ -80,11 +80,11 @@ impl std::fmt::Display for Cue {
 }
 
 impl Director {
-    /// A director for a burst of `jobs` on these fleets.
-    pub(crate) fn new(fleets: Vec<FleetSpec>, jobs: u32) -> Self {
+    /// A director for that play.
+    pub(crate) fn new(play: Play) -> Self {
         Self {
-            fleets,
-            jobs,
+            fleets: play.fleets(),
+            play,
             next_scene: 0,
             played: BTreeMap::new(),
             twists: Vec::new(),
@@ -95,26 +95,27 @@ impl Director {
 
     /// Whether every scene has begun and every twist has come.
     pub(crate) fn is_over(&self) -> bool {
-        self.next_scene >= SCENES.len() && self.twists.is_empty() && self.later.is_empty()
+        self.next_scene >= self.play.scenes().len() && self.twists.is_empty() && self.later.is_empty()
     }
 
     /// What the play waited for in vain, one line each.
     pub(crate) fn waiting(&self) -> Vec<String> {
-        let later = SCENES.iter().skip(self.next_scene).map(|scene| format!("{}: it did not begin", scene.name));
+        let later =
+            self.play.scenes().iter().skip(self.next_scene).map(|scene| format!("{}: it did not begin", scene.name));
         let twists = self.twists.iter().map(|twist| format!("{}: waits for {}", twist.scene, twist.cue));
         later.chain(twists).collect()
     }
 
     /// Whether what each scene announced has happened, by the world's truth; nothing where nothing was played.
     pub(crate) fn verdicts(&self, world: &World) -> Vec<SceneVerdict> {
-        let began = SCENES.iter().take(self.next_scene);
+        let began = self.play.scenes().iter().take(self.next_scene);
         began.map(|scene| verdict::judge(world, scene, self.played.get(scene.name))).collect()
     }
 
     /// Begins the scenes that are due and does what had to wait; a line for each.
     pub(crate) fn play(&mut self, world: &mut World, elapsed_ms: Millis) -> Result<Vec<String>, PayloadError> {
         let mut lines = Vec::new();
-        while let Some(scene) = SCENES.get(self.next_scene).filter(|scene| scene.at_ms <= elapsed_ms) {
+        while let Some(scene) = self.play.scenes().get(self.next_scene).filter(|scene| scene.at_ms <= elapsed_ms) {
             self.next_scene += 1;
             lines.push(format!("{}: {}", scene.name, scene.story));
             self.begin(world, scene)?;
@@ -149,7 +150,7 @@ impl Director {
 
     /// The first instance of a fleet is the one that its scenes are about.
     fn cast(&mut self, fleet: &str, instance_id: &str) {
-        for scene in SCENES.iter().take(self.next_scene).filter(|scene| scene.fleet == fleet) {
+        for scene in self.play.scenes().iter().take(self.next_scene).filter(|scene| scene.fleet == fleet) {
             let played = self.played.entry(scene.name).or_default();
             played.instance_id.get_or_insert_with(|| instance_id.to_owned());
         }
@@ -192,8 +193,11 @@ impl Director {
             Act::Untold(loss) => self.untold(world, scene, loss)?,
             Act::Burst(share) => self.burst(world, scene, share)?,
             Act::Duplicate => {
-                let burst =
-                    SCENES.iter().find(|other| other.fleet == scene.fleet && matches!(other.act, Act::Burst(_)));
+                let burst = self
+                    .play
+                    .scenes()
+                    .iter()
+                    .find(|other| other.fleet == scene.fleet && matches!(other.act, Act::Burst(_)));
                 let first = burst.and_then(|burst| self.played.get(burst.name)?.jobs.first().copied());
                 if let Some(job) = first {
                     let (github, mut cx) = world.github();
@@ -258,8 +262,8 @@ impl Director {
 
     fn burst(&mut self, world: &mut World, scene: &Scene, share: Share) -> Result<(), PayloadError> {
         let count = match share {
-            Share::Larger => self.jobs.div_ceil(2),
-            Share::Smaller => self.jobs / 2,
+            Share::Larger => self.play.jobs().div_ceil(2),
+            Share::Smaller => self.play.jobs() / 2,
         };
         for number in 1..=count {
             // From 1.5 to 4.5 s, mixed, so that jobs neither start nor end in step.
@@ -364,8 +368,9 @@ fn plan_flaw(world: &mut World, fleet: &str, flaw: Flaw) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scenes::{SCENES, fleets};
     use super::*;
-    use crate::local::scenario::{fleets, install};
+    use crate::local::scenario::install;
     use runner_scaler_world::github::JobState;
     use runner_scaler_world::{Settings, Tape};
 
@@ -376,7 +381,7 @@ mod tests {
     }
 
     fn director() -> Director {
-        Director::new(fleets(20), 20)
+        Director::new(Play::Whole { jobs: 20 })
     }
 
     #[test]
@@ -402,6 +407,17 @@ mod tests {
         assert!(!director.is_over(), "no instance was launched yet");
         let waiting = director.waiting();
         assert!(waiting.contains(&"drained: waits for its instance to be launched".to_owned()), "{waiting:?}");
+    }
+
+    #[test]
+    fn a_burst_alone_queues_its_jobs_at_once_on_two_fleets_of_ten() {
+        let (mut world, mut director) = (world(), Director::new(Play::Burst { jobs: 101 }));
+        assert_eq!(director.play(&mut world, 0).unwrap().len(), 2);
+        assert!(director.is_over());
+        let (github, _) = world.github();
+        assert_eq!(github.jobs().count(), 101);
+        let fleets = Play::Burst { jobs: 101 }.fleets();
+        assert_eq!(fleets.iter().map(|fleet| fleet.runner_count_max).collect::<Vec<_>>(), [10, 10]);
     }
 
     #[test]

@@ -108,7 +108,7 @@ const fn scene(at_ms: Millis, name: &'static str, fleet: &'static str, act: Act,
 }
 
 /// The play, in the order in which its scenes begin.
-pub(super) const SCENES: [Scene; 22] = [
+pub(super) static SCENES: [Scene; 22] = [
     scene(0, "ubuntu", "ubuntu", Act::Payload(QUEUED), "a real delivery: queued, an organisation's repository"),
     scene(
         100,
@@ -211,8 +211,62 @@ pub(super) const SCENES: [Scene; 22] = [
     scene(9_000, "duplicate-late", "arm", Act::Duplicate, "a delivery comes again after its job was served"),
 ];
 
+/// What is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Play {
+    /// Every scene, with a burst of so many jobs that finds room at once.
+    Whole {
+        /// Jobs of the burst.
+        jobs: u32,
+    },
+    /// A burst alone, on two fleets that have room for [`BURST_CAP`] instances each.
+    Burst {
+        /// Its jobs.
+        jobs: u32,
+    },
+}
+
+/// Instances of each fleet that a burst alone plays on.
+pub(crate) const BURST_CAP: u32 = 10;
+
+/// The play of a burst alone.
+static BURST: [Scene; 2] = [
+    scene(0, "burst", "linux", Act::Burst(Share::Larger), "half of the burst, on a fleet with room for ten"),
+    scene(0, "burst-arm", "arm", Act::Burst(Share::Smaller), "half of the burst, on another such fleet"),
+];
+
+impl Play {
+    /// Jobs of the burst.
+    pub(super) fn jobs(self) -> u32 {
+        match self {
+            Self::Whole { jobs } | Self::Burst { jobs } => jobs,
+        }
+    }
+
+    /// Its scenes.
+    pub(super) fn scenes(self) -> &'static [Scene] {
+        match self {
+            Self::Whole { .. } => &SCENES,
+            Self::Burst { .. } => &BURST,
+        }
+    }
+
+    /// The fleets it is played on.
+    pub(crate) fn fleets(self) -> Vec<FleetSpec> {
+        match self {
+            Self::Whole { jobs } => fleets(jobs),
+            Self::Burst { jobs } => {
+                let mut fleets = fleets(jobs);
+                fleets.truncate(2);
+                fleets.iter_mut().for_each(|fleet| fleet.runner_count_max = BURST_CAP);
+                fleets
+            }
+        }
+    }
+}
+
 /// The fleets of the play. A fleet serves its own scene only, by a label of its own, so that no job wanders.
-pub(crate) fn fleets(jobs: u32) -> Vec<FleetSpec> {
+pub(super) fn fleets(jobs: u32) -> Vec<FleetSpec> {
     let fleet = |name, labels, runner_count_max| FleetSpec { name, labels, market: "spot", runner_count_max };
     // Neither can a spot instance be stopped, nor protected.
     let on_demand = |fleet: FleetSpec| FleetSpec { market: "on-demand", ..fleet };

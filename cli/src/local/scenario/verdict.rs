@@ -3,6 +3,8 @@
 //! The promises say what must never happen; a scene's verdict says that what should happen did, so that a run in which
 //! nothing was put to the test is not taken for a good one.
 
+use std::collections::BTreeSet;
+
 use runner_scaler_world::ec2::Origin;
 use runner_scaler_world::misfortune::Misfortune;
 use runner_scaler_world::truth::{Ending, Fact};
@@ -35,7 +37,7 @@ pub(super) struct Played {
 pub(super) fn judge(world: &World, scene: &Scene, played: Option<&Played>) -> SceneVerdict {
     let outcome = played
         .ok_or_else(|| "nothing came of it".to_owned())
-        .and_then(|played| Story { world, played }.outcome(scene.act));
+        .and_then(|played| Story { world, fleet: scene.fleet, played }.outcome(scene.act));
     let (held, detail) = outcome.map_or_else(|failure| (false, failure), |detail| (true, detail));
     SceneVerdict { name: scene.name, held, detail }
 }
@@ -43,6 +45,7 @@ pub(super) fn judge(world: &World, scene: &Scene, played: Option<&Played>) -> Sc
 /// The facts about a scene's jobs and its instance.
 struct Story<'a> {
     world: &'a World,
+    fleet: &'static str,
     played: &'a Played,
 }
 
@@ -52,7 +55,8 @@ type Outcome = Result<String, String>;
 impl Story<'_> {
     fn outcome(&self, act: Act) -> Outcome {
         match act {
-            Act::Payload(_) | Act::Burst(_) => self.all_completed(),
+            Act::Payload(_) => self.all_completed(),
+            Act::Burst(_) => self.burst(),
             Act::Surplus => self.drained(),
             Act::Silent => self.removed(),
             Act::Race(race) => self.raced(race),
@@ -73,6 +77,28 @@ impl Story<'_> {
             self.completed(*job)?;
         }
         Ok(format!("{} job(s) completed", jobs.len()))
+    }
+
+    /// Every job completed; with how many instances of its fleet at once (that the cap held is P4's).
+    fn burst(&self) -> Outcome {
+        let completed = self.all_completed()?;
+        Ok(format!("{completed}, at most {} instances of fleet {} at once", self.most_at_once(), self.fleet))
+    }
+
+    fn most_at_once(&self) -> usize {
+        let mut living = BTreeSet::new();
+        let mut most = 0;
+        for (_, fact) in self.world.truth.facts() {
+            if let Fact::InstanceLaunched { instance_id, fleet: Some(fleet) } = fact {
+                if fleet == self.fleet {
+                    living.insert(instance_id.as_str());
+                }
+            } else if let Fact::InstanceTerminated { instance_id } | Fact::InstanceEnding { instance_id, .. } = fact {
+                living.remove(instance_id.as_str());
+            }
+            most = most.max(living.len());
+        }
+        most
     }
 
     /// The instance was asked, and ended itself.

@@ -15,8 +15,17 @@ const SORT_KEY: &str = "v";
 const UNREADABLE: u32 = 0;
 
 /// Every kind of record.
-const KINDS: [Kind; 7] =
-    [Kind::Instance, Kind::Launch, Kind::Job, Kind::Fleet, Kind::OrphanEvent, Kind::Cursor, Kind::Breaker];
+const KINDS: [Kind; 9] = [
+    Kind::Instance,
+    Kind::Launch,
+    Kind::Job,
+    Kind::Fleet,
+    Kind::OrphanEvent,
+    Kind::Cursor,
+    Kind::Breaker,
+    Kind::Offering,
+    Kind::Miss,
+];
 
 /// The key of a record.
 pub(super) fn key_attributes(key: &Key) -> Attributes {

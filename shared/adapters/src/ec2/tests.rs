@@ -42,8 +42,17 @@ fn request(market: Market) -> LaunchRequest {
         count: 2,
         market,
         template: LaunchTemplate { id: "lt-1".into(), version: "3".into() },
-        instance_types: vec!["m7i.large".into(), "m6i.large".into()],
-        subnet_ids: vec!["subnet-1".into(), "subnet-2".into()],
+        offerings: [
+            ("m7i.large", "subnet-1"),
+            ("m7i.large", "subnet-2"),
+            ("m6i.large", "subnet-1"),
+            ("m6i.large", "subnet-2"),
+        ]
+        .map(|(instance_type, subnet_id)| Offering {
+            instance_type: instance_type.to_owned(),
+            subnet_id: subnet_id.to_owned(),
+        })
+        .into(),
         tags: BTreeMap::from([("ghr:launch".to_owned(), "token-1".to_owned())]),
     }
 }
@@ -119,7 +128,9 @@ async fn a_launch_asks_for_each_type_in_each_subnet_under_its_token() {
     for market in [Market::Spot, Market::Spot, Market::OnDemand] {
         let answer = adapters.create_fleet(&request(market)).await.expect("an answer");
         assert_eq!(answer.instance_ids, [InstanceId::new("i-1")]);
-        assert_eq!(answer.errors, ["InsufficientInstanceCapacity"]);
+        let fault =
+            LaunchFault { code: "InsufficientInstanceCapacity".to_owned(), class: Class::NoCapacity, offering: None };
+        assert_eq!(answer.errors, [fault]);
     }
     let seen = wire.seen();
     let [spot, again, on_demand] = seen.as_slice() else { panic!("three requests: {seen:?}") };
@@ -143,6 +154,46 @@ async fn a_launch_asks_for_each_type_in_each_subnet_under_its_token() {
     }
     assert_eq!(field(on_demand, "OnDemandOptions.AllocationStrategy"), Some("lowest-price"));
     assert_eq!(field(on_demand, "SpotOptions.AllocationStrategy"), None);
+}
+
+#[tokio::test]
+async fn each_error_inside_a_good_answer_has_its_class_and_names_its_offering() {
+    let throttled = Class::Throttled { retry_after: None };
+    for (code, expected) in [
+        ("InsufficientInstanceCapacity", Class::NoCapacity),
+        ("MaxSpotInstanceCountExceeded", Class::NoCapacity),
+        ("VcpuLimitExceeded", Class::NoCapacity),
+        ("InsufficientFreeAddressesInSubnet", Class::NoCapacity),
+        ("UnfulfillableCapacity", Class::NoCapacity),
+        ("SpotMaxPriceTooLow", Class::NoCapacity),
+        ("Unsupported", Class::NoCapacity),
+        ("RequestLimitExceeded", throttled),
+        ("UnauthorizedOperation", Class::Misconfigured),
+        ("InvalidSubnetID.NotFound", Class::Misconfigured),
+        ("InvalidFleetConfiguration", Class::Rejected),
+        ("InternalError", Class::OutcomeUnknown),
+        ("BrandNew", Class::Rejected),
+    ] {
+        let wire = Wire::start(move |_| {
+            let item = format!(
+                "<item><errorCode>{code}</errorCode><errorMessage>no</errorMessage><lifecycle>spot</lifecycle>\
+                 <launchTemplateAndOverrides><launchTemplateSpecification><launchTemplateId>lt-1</launchTemplateId>\
+                 <version>3</version></launchTemplateSpecification><overrides><instanceType>m7i.large</instanceType>\
+                 <subnetId>subnet-2</subnetId></overrides></launchTemplateAndOverrides></item>"
+            );
+            let answer = format!(
+                "<CreateFleetResponse {NAMESPACE}><requestId>r</requestId><fleetId>fleet-1</fleetId>\
+                 <errorSet>{item}</errorSet><fleetInstanceSet/></CreateFleetResponse>"
+            );
+            Some(Reply::new(200, answer))
+        })
+        .await;
+        let answer = wire.adapters().create_fleet(&request(Market::Spot)).await.expect("an answer");
+        assert_eq!(answer.instance_ids, [], "{code}");
+        let [fault] = answer.errors.as_slice() else { panic!("one error: {answer:?}") };
+        assert_eq!((fault.code.as_str(), fault.class), (code, expected));
+        assert_eq!(fault.to_string(), format!("{code} (m7i.large in subnet-2)"));
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! SSM on the wire.
 
-use runner_scaler_core::error::{Class, Classify};
 use serde_json::json;
 
 use super::*;
@@ -54,6 +53,25 @@ async fn each_answer_to_a_put_has_its_meaning_and_none_tells_the_secret() {
         assert_eq!(result.as_ref().err().map(Classify::class), expected, "{case}");
         assert!(!format!("{result:?}").contains("ssss"), "{case}: {result:?}");
     }
+}
+
+#[tokio::test]
+async fn a_put_that_is_refused_is_sent_once_and_the_next_ones_are_spaced() {
+    let wire = Wire::start(|seen| {
+        Some(if seen.json()["Name"] == "/jit/i-1" {
+            Reply::json_error(400, "ThrottlingException")
+        } else {
+            Reply::new(200, json!({ "Version": 1 }))
+        })
+    })
+    .await;
+    let adapters = wire.adapters();
+    let refused = adapters.put_jit_config(&InstanceId::new("i-1"), &config(64)).await.expect_err("throttled");
+    assert_eq!(refused.class(), Class::Throttled { retry_after: None });
+    assert_eq!(wire.seen().len(), 1, "the caller repeats it, nobody else");
+    assert!(adapters.puts().turn(SystemClock.now()).is_zero());
+    assert!(!adapters.puts().turn(SystemClock.now()).is_zero(), "one at a time now");
+    adapters.put_jit_config(&InstanceId::new("i-2"), &config(64)).await.expect("its turn came");
 }
 
 #[tokio::test]

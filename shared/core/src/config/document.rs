@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{
-    AllowedIds, ConfigError, Environment, Eviction, Fleet, Glob, IdleSchedule, LaunchTemplate, Market, Matching, Mode,
-    Policy, Registration, Search, Timers,
+    AllowedIds, ConfigError, DEFAULT_RUNNER_GROUP, Environment, Eviction, Fleet, Glob, IdleSchedule, LabelOverrides,
+    LaunchTemplate, Market, Matching, Mode, Policy, Registration, Search, Timers,
 };
 use crate::ids::{FleetName, Repository, Scope};
 use crate::time::Timestamp;
@@ -56,6 +56,9 @@ struct FleetDocument {
     runner_name_prefix: String,
     runner_count_max: u32,
     market: Market,
+    fallback: Option<Market>,
+    #[serde(default)]
+    label_overrides: LabelOverridesDocument,
     launch_template: LaunchTemplate,
     instance_types: Vec<String>,
     subnet_ids: Vec<String>,
@@ -80,6 +83,15 @@ struct FleetDocument {
     launch_lease_seconds: Option<u64>,
     pick_up_seconds: Option<u64>,
     removal_lease_seconds: Option<u64>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LabelOverridesDocument {
+    #[serde(default)]
+    instance_types: Vec<String>,
+    #[serde(default)]
+    markets: Vec<Market>,
 }
 
 #[derive(Deserialize)]
@@ -112,7 +124,7 @@ fn any() -> Vec<String> {
 }
 
 fn default_group() -> u64 {
-    1
+    DEFAULT_RUNNER_GROUP
 }
 
 fn default_prefix() -> String {
@@ -299,11 +311,18 @@ impl Checks {
                  and a registration token would lie on the instance. Remove the field",
             );
         }
-        if fleet.labels.is_empty() || fleet.labels.len() > 100 {
-            self.refuse(&at("labels"), "must be 1 to 100 labels (GitHub's limit)");
+        self.labels(&at, &fleet.labels, &fleet.label_overrides);
+        match (fleet.market, fleet.fallback) {
+            (_, None) | (Market::Spot, Some(Market::OnDemand)) => {}
+            (Market::Spot | Market::OnDemand, Some(_)) => {
+                self.refuse(&at("fallback"), "only spot falls back, and only to on-demand; remove the field");
+            }
         }
-        for label in fleet.labels.iter().filter(|label| label.is_empty() || label.len() > 256) {
-            self.refuse(&at("labels"), &format!("{label:?} must have 1 to 256 characters"));
+        match fleet.registration {
+            RegistrationText::Repository if fleet.runner_group_id != default_group() => {
+                self.refuse(&at("runner_group_id"), "repositories have no runner groups; remove the field");
+            }
+            RegistrationText::Repository | RegistrationText::Organization => {}
         }
         // GitHub's limit for a runner's name is 64 characters, an instance id has 19.
         if fleet.runner_name_prefix.len() > 40 || !plain(&fleet.runner_name_prefix) {
@@ -342,6 +361,11 @@ impl Checks {
             runner_name_prefix: fleet.runner_name_prefix,
             runner_count_max: fleet.runner_count_max,
             market: fleet.market,
+            fallback: fleet.fallback,
+            label_overrides: LabelOverrides {
+                instance_types: fleet.label_overrides.instance_types,
+                markets: fleet.label_overrides.markets,
+            },
             launch_template: fleet.launch_template,
             instance_types: fleet.instance_types,
             subnet_ids: fleet.subnet_ids,
@@ -361,6 +385,30 @@ impl Checks {
             self.refuse(&format!("{path}{name}"), &format!("{seconds} is above the maximum {TIMER_SECONDS_MAX}"));
         }
         Duration::from_secs(seconds)
+    }
+
+    fn labels(&mut self, at: &impl Fn(&str) -> String, labels: &[String], overrides: &LabelOverridesDocument) {
+        // An override is a label of the runner as well.
+        let kinds = usize::from(!overrides.instance_types.is_empty()) + usize::from(!overrides.markets.is_empty());
+        if labels.is_empty() || labels.len() + kinds > 100 {
+            self.refuse(&at("labels"), &format!("must be 1 to {} labels (GitHub's limit is 100)", 100 - kinds));
+        }
+        for label in labels.iter().filter(|label| label.is_empty() || label.len() > 256) {
+            self.refuse(&at("labels"), &format!("{label:?} must have 1 to 256 characters"));
+        }
+        for (index, label) in labels.iter().enumerate() {
+            if labels.iter().take(index).any(|earlier| earlier.eq_ignore_ascii_case(label)) {
+                self.refuse(&at("labels"), &format!("{label:?} is named twice; GitHub compares labels without case"));
+            }
+        }
+        let plain = |text: &str| {
+            let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'.' || byte == b'-';
+            (1..=64).contains(&text.len()) && text.bytes().all(known)
+        };
+        for (index, value) in overrides.instance_types.iter().enumerate().filter(|(_, value)| !plain(value)) {
+            let path = at(&format!("label_overrides.instance_types[{index}]"));
+            self.refuse(&path, &format!("{value:?} is no instance type; write for example \"c7i.2xlarge\""));
+        }
     }
 
     /// Of no fleet: all at their defaults.
@@ -396,7 +444,7 @@ mod tests {
             Some(match name {
                 "GITHUB_API_URL" | "AWS_ENDPOINT_URL" => url.to_owned(),
                 "ENVIRONMENT" => "prod".to_owned(),
-                "RUNNER_SCALER_MUTANT" => return None,
+                "RUNNER_SCALER_MUTANT" | "GITHUB_POINTS_PER_MINUTE" => return None,
                 _ => "x".to_owned(),
             })
         })
@@ -512,6 +560,61 @@ mod tests {
             assert_eq!(error.0.len(), 1, "{case}: {error}");
             assert!(error.to_string().contains(expected), "{case}: {error}");
         }
+    }
+
+    #[test]
+    fn overrides_and_the_fallback_are_off_unless_written() {
+        let policy = parse_policy(&document(""), &environment(false)).expect("valid");
+        let fleet = policy.fleets.first().expect("one fleet");
+        assert_eq!((&fleet.label_overrides, fleet.fallback), (&LabelOverrides::default(), None));
+        let text = r#", "fallback": "on-demand",
+            "label_overrides": {"instance_types": ["c7i.2xlarge", "u-6tb1.metal"], "markets": ["on-demand"]}"#;
+        let policy = parse_policy(&document(text), &environment(false)).expect("valid");
+        let fleet = policy.fleets.first().expect("one fleet");
+        assert_eq!(fleet.fallback, Some(Market::OnDemand));
+        assert_eq!(fleet.label_overrides.instance_types, ["c7i.2xlarge", "u-6tb1.metal"]);
+        assert_eq!(fleet.label_overrides.markets, [Market::OnDemand]);
+    }
+
+    #[test]
+    fn a_mistake_in_labels_overrides_or_the_fallback_names_itself() {
+        for (case, fleet, expected) in [
+            ("a label twice", r#""labels": ["a", "A"]"#.to_owned(), r#"fleets[0].labels: "A" is named twice"#),
+            (
+                "no instance type",
+                r#""label_overrides": {"instance_types": ["c7i.large; reboot"]}"#.to_owned(),
+                r#"fleets[0].label_overrides.instance_types[0]: "c7i.large; reboot" is no instance type"#,
+            ),
+            ("no market", r#""label_overrides": {"markets": ["cheap"]}"#.to_owned(), "unknown variant `cheap`"),
+            ("no such override", r#""label_overrides": {"images": ["ami-1"]}"#.to_owned(), "unknown field `images`"),
+            ("back to itself", r#""fallback": "spot""#.to_owned(), "fleets[0].fallback: only spot falls back"),
+            (
+                "a group of a repository",
+                r#""registration": "repository", "runner_group_id": 3"#.to_owned(),
+                "fleets[0].runner_group_id: repositories have no runner groups; remove the field",
+            ),
+        ] {
+            let text = match fleet.strip_prefix(r#""labels": "#) {
+                Some(labels) => document("").replace(r#"["self-hosted", "linux"]"#, labels),
+                None => document(&format!(", {fleet}")),
+            };
+            let error = parse_policy(&text, &environment(false)).expect_err(case);
+            assert_eq!(error.0.len(), 1, "{case}: {error}");
+            assert!(error.to_string().contains(expected), "{case}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_runner_has_at_most_a_hundred_labels_overrides_among_them() {
+        let with = |count: usize| {
+            let labels =
+                serde_json::to_string(&(0..count).map(|n| format!("l{n}")).collect::<Vec<_>>()).expect("plain");
+            let text = document(r#", "label_overrides": {"instance_types": ["c7i.large"], "markets": ["spot"]}"#);
+            parse_policy(&text.replace(r#"["self-hosted", "linux"]"#, &labels), &environment(false))
+        };
+        assert!(with(98).is_ok());
+        let error = with(99).expect_err("101 with its overrides");
+        assert!(error.to_string().contains("fleets[0].labels: must be 1 to 98 labels"), "{error}");
     }
 
     #[test]

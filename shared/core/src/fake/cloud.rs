@@ -6,8 +6,8 @@ use super::{Fake, State};
 use crate::error::{Class, PortError};
 use crate::ids::{Deployment, InstanceId, LaunchToken};
 use crate::ports::{
-    Compute, ComputeRead, Instance, InstanceState, JitConfig, KillSwitch, LaunchAnswer, LaunchRequest, Parameters,
-    Queue, TAGGED_MAX, Termination,
+    Compute, ComputeRead, Instance, InstanceState, JitConfig, KillSwitch, LaunchAnswer, LaunchFault, LaunchRequest,
+    Offering, Parameters, Queue, TAGGED_MAX, Termination,
 };
 use crate::removal::TerminationProof;
 use crate::scale_up::JobMessage;
@@ -47,17 +47,22 @@ impl Compute for Fake {
             state.fleet_calls.push(request.token.clone());
             if let Some((first, instance_ids)) = state.launches.get(&request.token) {
                 if first != request {
+                    state.mismatches += 1;
                     return Err(PortError::new("CreateFleet", Class::Rejected, "IdempotentParameterMismatch"));
                 }
                 return Ok(LaunchAnswer { instance_ids: instance_ids.clone(), errors: Vec::new() });
             }
-            let count = request.count.min(state.capacity.unwrap_or(u32::MAX));
+            let is_dry = |offering: &&Offering| state.dry.contains(&(request.market, (*offering).clone()));
+            let all_dry = request.offerings.iter().all(|offering| is_dry(&offering));
+            let mut lacking: Vec<Offering> = request.offerings.iter().filter(is_dry).cloned().collect();
+            let count = if all_dry { 0 } else { request.count.min(state.capacity.unwrap_or(u32::MAX)) };
             state.capacity = state.capacity.map(|left| left - count);
             let instance_ids: Vec<InstanceId> = (0..count).map(|_| launch(state, request)).collect();
             state.launches.insert(request.token.clone(), (request.clone(), instance_ids.clone()));
-            let short = count < request.count;
-            let errors = if short { vec!["InsufficientInstanceCapacity".to_owned()] } else { Vec::new() };
-            Ok(LaunchAnswer { instance_ids, errors })
+            if count < request.count {
+                lacking.clone_from(&request.offerings);
+            }
+            Ok(LaunchAnswer { instance_ids, errors: lacking.into_iter().map(no_capacity).collect() })
         })
         .await
     }
@@ -97,6 +102,11 @@ impl Compute for Fake {
         })
         .await
     }
+}
+
+fn no_capacity(offering: Offering) -> LaunchFault {
+    let code = "InsufficientInstanceCapacity".to_owned();
+    LaunchFault { code, class: Class::NoCapacity, offering: Some(offering) }
 }
 
 fn launch(state: &mut State, request: &LaunchRequest) -> InstanceId {

@@ -85,7 +85,8 @@ impl RegistryRead for Fake {
 
 impl Registry for Fake {
     async fn generate_jit_config(&self, access: &Access, request: &JitRequest) -> Result<Registered, PortError> {
-        self.call("Registry::generate_jit_config", |state| {
+        self.call_about("Registry::generate_jit_config", &access.scope.to_string(), |state| {
+            state.jit_requests.push(request.clone());
             if of_scope(state, &access.scope).any(|runner| runner.name == request.name) {
                 return Ok(Registered::NameTaken);
             }
@@ -140,7 +141,7 @@ impl Jobs for Fake {
         _installation_id: Option<InstallationId>,
         id: JobId,
     ) -> Result<JobReading, PortError> {
-        self.call("Jobs::job", |state| {
+        self.call_about("Jobs::job", &format!("{repository} {id}"), |state| {
             let absent = || PortError::new(format!("GET job {id} of {repository}"), Class::Absent, "404");
             state.jobs.get(&id).cloned().ok_or_else(absent)
         })

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    AllowedIds, Eviction, Fleet, Glob, LaunchTemplate, Market, Matching, Mode, Mutant, Policy, Registration, Search,
-    Timers,
+    AllowedIds, Eviction, Fleet, Glob, LabelOverrides, LaunchTemplate, Market, Matching, Mode, Mutant, Policy,
+    Registration, Search, Timers,
 };
 use crate::ids::{Deployment, FleetName};
 
@@ -39,6 +39,8 @@ pub(crate) fn fleet(name: &str) -> Fleet {
         runner_name_prefix: "runner-".to_owned(),
         runner_count_max: 10,
         market: Market::Spot,
+        fallback: None,
+        label_overrides: LabelOverrides::default(),
         launch_template: LaunchTemplate { id: "lt-1".to_owned(), version: "1".to_owned() },
         instance_types: vec!["m7i.large".to_owned()],
         subnet_ids: vec!["subnet-1".to_owned()],

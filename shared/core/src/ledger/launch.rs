@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Record, closed_until};
 use crate::config::{LaunchTemplate, Market};
 use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken};
-use crate::ports::{Kind, OpenPartition, Tags};
+use crate::ports::{Kind, Offering, OpenPartition, Tags};
 use crate::time::Timestamp;
 
 /// A launch that was never answered counts as over this long after it was decided: its jobs' leases were taken up many
@@ -18,9 +18,9 @@ const UNANSWERED_OVER: Duration = Duration::from_hours(24);
 /// the very same request although the configuration may have changed since.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchRecord {
-    /// Client token of this attempt.
+    /// Its id, and the value of the tag `ghr:launch` of whatever it launches, in any epoch.
     pub token: LaunchToken,
-    /// Attempt number: a new one needs a new token.
+    /// Number of the request that it stands for by now: each has a client token of its own.
     pub epoch: u32,
     /// Its fleet.
     pub fleet: FleetName,
@@ -34,13 +34,15 @@ pub struct LaunchRecord {
     pub market: Market,
     /// Launch template.
     pub template: LaunchTemplate,
-    /// Overrides.
-    pub instance_types: Vec<String>,
-    /// Overrides.
-    pub subnet_ids: Vec<String>,
+    /// What may be launched.
+    pub offerings: Vec<Offering>,
+    /// What the next epoch asks for, where EC2 has nothing for this one.
+    pub fallback: Option<Fallback>,
+    /// Labels that its runners register with: the fleet's, and those of the overrides that the jobs ask for.
+    pub labels: Vec<String>,
     /// Tags of the instances.
     pub tags: Tags,
-    /// When it was decided.
+    /// When this epoch was decided.
     pub at: Timestamp,
     /// EC2's answer, once there is one; possibly fewer instances than asked for, possibly none.
     pub instance_ids: Option<Vec<InstanceId>>,
@@ -48,9 +50,37 @@ pub struct LaunchRecord {
     pub answered_at: Option<Timestamp>,
 }
 
+/// Another request for the same jobs, decided with the first: whoever goes on with the launch makes the very same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// Its market.
+    pub market: Market,
+    /// What may be launched there.
+    pub offerings: Vec<Offering>,
+}
+
+impl LaunchRecord {
+    /// The launch as its next epoch: another request under another client token, for the same jobs. `None` where there
+    /// is none, or this one has instances.
+    #[must_use]
+    pub fn next_epoch(&self, now: Timestamp) -> Option<Self> {
+        match (&self.instance_ids, &self.fallback) {
+            (None, Some(Fallback { market, offerings })) => Some(Self {
+                epoch: self.epoch + 1,
+                market: *market,
+                offerings: offerings.clone(),
+                fallback: None,
+                at: now,
+                ..self.clone()
+            }),
+            (Some(_), _) | (None, None) => None,
+        }
+    }
+}
+
 impl Record for LaunchRecord {
     const KIND: Kind = Kind::Launch;
-    const SCHEMA: u32 = 1;
+    const SCHEMA: u32 = 2;
 
     fn id(&self) -> String {
         self.token.to_string()

@@ -10,6 +10,8 @@ mod cursor;
 mod instance;
 mod job;
 mod launch;
+mod miss;
+mod offering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,7 +31,9 @@ pub use instance::{
     OrphanEvent, RemovalIntent, Spell,
 };
 pub use job::{JobPhase, JobRecord};
-pub use launch::{FleetRecord, LaunchRecord, Reservation};
+pub use launch::{Fallback, FleetRecord, LaunchRecord, Reservation};
+pub use miss::MissRecord;
+pub use offering::{AVOIDED_FOR, OfferingRecord};
 
 /// A kind of record.
 pub trait Record: Clone + Serialize + DeserializeOwned {

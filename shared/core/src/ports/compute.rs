@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{LaunchTemplate, Market};
-use crate::error::PortError;
+use crate::error::{Class, PortError};
 use crate::ids::{Deployment, InstanceId, LaunchToken};
 use crate::removal::TerminationProof;
 use crate::time::Timestamp;
@@ -43,11 +45,20 @@ pub struct Instance {
     pub tags: Tags,
 }
 
+/// An instance type in a subnet, and so in one zone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Offering {
+    /// For example `m7i.large`.
+    pub instance_type: String,
+    /// `subnet-…`
+    pub subnet_id: String,
+}
+
 /// One CreateFleet call, `instant`. Byte-stable: nothing in it differs between two attempts under one token, or EC2
 /// answers `IdempotentParameterMismatch` (facts/world.md E2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaunchRequest {
-    /// Client token, also the value of the tag `ghr:launch`.
+    /// Client token.
     pub token: LaunchToken,
     /// How many instances.
     pub count: u32,
@@ -55,10 +66,8 @@ pub struct LaunchRequest {
     pub market: Market,
     /// The template, version pinned.
     pub template: LaunchTemplate,
-    /// Each type in each subnet is an override.
-    pub instance_types: Vec<String>,
-    /// Each type in each subnet is an override.
-    pub subnet_ids: Vec<String>,
+    /// What may be launched, each an override.
+    pub offerings: Vec<Offering>,
     /// Tags of the instances, `ghr:launch` among them.
     pub tags: Tags,
 }
@@ -68,8 +77,28 @@ pub struct LaunchRequest {
 pub struct LaunchAnswer {
     /// The instances; the same ones when the call was a repetition, even if they are gone by now.
     pub instance_ids: Vec<InstanceId>,
-    /// EC2's error codes for what it did not launch.
-    pub errors: Vec<String>,
+    /// Why EC2 did not launch the others.
+    pub errors: Vec<LaunchFault>,
+}
+
+/// One of EC2's errors inside an answer to CreateFleet. It describes an override, not an instance (facts/world.md E3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaunchFault {
+    /// EC2's code.
+    pub code: String,
+    /// Its class.
+    pub class: Class,
+    /// The override, where EC2 names it whole.
+    pub offering: Option<Offering>,
+}
+
+impl std::fmt::Display for LaunchFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.offering {
+            Some(Offering { instance_type, subnet_id }) => write!(f, "{} ({instance_type} in {subnet_id})", self.code),
+            None => f.write_str(&self.code),
+        }
+    }
 }
 
 /// EC2's answer to a call to end an instance.

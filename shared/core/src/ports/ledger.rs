@@ -23,6 +23,10 @@ pub enum Kind {
     Cursor,
     /// A reason to leave somebody alone for a while.
     Breaker,
+    /// An instance type in a subnet that EC2 had none of.
+    Offering,
+    /// A job that no fleet takes.
+    Miss,
 }
 
 impl Kind {
@@ -37,6 +41,8 @@ impl Kind {
             Self::OrphanEvent => "orphan-event",
             Self::Cursor => "cursor",
             Self::Breaker => "breaker",
+            Self::Offering => "offering",
+            Self::Miss => "miss",
         }
     }
 }

@@ -12,7 +12,8 @@ mod registry;
 mod vital_signs;
 
 pub use compute::{
-    Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchRequest, TAGGED_MAX, Tags, Termination,
+    Compute, ComputeRead, Instance, InstanceState, LaunchAnswer, LaunchFault, LaunchRequest, Offering, TAGGED_MAX,
+    Tags, Termination,
 };
 pub use demand::{
     AccountKind, ApiBudget, Delivery, DeliveryLog, FailedDeliveries, Installation, JobReading, JobSearch, JobState,

@@ -29,7 +29,7 @@ pub struct Runner {
 pub struct JitRequest {
     /// `<prefix><instance id>`
     pub name: RunnerName,
-    /// The fleet's labels.
+    /// The fleet's labels, and those of the overrides that it was launched with.
     pub labels: Vec<String>,
     /// Runner group.
     pub runner_group_id: u64,

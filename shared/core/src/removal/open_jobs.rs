@@ -171,14 +171,14 @@ impl OpenJobs {
         Some(jobs)
     }
 
-    /// Whether jobs wait that this instance's runner serves by its fleet's labels.
+    /// Whether jobs wait that this instance's runner may serve by its labels.
     pub(super) fn demand_for(&self, record: &InstanceRecord, policy: &Policy, now: Timestamp) -> DemandEvidence {
         let fleet = match (policy.mode, policy.fleet(&record.fleet)) {
             (Mode::Retire, _) | (_, None) => return DemandEvidence::Unwanted,
             (Mode::Enforce | Mode::Observe, Some(fleet)) => fleet,
         };
         let Some(jobs) = self.within_reach(record) else { return DemandEvidence::Unread };
-        let served = |label: &String| fleet.labels.iter().any(|own| own.eq_ignore_ascii_case(label));
+        let served = |label: &String| fleet.may_have(label);
         let waiting: Vec<&JobRecord> =
             jobs.into_iter().filter(|job| job.is_waiting() && job.labels.iter().all(served)).collect();
         let quiet_since = now.minus(fleet.timers.queue_quiet);

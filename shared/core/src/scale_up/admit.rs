@@ -9,27 +9,36 @@ use crate::time::Timestamp;
 
 use super::plan::{self, Demand, Next};
 use super::reserve::ensure_fleet;
-use super::{Batch, JobMessage, LaunchPorts, Outcome, no_fleet, out_of_time};
+use super::{Batch, JobMessage, LaunchPorts, Outcome, no_fleet, out_of_time, select};
 
 /// What to do for one message.
 pub(super) enum Admission {
     /// Nothing more.
     Done(Outcome),
-    /// GitHub says that it is queued: go on.
+    /// As far as its record says, this: go on.
     Go(Next, Box<Versioned<JobRecord>>),
 }
 
 /// How often a job's first write is tried again when an event came in between.
 const CONFLICTS_MAX: usize = 3;
 
-/// Decides for one message. The job's record is written before GitHub is asked: from then on the job is found again
-/// even if the message is lost.
-pub(super) async fn admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -> (JobId, Admission) {
-    let admission = match try_admit(batch, message).await {
-        Ok(admission) => admission,
-        Err(error) => Admission::Done(Outcome::Failed(error.to_string())),
-    };
-    (message.job_id, admission)
+/// Decides for one message by the job's record, which is written before GitHub is asked: from then on the job is found
+/// again even if the message is lost.
+pub(super) async fn record<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -> (JobId, Admission) {
+    (message.job_id, settled(try_record(batch, message).await))
+}
+
+/// Asks GitHub whether the job is still queued.
+pub(super) async fn confirm<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    next: Next,
+    job: Versioned<JobRecord>,
+) -> (JobId, Admission) {
+    (job.record.job_id, settled(try_confirm(batch, next, job).await))
+}
+
+fn settled(admission: Result<Admission, PortError>) -> Admission {
+    admission.unwrap_or_else(|error| Admission::Done(Outcome::Failed(error.to_string())))
 }
 
 /// Sets when a job that still waits is looked at again, and under which fleet; its phase stays.
@@ -51,30 +60,51 @@ pub(super) async fn postpone(
     ledger::update(ledger, &job_id.to_string(), change).await.map(drop)
 }
 
-async fn try_admit<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -> Result<Admission, PortError> {
-    let fleet = plan::select_fleet(batch.policy, &message.labels).filter(|_| batch.policy.serves(&message.repository));
-    let Some(fleet) = fleet else { return Ok(Admission::Done(no_fleet())) };
+async fn try_record<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -> Result<Admission, PortError> {
+    if !batch.policy.serves(&message.repository) {
+        return Ok(Admission::Done(no_fleet(&format!("{} is not served", message.repository))));
+    }
+    let now = batch.ports.now();
+    let fleet = match select(batch.policy, &message.labels) {
+        Ok(selected) => selected.fleet,
+        Err(miss) => {
+            let outcome = no_fleet(&miss.to_string());
+            miss.record(message, now).note(batch.ports).await?;
+            return Ok(Admission::Done(outcome));
+        }
+    };
     if !batch.has_time() {
         return Ok(Admission::Done(out_of_time()));
     }
-    let now = batch.ports.now();
-    let mut job = find_or_create(batch, fleet, message, now).await?;
+    let job = find_or_create(batch, fleet, message, now).await?;
     let next = plan::next(&job.record, now);
-    match next {
-        Next::NotQueued => return Ok(Admission::Done(Outcome::NotQueued)),
-        Next::InFlight => return Ok(Admission::Done(Outcome::Failed("a launch for it is in flight".to_owned()))),
-        Next::Resume(_) | Next::CheckServed(_) | Next::Launch => {}
-    }
-    let reading = batch.ports.job(&message.repository, message.installation_id, message.job_id).await?;
+    Ok(match next {
+        Next::NotQueued => Admission::Done(Outcome::NotQueued),
+        Next::InFlight => Admission::Done(Outcome::Failed("a launch for it is in flight".to_owned())),
+        Next::Resume(_) | Next::CheckServed(_) | Next::Launch => Admission::Go(next, Box::new(job)),
+    })
+}
+
+async fn try_confirm<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    next: Next,
+    mut job: Versioned<JobRecord>,
+) -> Result<Admission, PortError> {
+    let JobRecord { job_id, repository, access, .. } = &job.record;
+    let (id, job_id) = (job_id.to_string(), *job_id);
+    let reading = batch.ports.job(repository, access.installation_id, job_id).await?;
+    let now = batch.ports.now();
     // Given up: only GitHub's word opens it again, for a message sent before may still be on its way.
     if job.record.reopen(now) {
         job = ledger::store(batch.ports, job).await?;
     }
-    let id = message.job_id.to_string();
     let outcome = match plan::demand(&reading) {
         Demand::Queued => return Ok(Admission::Go(next, Box::new(job))),
         Demand::NotYet => {
-            postpone(batch.ports, message.job_id, Some(&fleet.name), now.plus(fleet.timers.boot_grace)).await?;
+            let fleet = job.record.fleet.as_ref();
+            let until =
+                now.plus(fleet.map_or(&batch.policy.orphan_timers, |fleet| batch.policy.timers(fleet)).boot_grace);
+            postpone(batch.ports, job_id, fleet, until).await?;
             // GitHub's time for a job that waits in the queue has not begun.
             note(batch.ports, &id, |job| job.note_not_yet_queued(now)).await?;
             Outcome::Waiting

@@ -10,6 +10,7 @@ use crate::error::{Class, Classify, PortError};
 use crate::ids::{InstanceId, RunnerId, RunnerName};
 use crate::ledger::{self, InstanceRecord, LaunchRecord, Stored, Versioned};
 use crate::ports::{InstanceState, JitConfig, JitRequest, Registered};
+use crate::time::Timestamp;
 
 use super::plan::{self, Need};
 use super::{Batch, LaunchPorts};
@@ -58,9 +59,12 @@ async fn try_equip<P: LaunchPorts>(
     launch: &LaunchRecord,
     id: &InstanceId,
 ) -> Result<Equipped, PortError> {
-    let Some((need, name)) = intend(batch, id, Need::Configuration).await? else { return Ok(Equipped::Lost) };
+    let Some(Found { need, name, registered }) = intend(batch, id, Need::Configuration).await? else {
+        return Ok(Equipped::Lost);
+    };
     match need {
-        Need::Nothing | Need::Unsure => return Ok(Equipped::Ready),
+        Need::Nothing => return Ok(Equipped::Ready),
+        Need::Unsure => return settle_unsure(batch, fleet, launch, registered).await,
         Need::Beyond => return Ok(Equipped::Lost),
         Need::Configuration => {}
         Need::LookUp => {
@@ -68,13 +72,16 @@ async fn try_equip<P: LaunchPorts>(
                 return Ok(Equipped::Lost);
             }
             let again = intend(batch, id, Need::LookUp).await?;
-            if again.is_none_or(|(need, _)| need != Need::LookUp) {
+            if again.is_none_or(|found| found.need != Need::LookUp) {
                 return Ok(Equipped::Lost);
             }
         }
     }
-    let request =
-        JitRequest { name: name.clone(), labels: fleet.labels.clone(), runner_group_id: fleet.runner_group_id };
+    let request = JitRequest {
+        name: name.clone(),
+        labels: launch.labels.clone(),
+        runner_group_id: plan::runner_group(fleet, &launch.access.scope),
+    };
     match batch.ports.generate_jit_config(&launch.access, &request).await? {
         Registered::Created { runner_id, config } => {
             note_runner_id(batch, id, runner_id).await?;
@@ -88,20 +95,46 @@ async fn try_equip<P: LaunchPorts>(
     }
 }
 
+/// What the record says of an instance.
+struct Found {
+    need: Need,
+    name: RunnerName,
+    /// When a configuration was first asked for, and the runner that was registered for it.
+    registered: Option<(Timestamp, RunnerId)>,
+}
+
+/// A runner is registered, and whether its configuration reached the instance nobody wrote down. One that never
+/// connected (`version` is null: positive evidence, facts/github.md 2.1) in the time of a lease has none; any other may
+/// have, or have had a job.
+async fn settle_unsure<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    registered: Option<(Timestamp, RunnerId)>,
+) -> Result<Equipped, PortError> {
+    let Some((asked_at, runner_id)) = registered else { return Ok(Equipped::Ready) };
+    let Some(runner) = batch.ports.runner(&launch.access, runner_id).await? else { return Ok(Equipped::Ready) };
+    if runner.online || runner.busy || runner.version != Some(None) {
+        return Ok(Equipped::Ready);
+    }
+    if batch.ports.now().since(asked_at) < fleet.timers.launch_lease {
+        return Ok(Equipped::Retry("whether it has its configuration is not known yet".to_owned()));
+    }
+    warn!(runner_id = %runner_id, "runner {runner_id} never connected: its configuration was not handed over");
+    Ok(Equipped::Lost)
+}
+
 /// Stores the intent to ask for a configuration if that is what the instance needs, on condition that nobody began to
 /// remove it, and says what it needed and what its runner is called: the webhook knows it by the name on record, whatever
 /// the fleet's prefix is by now. `None` where there is no record of ours.
-async fn intend<P: LaunchPorts>(
-    batch: &Batch<'_, P>,
-    id: &InstanceId,
-    when: Need,
-) -> Result<Option<(Need, RunnerName)>, PortError> {
+async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Need) -> Result<Option<Found>, PortError> {
     let now = batch.ports.now();
     let mut found = None;
     ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
         Stored::Present(mut record) => {
             let need = plan::need(&record.record);
-            found = Some((need, record.record.runner_name.clone()));
+            let registered = record.record.jit_intent_at.zip(record.record.runner_id);
+            found = Some(Found { need, name: record.record.runner_name.clone(), registered });
             record.record.jit_intent_at = Some(record.record.jit_intent_at.unwrap_or(now));
             (need == when).then_some(record)
         }

@@ -2,25 +2,32 @@
 //! fault from another's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::future::join_all;
 use futures_util::stream;
+use futures_util::{FutureExt, StreamExt};
 use tracing::{info, warn};
 
-use crate::config::{Fleet, Mode, Policy};
+use crate::config::{Mode, Policy};
 use crate::error::PortError;
 use crate::ids::{Access, FleetName, JobId, LaunchToken};
 use crate::ledger::{self, InstanceRecord, JobRecord, LaunchRecord, Stored, Versioned};
 use crate::ports::{Instance, Ledger};
 use crate::time::{Deadline, Timestamp};
 
-use super::admit::{Admission, admit, postpone};
+use super::admit::{Admission, confirm, postpone, record};
 use super::fulfil::{Attempt, fulfil, resume};
+use super::offerings;
 use super::plan::{self, JOBS_PER_LAUNCH_MAX, NO_ROOM_LOOK, Next};
-use super::reserve::{Reserved, reserve};
-use super::{Batch, GITHUB_CALLS_AT_ONCE, JobMessage, LaunchPorts, Outcome, QueueMessage, no_fleet, out_of_time};
+use super::reserve::{self, Reserved, reserve};
+use super::{
+    Batch, CALLS_AT_ONCE, JobMessage, LaunchPorts, Outcome, QueueMessage, Selected, no_fleet, out_of_time, select,
+    too_slow,
+};
 
-/// Launches in flight at once, so that one owner's slow GitHub does not hold up another's jobs.
+/// Launches of one owner in flight at once, so that one launch that stands still does not hold up the others.
 const LAUNCHES_AT_ONCE: usize = 4;
 
 /// Handles a batch.
@@ -39,13 +46,13 @@ pub async fn handle_batch<P: LaunchPorts>(
     messages: Vec<QueueMessage>,
     deadline: Deadline,
 ) -> Vec<(String, Outcome)> {
-    let batch = Batch { ports, policy, deadline };
+    let batch = Batch::new(ports, policy, deadline);
     let parsed: Vec<(String, Option<JobMessage>)> =
         messages.into_iter().map(|message| (message.message_id, serde_json::from_str(&message.body).ok())).collect();
     // The queue delivers at least once, and demand sends again: one job, one treatment, however many messages.
     let wanted: BTreeMap<JobId, &JobMessage> =
         parsed.iter().filter_map(|(_, job)| job.as_ref()).map(|job| (job.job_id, job)).collect();
-    let outcomes: BTreeMap<JobId, Outcome> = serve(&batch, wanted.into_values().collect()).await.into_iter().collect();
+    let outcomes: BTreeMap<JobId, Outcome> = serve(&batch, wanted.into_values()).await.into_iter().collect();
     parsed.into_iter().map(|(message_id, job)| (message_id, outcome_of(job.as_ref(), &outcomes))).collect()
 }
 
@@ -60,37 +67,84 @@ fn outcome_of(job: Option<&JobMessage>, outcomes: &BTreeMap<JobId, Outcome>) -> 
     outcome
 }
 
-async fn serve<P: LaunchPorts>(batch: &Batch<'_, P>, messages: Vec<&JobMessage>) -> Vec<(JobId, Outcome)> {
-    let admissions: Vec<(JobId, Admission)> = stream::iter(messages)
-        .map(|message| admit(batch, message))
-        .buffer_unordered(GITHUB_CALLS_AT_ONCE)
-        .collect()
-        .await;
-    let (mut outcomes, mut admitted) = (Vec::new(), Vec::new());
-    for (job_id, admission) in admissions {
-        match admission {
-            Admission::Done(outcome) => outcomes.push((job_id, outcome)),
-            Admission::Go(next, job) => admitted.push((next, *job)),
-        }
+/// Each owner's messages on their own, all side by side: where one owner's GitHub hangs, the others' jobs neither wait
+/// for it nor share its fate. A batch has few messages, so it has few owners.
+async fn serve<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    messages: impl Iterator<Item = &JobMessage>,
+) -> Vec<(JobId, Outcome)> {
+    let mut owners: BTreeMap<String, Vec<&JobMessage>> = BTreeMap::new();
+    for message in messages {
+        owners.entry(message.repository.owner().to_ascii_lowercase()).or_default().push(message);
     }
-    if admitted.is_empty() {
+    // Asked for by the first that needs it. It is begun before any reservation is read: what is launched from there on
+    // is counted by its reservation.
+    let listing = batch.ports.instances(&batch.policy.deployment).map(|listed| listed.map(Arc::from)).shared();
+    let served = owners.into_values().map(|messages| serve_owner(batch, messages, listing.clone()));
+    join_all(served).await.into_iter().flatten().collect()
+}
+
+/// The instances of the deployment, read once a batch.
+type Listed = Result<Arc<[Instance]>, PortError>;
+
+/// One owner's messages, cut before the deadline: what is under way then goes on under the same token when its message
+/// returns.
+async fn serve_owner<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    messages: Vec<&JobMessage>,
+    listing: impl Future<Output = Listed>,
+) -> Vec<(JobId, Outcome)> {
+    let ids: Vec<JobId> = messages.iter().map(|message| message.job_id).collect();
+    let limit = batch.deadline.last_call(batch.ports.now());
+    let served = batch.within(limit, try_serve_owner(batch, messages, listing)).await;
+    served.unwrap_or_else(|| ids.into_iter().map(|id| (id, out_of_time())).collect())
+}
+
+/// Parts of the time that is left, of which asking about one owner's jobs may take one. More, and a GitHub that is merely
+/// slow answers for nothing; fewer, and one call that hangs leaves no time to launch for the others.
+const ADMISSION_PARTS: u32 = 4;
+
+async fn try_serve_owner<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    messages: Vec<&JobMessage>,
+    listing: impl Future<Output = Listed>,
+) -> Vec<(JobId, Outcome)> {
+    let recorded: Vec<(JobId, Admission)> =
+        stream::iter(messages).map(|message| record(batch, message)).buffer_unordered(CALLS_AT_ONCE).collect().await;
+    let (mut outcomes, recorded) = parted(recorded);
+    if recorded.is_empty() {
         return outcomes;
     }
     if batch.policy.mode == Mode::Retire {
-        for (_, job) in admitted {
+        for (_, job) in recorded {
             let until = batch.ports.now().plus(boot_grace(batch, &job.record));
             outcomes.push(wait(batch.ports, &job.record, until).await);
         }
         return outcomes;
     }
-    // Before any reservation is read: what is launched from here on is counted by its reservation.
-    let listing = match batch.ports.instances(&batch.policy.deployment).await {
+    let listing = match listing.await {
         Ok(listing) => listing,
         Err(error) => {
-            outcomes.extend(admitted.iter().map(|(_, job)| failed(&job.record, &error)));
+            outcomes.extend(recorded.iter().map(|(_, job)| failed(&job.record, &error)));
             return outcomes;
         }
     };
+    let recorded = within_room(batch, recorded, &listing, &mut outcomes).await;
+    // From here on: what the ledger and EC2 took is not GitHub's.
+    let begun_at = batch.ports.now();
+    let share = batch.deadline.share(begun_at, ADMISSION_PARTS);
+    let confirmed: Vec<(JobId, Admission)> = stream::iter(recorded)
+        .map(async |(next, job)| {
+            let job_id = job.record.job_id;
+            let left = share.saturating_sub(batch.ports.now().since(begun_at));
+            let confirmed = batch.within(left, confirm(batch, next, job)).await;
+            confirmed.unwrap_or_else(|| (job_id, Admission::Done(too_slow())))
+        })
+        .buffer_unordered(CALLS_AT_ONCE)
+        .collect()
+        .await;
+    let (done, admitted) = parted(confirmed);
+    outcomes.extend(done);
     let work = sort(batch, admitted, &listing, &mut outcomes).await;
     let done: Vec<Vec<(JobId, Outcome)>> = stream::iter(work)
         .map(|work| carry_out(batch, work, &listing))
@@ -101,22 +155,91 @@ async fn serve<P: LaunchPorts>(batch: &Batch<'_, P>, messages: Vec<&JobMessage>)
     outcomes
 }
 
-/// One thing to do, on its own.
-enum Work {
-    Resume(LaunchToken, Vec<JobId>),
-    Launch(Group),
+type Admitted = (Next, Versioned<JobRecord>);
+
+/// Who is done with, and who goes on.
+fn parted(admissions: Vec<(JobId, Admission)>) -> (Vec<(JobId, Outcome)>, Vec<Admitted>) {
+    let (mut outcomes, mut admitted) = (Vec::new(), Vec::new());
+    for (job_id, admission) in admissions {
+        match admission {
+            Admission::Done(outcome) => outcomes.push((job_id, outcome)),
+            Admission::Go(next, job) => admitted.push((next, *job)),
+        }
+    }
+    (outcomes, admitted)
 }
 
-/// Jobs of one fleet whose runners register in one scope.
-struct Group {
-    fleet: FleetName,
+/// The jobs that their fleets have room for now, oldest first; the others wait, and GitHub is not asked about them: a
+/// fleet that is full for hours must not eat the budget of its jobs. What is found here is a hint; whether there is room
+/// is decided where it is reserved.
+async fn within_room<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    mut recorded: Vec<Admitted>,
+    listing: &[Instance],
+    outcomes: &mut Vec<(JobId, Outcome)>,
+) -> Vec<Admitted> {
+    recorded.sort_by_key(|(_, job)| (job.record.queued_at, job.record.job_id));
+    let mut rooms: BTreeMap<FleetName, usize> = BTreeMap::new();
+    let (mut within, mut beyond) = (Vec::new(), Vec::new());
+    for (next, job) in recorded {
+        let fleet = job.record.fleet.as_ref().and_then(|name| batch.policy.fleet(name));
+        let Some(fleet) = fleet.filter(|_| needs_room(&next)) else {
+            within.push((next, job));
+            continue;
+        };
+        let room = match rooms.entry(fleet.name.clone()) {
+            Entry::Occupied(room) => room.into_mut(),
+            Entry::Vacant(room) => match reserve::room(batch, fleet, listing).await {
+                Ok(count) => room.insert(count),
+                Err(error) => {
+                    outcomes.push(failed(&job.record, &error));
+                    continue;
+                }
+            },
+        };
+        match room.checked_sub(1) {
+            Some(left) => {
+                *room = left;
+                within.push((next, job));
+            }
+            None => beyond.push(job.record),
+        }
+    }
+    outcomes.extend(all_wait(batch, &beyond).await);
+    within
+}
+
+/// Jobs that find no room now are looked at again soon.
+async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: &[JobRecord]) -> Vec<(JobId, Outcome)> {
+    let until = batch.ports.now().plus(NO_ROOM_LOOK);
+    stream::iter(jobs).map(|job| wait(batch.ports, job, until)).buffer_unordered(CALLS_AT_ONCE).collect().await
+}
+
+/// Whether a job can only be served by another instance. What was launched for it already has its room.
+fn needs_room(next: &Next) -> bool {
+    match next {
+        Next::Launch => true,
+        Next::Resume(_) | Next::CheckServed(_) | Next::NotQueued | Next::InFlight => false,
+    }
+}
+
+/// One thing to do, on its own.
+enum Work<'p> {
+    Resume(LaunchToken, Vec<JobId>),
+    Launch(Group<'p>),
+}
+
+/// Jobs of one fleet that ask for the same beyond it, and whose runners register in one scope.
+struct Group<'p> {
+    selected: Selected<'p>,
     access: Access,
     jobs: Vec<Versioned<JobRecord>>,
 }
 
-impl Group {
-    fn takes(&self, fleet: &FleetName, job: &JobRecord) -> bool {
-        self.fleet == *fleet
+impl Group<'_> {
+    fn takes(&self, selected: &Selected<'_>, job: &JobRecord) -> bool {
+        self.selected.fleet.name == selected.fleet.name
+            && self.selected.overrides == selected.overrides
             && self.access.scope.agrees_with(&job.access.scope)
             && self.access.installation_id == job.access.installation_id
     }
@@ -124,14 +247,14 @@ impl Group {
 
 /// Splits the jobs into launches to go on with and, by fleet and scope, launches to make; jobs that are served already
 /// get their outcome.
-async fn sort<P: LaunchPorts>(
-    batch: &Batch<'_, P>,
-    admitted: Vec<(Next, Versioned<JobRecord>)>,
+async fn sort<'p, P: LaunchPorts>(
+    batch: &Batch<'p, P>,
+    admitted: Vec<Admitted>,
     listing: &[Instance],
     outcomes: &mut Vec<(JobId, Outcome)>,
-) -> Vec<Work> {
+) -> Vec<Work<'p>> {
     let mut resumes: BTreeMap<LaunchToken, Vec<JobId>> = BTreeMap::new();
-    let mut launches: Vec<Group> = Vec::new();
+    let mut launches: Vec<Group<'p>> = Vec::new();
     for (next, job) in admitted {
         match next {
             Next::Resume(token) => {
@@ -151,13 +274,17 @@ async fn sort<P: LaunchPorts>(
             },
             Next::Launch | Next::NotQueued | Next::InFlight => {}
         }
-        let Some(fleet) = job.record.fleet.clone() else {
-            outcomes.push((job.record.job_id, no_fleet()));
-            continue;
+        // By the labels on record, which the launch is made for.
+        let selected = match select(batch.policy, &job.record.labels) {
+            Ok(selected) => selected,
+            Err(miss) => {
+                outcomes.push((job.record.job_id, no_fleet(&miss.to_string())));
+                continue;
+            }
         };
-        match launches.iter_mut().find(|group| group.takes(&fleet, &job.record)) {
+        match launches.iter_mut().find(|group| group.takes(&selected, &job.record)) {
             Some(group) => group.jobs.push(job),
-            None => launches.push(Group { fleet, access: job.record.access.clone(), jobs: vec![job] }),
+            None => launches.push(Group { selected, access: job.record.access.clone(), jobs: vec![job] }),
         }
     }
     let resumes = resumes.into_iter().map(|(token, jobs)| Work::Resume(token, jobs));
@@ -189,35 +316,37 @@ async fn check_served<P: LaunchPorts>(
     Ok(Some(Outcome::AlreadyServed))
 }
 
-async fn carry_out<P: LaunchPorts>(batch: &Batch<'_, P>, work: Work, listing: &[Instance]) -> Vec<(JobId, Outcome)> {
+async fn carry_out<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    work: Work<'_>,
+    listing: &[Instance],
+) -> Vec<(JobId, Outcome)> {
     match work {
         Work::Resume(_, jobs) if !batch.has_time() => jobs.into_iter().map(|id| (id, out_of_time())).collect(),
         Work::Resume(token, jobs) => match resume(batch, &token, &jobs, listing).await {
             Ok(outcomes) => outcomes,
             Err(error) => jobs.into_iter().map(|id| (id, Outcome::Failed(error.to_string()))).collect(),
         },
-        Work::Launch(Group { fleet, access, jobs }) => match batch.policy.fleet(&fleet) {
-            Some(fleet) => launch(batch, fleet, &access, jobs, listing).await,
-            None => jobs.into_iter().map(|job| (job.record.job_id, no_fleet())).collect(),
-        },
+        Work::Launch(group) => launch(batch, group, listing).await,
     }
 }
 
 /// Launches for as many jobs as there is room, one `CreateFleet` call for up to [`JOBS_PER_LAUNCH_MAX`].
 async fn launch<P: LaunchPorts>(
     batch: &Batch<'_, P>,
-    fleet: &Fleet,
-    access: &Access,
-    mut jobs: Vec<Versioned<JobRecord>>,
+    Group { selected: Selected { fleet, overrides }, access, mut jobs }: Group<'_>,
     listing: &[Instance],
 ) -> Vec<(JobId, Outcome)> {
+    let choice = offerings::choose(batch.ports, fleet, &overrides, batch.ports.now()).await;
     let mut outcomes = Vec::new();
     while !jobs.is_empty() {
         if !batch.has_time() {
             outcomes.extend(jobs.iter().map(|job| (job.record.job_id, out_of_time())));
             break;
         }
-        let Reserved { launch, left, changed } = match reserve(batch, fleet, access, jobs.clone(), listing).await {
+        let wanted = (&overrides, &choice);
+        let reserved = reserve(batch, fleet, &access, wanted, jobs.clone(), listing).await;
+        let Reserved { launch, left, changed } = match reserved {
             Ok(reserved) => reserved,
             Err(error) => {
                 outcomes.extend(jobs.iter().map(|job| failed(&job.record, &error)));
@@ -232,10 +361,8 @@ async fn launch<P: LaunchPorts>(
         }
         jobs = left;
         if count < JOBS_PER_LAUNCH_MAX {
-            let until = batch.ports.now().plus(NO_ROOM_LOOK);
-            for job in std::mem::take(&mut jobs) {
-                outcomes.push(wait(batch.ports, &job.record, until).await);
-            }
+            let beyond: Vec<JobRecord> = std::mem::take(&mut jobs).into_iter().map(|job| job.record).collect();
+            outcomes.extend(all_wait(batch, &beyond).await);
         }
     }
     outcomes

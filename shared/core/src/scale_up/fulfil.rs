@@ -11,13 +11,14 @@ use crate::config::{Fleet, Timers};
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{InstanceId, JobId, LaunchToken};
 use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, LaunchRecord, OrphanEvent, Stored, Versioned};
-use crate::ports::{Instance, InstanceState};
+use crate::ports::{Instance, InstanceState, LaunchAnswer};
 use crate::time::Timestamp;
 
 use super::equip::{Equipped, equip};
+use super::offerings;
 use super::plan::{self, Settlement, Tally};
 use super::reserve::{Held, ensure_fleet, hold, note_answer};
-use super::{Batch, GITHUB_CALLS_AT_ONCE, LaunchPorts, Outcome};
+use super::{Batch, CALLS_AT_ONCE, LaunchPorts, Outcome, select_fleet};
 
 /// Describe by tag shows what a launch made at the latest this long after it was decided (design section 6). Shorter,
 /// and a launch that a listing does not show yet is made twice; longer, and its jobs wait in vain.
@@ -95,7 +96,7 @@ pub(super) async fn resume<P: LaunchPorts>(
         }
     }
     for job in &mine {
-        if let Some(fleet) = plan::select_fleet(batch.policy, &job.record.labels) {
+        if let Some(fleet) = select_fleet(batch.policy, &job.record.labels) {
             ensure_fleet(batch.ports, fleet).await?;
         }
     }
@@ -144,51 +145,110 @@ pub(super) async fn instances_of<P: LaunchPorts>(
     Ok(ids)
 }
 
+/// Makes the launch's call, and that of its next epoch where EC2 has nothing for the first; notes the answer.
 async fn call<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
-    attempt: Attempt,
+    mut attempt: Attempt,
 ) -> Result<Vec<InstanceId>, PortError> {
-    let token = &launch.token;
-    let ids = match batch.ports.create_fleet(&plan::request(launch)).await {
-        Ok(answer) => {
-            let (count, asked, errors) = (answer.instance_ids.len(), launch.count, answer.errors.join(", "));
-            info!(launch_token = %token, fleet = %launch.fleet, instance_count = count, errors, "launched {count} of {asked}: {errors}");
-            answer.instance_ids
+    let mut current = launch.clone();
+    let ids = loop {
+        match ask(batch, &current, attempt).await? {
+            Answer::Instances(ids) => break ids,
+            Answer::NoCapacity => {}
+        }
+        if current.fallback.is_none() {
+            break Vec::new();
+        }
+        current = begin_next_epoch(batch, &current).await?;
+        attempt = Attempt::First;
+    };
+    let now = batch.ports.now();
+    let noted = ledger::update::<LaunchRecord>(batch.ports, current.token.as_str(), |stored| match stored {
+        // An answer belongs to the epoch that was asked.
+        Stored::Present(mut record) if record.record.epoch == current.epoch => {
+            record.record.instance_ids = Some(ids.clone());
+            record.record.answered_at = Some(now);
+            Some(record)
+        }
+        Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
+    });
+    if noted.await?.is_none() {
+        let call = format!("note the answer to launch {}", current.token);
+        return Err(PortError::new(call, Class::Conflict, "another invocation went on with it"));
+    }
+    let _turn = batch.turn(&fleet.name).await;
+    note_answer(batch.ports, fleet, launch, ids.len(), now).await?;
+    Ok(ids)
+}
+
+/// A complete answer to a launch's call.
+enum Answer {
+    /// These, possibly none, and there is nothing more to try.
+    Instances(Vec<InstanceId>),
+    /// None, because there is nothing to be had.
+    NoCapacity,
+}
+
+async fn ask<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    launch: &LaunchRecord,
+    attempt: Attempt,
+) -> Result<Answer, PortError> {
+    let (token, epoch) = (&launch.token, launch.epoch);
+    match batch.ports.create_fleet(&plan::request(launch)).await {
+        Ok(LaunchAnswer { instance_ids, errors }) => {
+            let (count, asked) = (instance_ids.len(), launch.count);
+            let why = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            info!(launch_token = %token, fleet = %launch.fleet, epoch, market = launch.market.as_str(), instance_count = count, errors = why, "launched {count} of {asked}: {why}");
+            offerings::remember(batch.ports, launch, &errors, batch.ports.now()).await;
+            let none = instance_ids.is_empty() && plan::is_out_of_capacity(&errors);
+            Ok(if none { Answer::NoCapacity } else { Answer::Instances(instance_ids) })
         }
         Err(failure) => match failure.class() {
             Class::NoCapacity => {
-                warn!(launch_token = %token, fleet = %launch.fleet, error = %failure, "no capacity: {failure}");
-                Vec::new()
+                warn!(launch_token = %token, fleet = %launch.fleet, epoch, error = %failure, "no capacity: {failure}");
+                Ok(Answer::NoCapacity)
             }
             // It may have taken effect, or may pass later: the same token again.
-            Class::Transient | Class::Throttled { .. } | Class::OutcomeUnknown => return Err(failure),
+            Class::Transient | Class::Throttled { .. } | Class::OutcomeUnknown => Err(failure),
             // A refusal launches nothing, unless it refuses only this repetition of a call that did.
             Class::Rejected | Class::Conflict | Class::Absent | Class::Denied | Class::Misconfigured => {
-                error!(launch_token = %token, fleet = %launch.fleet, error = %failure, "launch refused: {failure}");
+                error!(launch_token = %token, fleet = %launch.fleet, epoch, error = %failure, "launch refused: {failure}");
                 let shown = batch.ports.instances_of_launch(token).await?;
                 let young = batch.ports.now().since(launch.at) < SHOWN_WITHIN;
                 if shown.is_empty() && young && attempt != Attempt::First {
                     let call = format!("repeat launch {token}");
                     return Err(PortError::new(call, Class::OutcomeUnknown, "refused, and a listing may lag"));
                 }
-                shown.into_iter().map(|instance| instance.id).collect()
+                Ok(Answer::Instances(shown.into_iter().map(|instance| instance.id).collect()))
             }
         },
-    };
-    let now = batch.ports.now();
-    ledger::update::<LaunchRecord>(batch.ports, token.as_str(), |stored| match stored {
-        Stored::Present(mut record) => {
-            record.record.instance_ids = Some(ids.clone());
-            record.record.answered_at = Some(now);
+    }
+}
+
+/// Stores that the launch stands for another request from now on. Only after a complete answer without an instance, and
+/// before that request is made: whoever goes on with the launch never makes the first one again.
+async fn begin_next_epoch<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    launch: &LaunchRecord,
+) -> Result<LaunchRecord, PortError> {
+    let (token, now) = (&launch.token, batch.ports.now());
+    let written = ledger::update::<LaunchRecord>(batch.ports, token.as_str(), |stored| match stored {
+        Stored::Present(mut record) if record.record.epoch == launch.epoch => {
+            record.record = record.record.next_epoch(now)?;
             Some(record)
         }
-        Stored::Absent | Stored::Foreign => None,
-    })
-    .await?;
-    note_answer(batch.ports, fleet, launch, ids.len(), now).await?;
-    Ok(ids)
+        Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
+    });
+    let Some(next) = written.await? else {
+        let call = format!("begin the next epoch of launch {token}");
+        return Err(PortError::new(call, Class::Conflict, "another invocation went on with it"));
+    };
+    let market = next.record.market.as_str();
+    info!(launch_token = %token, fleet = %launch.fleet, epoch = next.record.epoch, market, "falls back to {market}");
+    Ok(next.record)
 }
 
 /// How often records are written again that somebody else made in between.
@@ -270,7 +330,7 @@ pub(super) async fn equip_all<P: LaunchPorts>(
     };
     let equipped: Vec<Equipped> = stream::iter(ids)
         .map(|id| equip(batch, fleet, launch, id, state(id)))
-        .buffer_unordered(GITHUB_CALLS_AT_ONCE)
+        .buffer_unordered(CALLS_AT_ONCE)
         .collect()
         .await;
     let mut tally = Tally::default();
@@ -293,7 +353,7 @@ async fn conclude_all<P: LaunchPorts>(
 ) -> Vec<(JobId, Outcome)> {
     stream::iter(jobs.iter().zip(settlements))
         .map(async |(job_id, settlement)| (*job_id, conclude(batch, timers, token, *job_id, settlement).await))
-        .buffer_unordered(GITHUB_CALLS_AT_ONCE)
+        .buffer_unordered(CALLS_AT_ONCE)
         .collect()
         .await
 }
@@ -311,14 +371,16 @@ async fn conclude<P: LaunchPorts>(
     let written = ledger::update::<JobRecord>(batch.ports, &job_id.to_string(), |stored| {
         let Stored::Present(mut job) = stored else { return None };
         over = !job.record.is_waiting();
-        if let Some(fleet) = plan::select_fleet(batch.policy, &job.record.labels) {
+        if let Some(fleet) = select_fleet(batch.policy, &job.record.labels) {
             job.record.fleet = Some(fleet.name.clone());
         }
         let held = matches!(&job.record.phase, JobPhase::Launching { token: own, .. } if own == token);
         let (phase, wait) = match &settlement {
             Settlement::Launched => (JobPhase::Launched { token: token.clone() }, boot_grace + timers.pick_up),
-            // The lease is given back: the message may go on at once when it returns.
-            Settlement::Retry(_) => (JobPhase::Launching { token: token.clone(), lease_until: now }, boot_grace),
+            // The lease is given back: the message may go on at once when it returns, and if it does not, demand does.
+            Settlement::Retry(_) => {
+                (JobPhase::Launching { token: token.clone(), lease_until: now }, timers.launch_lease)
+            }
             Settlement::AgainLater => (JobPhase::Queued, plan::again_later(job.record.launch_count, boot_grace)),
             Settlement::AgainSoon => (JobPhase::Queued, plan::NO_ROOM_LOOK),
         };

@@ -1,9 +1,9 @@
 //! A batch of queued jobs to instances with a JIT configuration (design section 6).
 //!
-//! What to do is decided in [`plan`]; the rest carries it out, one step a file: `admit` (is the job still there),
-//! `reserve` (jobs, launch and room in one transaction, before the call), `fulfil` (the call, or its repetition),
-//! `equip` (one instance gets its configuration), `execute` (a batch, one outcome a message), `pool` (a launch without a
-//! job, for the demand-reconciler).
+//! What to do is decided in [`plan`], for which fleet in `select`; the rest carries it out, one step a file: `admit` (is
+//! the job still there), `reserve` (jobs, launch and room in one transaction, before the call), `fulfil` (the call, or
+//! its repetition), `offerings` (where EC2 had nothing), `equip` (one instance gets its configuration), `execute` (a
+//! batch, one outcome a message), `pool` (a launch without a job, for the demand-reconciler).
 //!
 //! Every step is repeatable from what the ledger holds: a process may be killed at any await, and whoever meets what it
 //! left behind goes on under the same client token.
@@ -13,21 +13,29 @@ mod equip;
 mod execute;
 mod fulfil;
 mod message;
+mod offerings;
 pub mod plan;
 pub(crate) mod pool;
 mod reserve;
+mod select;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select as select_first};
+use futures_util::lock::{Mutex, MutexGuard};
+
 use crate::config::Policy;
+use crate::ids::FleetName;
 use crate::ports::{Compute, Jobs, Ledger, Parameters, Registry};
 use crate::time::{Clock, Deadline};
 
 pub use execute::handle_batch;
 pub use message::JobMessage;
-pub use plan::select_fleet;
+pub use select::{LABELS_NAMED_MAX, Miss, Selected, select, select_fleet};
 
 /// A message as the queue hands it over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,9 +61,9 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// JIT calls and job readings in flight: GitHub admits 100 at once and wants few (facts/github.md 2.4). More, and one
-/// batch eats other functions' share; fewer, and a batch of 100 takes longer than its jobs want to wait.
-const GITHUB_CALLS_AT_ONCE: usize = 8;
+/// JIT calls and job readings in flight for one owner: GitHub admits 100 at once and wants few (facts/github.md 2.4).
+/// More, and one batch eats other functions' share; fewer, and a batch of 100 takes longer than its jobs want to wait.
+const CALLS_AT_ONCE: usize = 8;
 
 /// All ports that a launch needs, in one bound.
 pub trait LaunchPorts: Ledger + Compute + Registry + Jobs + Parameters + Clock {}
@@ -67,9 +75,34 @@ struct Batch<'a, P> {
     ports: &'a P,
     policy: &'a Policy,
     deadline: Deadline,
+    /// One owner at a time writes a fleet's record: side by side they would only refuse each other. Held for calls of the
+    /// ledger, never of GitHub.
+    fleets: BTreeMap<&'a FleetName, Mutex<()>>,
 }
 
-impl<P: Clock> Batch<'_, P> {
+impl<'a, P: Clock> Batch<'a, P> {
+    fn new(ports: &'a P, policy: &'a Policy, deadline: Deadline) -> Self {
+        let fleets = policy.fleets.iter().map(|fleet| (&fleet.name, Mutex::new(()))).collect();
+        Self { ports, policy, deadline, fleets }
+    }
+
+    /// The turn of whoever writes this fleet's record; none for a fleet that the policy does not have.
+    async fn turn(&self, fleet: &FleetName) -> Option<MutexGuard<'_, ()>> {
+        match self.fleets.get(fleet) {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        }
+    }
+
+    /// Does something within a limit; `None` when it took longer, and then it was dropped where it stood, as when the
+    /// process ends there.
+    async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        match select_first(pin!(work), pin!(self.ports.sleep(limit))).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    }
+
     /// Whether something new may be begun.
     fn has_time(&self) -> bool {
         self.deadline.allows_more(self.ports.now())
@@ -83,8 +116,13 @@ impl<P: Clock> Batch<'_, P> {
 
 /// The outcome of a job that no fleet takes. The webhook sends only jobs that a fleet takes, so the processes read
 /// different configurations: acknowledged, the job would be lost.
-fn no_fleet() -> Outcome {
-    Outcome::Failed("no fleet of this configuration takes it".to_owned())
+fn no_fleet(why: &str) -> Outcome {
+    Outcome::Failed(format!("no fleet of this configuration takes it: {why}"))
+}
+
+/// The outcome of what GitHub was too slow for.
+fn too_slow() -> Outcome {
+    Outcome::Failed("GitHub did not answer in the time that one message may take".to_owned())
 }
 
 /// The outcome of what this invocation had no time for.

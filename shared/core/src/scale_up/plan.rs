@@ -1,20 +1,25 @@
 //! What to launch, under which token, with how much room; what an instance still needs; what became of a launch's jobs.
 //! Pure: no port, no clock. Never decides whether anything is ended.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use super::JobMessage;
-use crate::config::{Fleet, Policy, Registration, Timers};
+use crate::config::{DEFAULT_RUNNER_GROUP, Fleet, Market, Overrides, Policy, Registration, Timers};
+use crate::error::Class;
 use crate::ids::{Access, Deployment, JobId, LaunchToken, Scope};
-use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord, Origin, Reservation};
-use crate::ports::{Instance, InstanceState, JobReading, JobState, LaunchRequest, Tags};
+use crate::ledger::{Fallback, InstanceRecord, JobPhase, JobRecord, LaunchRecord, Origin, Reservation};
+use crate::ports::{Instance, InstanceState, JobReading, JobState, LaunchFault, LaunchRequest, Offering, Tags};
 use crate::time::Timestamp;
 
-/// Jobs in one launch: their records, the launch's and the fleet's are written in one transaction, of which
-/// `DynamoDB` takes 100 items.
-pub const JOBS_PER_LAUNCH_MAX: usize = 98;
+/// Jobs in one launch: their leases are renewed, and the records of their instances written, in one transaction each,
+/// of which `DynamoDB` takes 100 items.
+pub const JOBS_PER_LAUNCH_MAX: usize = 100;
+
+/// Jobs in the transaction that stores a launch: its own record and the fleet's are two of the 100 items.
+pub const JOBS_WITH_LAUNCH_MAX: usize = JOBS_PER_LAUNCH_MAX - 2;
 
 /// A reservation counts until its instances are listed, at most this long after EC2 answered (design section 6): a
 /// listing lags by minutes at most (facts/world.md E1).
@@ -27,14 +32,6 @@ const UNANSWERED_LAPSE: Duration = Duration::from_hours(1);
 /// When a job is looked at again that found no room or no capacity. Longer, and it waits although there is room again;
 /// shorter, and a full fleet is asked for over and over.
 pub const NO_ROOM_LOOK: Duration = Duration::from_secs(30);
-
-/// The fleet that takes a job with these labels: the one that has the fewest labels beyond the job's, and of those the
-/// first. A job without labels is nobody's.
-#[must_use]
-pub fn select_fleet<'a>(policy: &'a Policy, labels: &[String]) -> Option<&'a Fleet> {
-    let accepting = policy.fleets.iter().filter(|fleet| !labels.is_empty() && fleet.accepts(labels));
-    accepting.min_by_key(|fleet| fleet.labels.len())
-}
 
 /// Where a runner for this job registers.
 #[must_use]
@@ -146,25 +143,95 @@ pub fn has_ended(state: InstanceState) -> bool {
     }
 }
 
-/// The client token of a launch for these jobs: the same for the same jobs at the same count of launches, in any order,
-/// so that two processes that decide alike ask EC2 for the same instances. 64 ASCII characters, EC2's maximum.
+/// The id of a launch for these jobs, the client token of its first epoch: the same for the same jobs at the same count
+/// of launches, in any order, so that two processes that decide alike ask EC2 for the same instances. 64 ASCII
+/// characters, EC2's maximum.
 #[must_use]
-pub fn launch_token(deployment: &Deployment, jobs: &[&JobRecord], epoch: u32) -> LaunchToken {
+pub fn launch_token(deployment: &Deployment, jobs: &[&JobRecord]) -> LaunchToken {
     let mut ids: Vec<(JobId, u32)> = jobs.iter().map(|job| (job.job_id, job.launch_count)).collect();
     ids.sort_unstable();
-    let mut hash = Sha256::new();
-    hash.update(format!("{deployment}\n{epoch}\n"));
+    let mut text = format!("{deployment}\n");
     for (job_id, launch_count) in ids {
-        hash.update(format!("{job_id}:{launch_count}\n"));
+        let _written = writeln!(text, "{job_id}:{launch_count}");
     }
-    LaunchToken::new(hash.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+    hashed(&text)
+}
+
+/// The client token of the request that a launch stands for by now. EC2 remembers a token although it had no capacity,
+/// so another request needs another (facts/github.md section 4).
+#[must_use]
+pub fn client_token(launch: &LaunchRecord) -> LaunchToken {
+    match launch.epoch {
+        0 => launch.token.clone(),
+        epoch => hashed(&format!("{}\n{epoch}", launch.token)),
+    }
+}
+
+fn hashed(text: &str) -> LaunchToken {
+    let hash = Sha256::digest(text.as_bytes());
+    LaunchToken::new(hash.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+}
+
+/// Everything that a fleet may launch for jobs with these overrides.
+#[must_use]
+pub fn offerings(fleet: &Fleet, overrides: &Overrides) -> Vec<Offering> {
+    let types = overrides.instance_type.as_ref().map_or(fleet.instance_types.as_slice(), std::slice::from_ref);
+    let in_subnets = |instance_type: &String| {
+        let of = |subnet_id: &String| Offering { instance_type: instance_type.clone(), subnet_id: subnet_id.clone() };
+        fleet.subnet_ids.iter().map(of).collect::<Vec<_>>()
+    };
+    types.iter().flat_map(in_subnets).collect()
+}
+
+/// The market of jobs with these overrides, and the one that is tried after it. Who names a market wants no other.
+#[must_use]
+pub fn markets(fleet: &Fleet, overrides: &Overrides) -> (Market, Option<Market>) {
+    overrides.market.map_or((fleet.market, fleet.fallback), |market| (market, None))
+}
+
+/// What a launch asks for, now and where EC2 has nothing for that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Spot or on-demand.
+    pub market: Market,
+    /// What may be launched.
+    pub offerings: Vec<Offering>,
+    /// The next epoch.
+    pub fallback: Option<Fallback>,
+}
+
+/// Chooses among all offerings of the fleet; `avoided` says where EC2 had nothing a moment ago. Where that is
+/// everywhere on the first market, the fallback's turn comes at once; where it is everywhere, everything is tried: to be
+/// avoided is a hint, and a job must not wait for one.
+#[must_use]
+pub fn choose(fleet: &Fleet, overrides: &Overrides, avoided: impl Fn(Market, &Offering) -> bool) -> Choice {
+    let all = offerings(fleet, overrides);
+    let (market, fallback) = markets(fleet, overrides);
+    let available = |market| all.iter().filter(|offering| !avoided(market, offering)).cloned().collect::<Vec<_>>();
+    let or_all = |some: Vec<Offering>| if some.is_empty() { all.clone() } else { some };
+    match (available(market), fallback.map(|market| (market, available(market)))) {
+        (first, Some((market, second))) if first.is_empty() && !second.is_empty() => {
+            Choice { market, offerings: second, fallback: None }
+        }
+        (first, second) => Choice {
+            market,
+            offerings: or_all(first),
+            fallback: second.map(|(market, second)| Fallback { market, offerings: or_all(second) }),
+        },
+    }
 }
 
 /// The launch of one instance for each of these jobs, whose records are as they were before it.
 #[must_use]
-pub fn launch(policy: &Policy, fleet: &Fleet, access: &Access, jobs: &[&JobRecord], now: Timestamp) -> LaunchRecord {
-    let epoch = 0;
-    let token = launch_token(&policy.deployment, jobs, epoch);
+pub fn launch(
+    policy: &Policy,
+    fleet: &Fleet,
+    access: &Access,
+    (overrides, choice): (&Overrides, Choice),
+    jobs: &[&JobRecord],
+    now: Timestamp,
+) -> LaunchRecord {
+    let token = launch_token(&policy.deployment, jobs);
     let tags = Tags::from([
         ("Name".to_owned(), format!("{}-{}", policy.deployment, fleet.name)),
         ("ghr:environment".to_owned(), policy.deployment.to_string()),
@@ -174,15 +241,16 @@ pub fn launch(policy: &Policy, fleet: &Fleet, access: &Access, jobs: &[&JobRecor
     ]);
     LaunchRecord {
         token,
-        epoch,
+        epoch: 0,
         fleet: fleet.name.clone(),
         access: access.clone(),
         job_ids: jobs.iter().map(|job| job.job_id).collect(),
         count: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
-        market: fleet.market,
+        market: choice.market,
         template: fleet.launch_template.clone(),
-        instance_types: fleet.instance_types.clone(),
-        subnet_ids: fleet.subnet_ids.clone(),
+        offerings: choice.offerings,
+        fallback: choice.fallback,
+        labels: fleet.labels.iter().cloned().chain(overrides.labels()).collect(),
         tags,
         at: now,
         instance_ids: None,
@@ -195,14 +263,35 @@ pub fn launch(policy: &Policy, fleet: &Fleet, access: &Access, jobs: &[&JobRecor
 #[must_use]
 pub fn request(launch: &LaunchRecord) -> LaunchRequest {
     LaunchRequest {
-        token: launch.token.clone(),
+        token: client_token(launch),
         count: launch.count,
         market: launch.market,
         template: launch.template.clone(),
-        instance_types: launch.instance_types.clone(),
-        subnet_ids: launch.subnet_ids.clone(),
+        offerings: launch.offerings.clone(),
         tags: launch.tags.clone(),
     }
+}
+
+/// The runner group that a runner of this fleet registers in.
+#[must_use]
+pub fn runner_group(fleet: &Fleet, scope: &Scope) -> u64 {
+    match scope {
+        Scope::Organization { .. } => fleet.runner_group_id,
+        // A user's repository that an organisation's fleet serves as well.
+        Scope::Repository { .. } => DEFAULT_RUNNER_GROUP,
+    }
+}
+
+/// Whether EC2's answer without an instance says that there is nothing to be had, so that another market may be tried:
+/// something is out of capacity, and nothing would pass if it were only asked again.
+#[must_use]
+pub fn is_out_of_capacity(errors: &[LaunchFault]) -> bool {
+    let passes_later = |fault: &LaunchFault| match fault.class {
+        Class::Transient | Class::Throttled { .. } | Class::OutcomeUnknown | Class::Conflict => true,
+        Class::NoCapacity | Class::Rejected | Class::Absent | Class::Denied | Class::Misconfigured => false,
+    };
+    let lacking = errors.is_empty() || errors.iter().any(|fault| fault.class == Class::NoCapacity);
+    lacking && !errors.iter().any(passes_later)
 }
 
 /// What an instance still needs before its runner can take a job.
@@ -211,7 +300,7 @@ pub enum Need {
     /// Nothing: it has its configuration, or a job already.
     Nothing,
     /// A registration exists, and whether the configuration reached the instance is not known. It must be neither
-    /// deleted nor made again; the job is looked at once more when the instance has had its time.
+    /// deleted nor made again; GitHub says whether the runner ever connected.
     Unsure,
     /// An intent was stored and no answer: a registration may exist under its name.
     LookUp,
@@ -288,17 +377,20 @@ pub fn settle(jobs: usize, taken: usize, tally: Tally) -> Vec<Settlement> {
     ready.chain(retry).chain(lost).chain(none).take(jobs).collect()
 }
 
-/// When a job whose instance was launched in vain is launched for again: a third of the boot grace, growing with each
-/// launch up to the whole. This bounds launches for a cause that does not go away, such as an SSM that refuses.
+/// When a job whose instance was launched in vain is launched for again: soon after the first, for a process may have
+/// ended between GitHub's answer and the hand-over; then a third of the boot grace, growing with each launch up to the
+/// whole. This bounds launches for a cause that does not go away, such as an SSM that refuses.
 #[must_use]
 pub fn again_later(launch_count: u32, boot_grace: Duration) -> Duration {
-    (boot_grace / 3 * launch_count.max(1)).min(boot_grace)
+    match launch_count {
+        0 | 1 => NO_ROOM_LOOK.min(boot_grace),
+        count => (boot_grace / 3 * (count - 1)).min(boot_grace),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Matching;
     use crate::fake::{fleet, policy};
     use crate::ids::{FleetName, InstanceId, Repository, RunId, RunnerId, RunnerName};
     use crate::ledger::RemovalIntent;
@@ -339,31 +431,6 @@ mod tests {
     }
 
     #[test]
-    fn a_fleet_is_chosen_by_how_closely_it_fits_then_by_order() {
-        let mut policy = policy();
-        policy.fleets = vec![fleet("wide"), fleet("narrow"), fleet("exact"), fleet("twin")];
-        for (fleet, labels) in policy.fleets.iter_mut().zip([
-            vec!["a", "b", "c", "d"],
-            vec!["a", "b", "c"],
-            vec!["a", "b"],
-            vec!["A", "B"],
-        ]) {
-            fleet.labels = labels.into_iter().map(str::to_owned).collect();
-            fleet.matching = if fleet.labels.len() > 2 { Matching::Subset } else { Matching::Exact };
-        }
-        for (case, labels, expected) in [
-            ("the same set", vec!["b", "a"], Some("exact")),
-            ("part of two sets: the closer", vec!["a"], Some("narrow")),
-            ("part of the widest alone", vec!["d"], Some("wide")),
-            ("a label that none has", vec!["a", "x"], None),
-            ("no labels", vec![], None),
-        ] {
-            let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
-            assert_eq!(select_fleet(&policy, &labels).map(|fleet| fleet.name.as_str()), expected, "{case}");
-        }
-    }
-
-    #[test]
     fn runners_register_with_the_organisation_where_there_is_one_and_it_is_wanted() {
         let message = |organization: Option<&str>| JobMessage {
             job_id: JobId(1),
@@ -390,30 +457,139 @@ mod tests {
     fn a_token_names_its_jobs_and_their_launches_in_any_order_and_nothing_else() {
         let deployment = Deployment::new("prod");
         let (one, two, again) = (job(1, 0), job(2, 0), job(1, 1));
-        let token = launch_token(&deployment, &[&one, &two], 0);
+        let token = launch_token(&deployment, &[&one, &two]);
         assert_eq!(token.as_str().len(), 64);
-        assert_eq!(launch_token(&deployment, &[&two, &one], 0), token);
+        assert_eq!(launch_token(&deployment, &[&two, &one]), token);
         for (case, other) in [
-            ("another deployment", launch_token(&Deployment::new("test"), &[&one, &two], 0)),
-            ("fewer jobs", launch_token(&deployment, &[&one], 0)),
-            ("a second launch", launch_token(&deployment, &[&again, &two], 0)),
-            ("another epoch", launch_token(&deployment, &[&one, &two], 1)),
+            ("another deployment", launch_token(&Deployment::new("test"), &[&one, &two])),
+            ("fewer jobs", launch_token(&deployment, &[&one])),
+            ("a second launch", launch_token(&deployment, &[&again, &two])),
         ] {
             assert_ne!(other, token, "{case}");
         }
     }
 
+    fn launched(fleet: &Fleet, overrides: &Overrides, choice: Choice, job: &JobRecord, now: Timestamp) -> LaunchRecord {
+        launch(&policy(), fleet, &access(), (overrides, choice), &[job], now)
+    }
+
+    fn nothing_avoided(_: Market, _: &Offering) -> bool {
+        false
+    }
+
     #[test]
     fn a_launch_request_is_the_same_bytes_whenever_it_is_made_and_holds_no_secret() {
-        let (policy, mut one) = (policy(), job(1, 0));
-        let first = launch(&policy, &policy.fleets[0], &access(), &[&one], NOW);
+        let (fleet, mut one, none) = (fleet("linux"), job(1, 0), Overrides::default());
+        let choice = choose(&fleet, &none, nothing_avoided);
+        let first = launched(&fleet, &none, choice.clone(), &one, NOW);
         one.phase = JobPhase::Launching { token: first.token.clone(), lease_until: NOW };
-        let mut later = launch(&policy, &policy.fleets[0], &access(), &[&one], NOW.plus(Duration::from_mins(1)));
+        let mut later = launched(&fleet, &none, choice, &one, NOW.plus(Duration::from_mins(1)));
         later.answered_at = Some(NOW);
         assert_eq!(request(&first), request(&later));
         let mut tags = request(&first).tags;
         assert_eq!(tags.insert("ghr:launch".to_owned(), "its token".to_owned()), Some(first.token.to_string()));
         insta::assert_compact_debug_snapshot!(tags, @r#"{"Name": "test-linux", "ghr:environment": "test", "ghr:fleet": "linux", "ghr:launch": "its token", "ghr:owner": "octo"}"#);
+    }
+
+    fn large_fleet() -> Fleet {
+        Fleet {
+            instance_types: vec!["m7i.large".to_owned(), "m7a.large".to_owned()],
+            subnet_ids: vec!["subnet-1".to_owned(), "subnet-2".to_owned()],
+            fallback: Some(Market::OnDemand),
+            ..fleet("linux")
+        }
+    }
+
+    fn words(offerings: &[Offering]) -> Vec<String> {
+        offerings.iter().map(|o| format!("{} {}", o.instance_type, o.subnet_id.trim_start_matches("subnet-"))).collect()
+    }
+
+    #[test]
+    fn what_was_out_is_avoided_and_never_everything() {
+        type Avoided = fn(Market, &Offering) -> bool;
+        let all = ["m7i.large 1", "m7i.large 2", "m7a.large 1", "m7a.large 2"];
+        for (case, avoided, market, expected, then) in [
+            ("nothing", nothing_avoided as Avoided, Market::Spot, &all[..], Some(&all[..])),
+            (
+                "a type",
+                |market, o| market == Market::Spot && o.instance_type == "m7i.large",
+                Market::Spot,
+                &all[2..],
+                Some(&all[..]),
+            ),
+            (
+                "a subnet on both",
+                |_, o| o.subnet_id == "subnet-1",
+                Market::Spot,
+                &["m7i.large 2", "m7a.large 2"],
+                Some(&["m7i.large 2", "m7a.large 2"]),
+            ),
+            ("all of the first market", |market, _| market == Market::Spot, Market::OnDemand, &all, None),
+            ("all of the second", |market, _| market == Market::OnDemand, Market::Spot, &all, Some(&all)),
+            ("everything", |_, _| true, Market::Spot, &all, Some(&all)),
+        ] {
+            let choice = choose(&large_fleet(), &Overrides::default(), avoided);
+            assert_eq!(
+                (choice.market, words(&choice.offerings)),
+                (market, expected.iter().map(ToString::to_string).collect()),
+                "{case}"
+            );
+            let then: Option<Vec<String>> = then.map(|then| then.iter().map(ToString::to_string).collect());
+            assert_eq!(choice.fallback.map(|fallback| words(&fallback.offerings)), then, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_override_changes_the_request_and_the_labels_by_the_configurations_values_alone() {
+        let fleet = large_fleet();
+        let overrides = Overrides { instance_type: Some("c7i.large".to_owned()), market: Some(Market::OnDemand) };
+        let choice = choose(&fleet, &overrides, nothing_avoided);
+        let launch = launched(&fleet, &overrides, choice, &job(1, 0), NOW);
+        assert_eq!(words(&request(&launch).offerings), ["c7i.large 1", "c7i.large 2"]);
+        assert_eq!((launch.market, launch.fallback), (Market::OnDemand, None));
+        assert_eq!(launch.labels, ["self-hosted", "linux", "ghr-instance-type:c7i.large", "ghr-market:on-demand"]);
+    }
+
+    #[test]
+    fn each_epoch_has_its_own_client_token_and_the_tag_of_all() {
+        let choice = choose(&large_fleet(), &Overrides::default(), nothing_avoided);
+        let first = launched(&large_fleet(), &Overrides::default(), choice, &job(1, 0), NOW);
+        let second = first.next_epoch(NOW.plus(Duration::from_secs(1))).expect("a fallback");
+        let (one, two) = (request(&first), request(&second));
+        assert_eq!(one.token, first.token);
+        assert!(two.token != one.token && two.token.as_str().len() == 64);
+        assert_eq!((one.market, two.market), (Market::Spot, Market::OnDemand));
+        assert_eq!(one.tags, two.tags);
+        assert_eq!(second.next_epoch(NOW), None, "there is no third");
+        assert_eq!(LaunchRecord { instance_ids: Some(Vec::new()), ..first }.next_epoch(NOW), None, "it was answered");
+    }
+
+    #[test]
+    fn only_an_answer_that_says_there_is_nothing_leads_to_another_market() {
+        let throttled = Class::Throttled { retry_after: None };
+        for (case, classes, expected) in [
+            ("no reason", vec![], true),
+            ("no capacity", vec![Class::NoCapacity, Class::NoCapacity], true),
+            ("no capacity, and one subnet is wrong", vec![Class::Misconfigured, Class::NoCapacity], true),
+            ("the configuration is wrong", vec![Class::Misconfigured], false),
+            ("EC2 asks for patience with one", vec![Class::NoCapacity, throttled], false),
+            ("EC2 failed", vec![Class::OutcomeUnknown], false),
+        ] {
+            let fault = |class| LaunchFault { code: String::new(), class, offering: None };
+            let faults: Vec<LaunchFault> = classes.into_iter().map(fault).collect();
+            assert_eq!(is_out_of_capacity(&faults), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_repository_has_no_runner_group_but_the_default() {
+        let fleet = Fleet { runner_group_id: 7, ..fleet("linux") };
+        let repository = Scope::Repository { owner: "octo".into(), name: "hello".into() };
+        for (case, scope, expected) in
+            [("an organisation", access().scope, 7), ("a user's repository", repository, DEFAULT_RUNNER_GROUP)]
+        {
+            assert_eq!(runner_group(&fleet, &scope), expected, "{case}");
+        }
     }
 
     #[test]

@@ -8,10 +8,11 @@ use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
 use super::fulfil::{Attempt, equip_all, instances_of};
-use super::plan::{self, Tally};
+use super::offerings;
+use super::plan::{self, Choice, Tally};
 use super::reserve::{Held, hold};
 use super::{Batch, LaunchPorts};
-use crate::config::{Fleet, Policy};
+use crate::config::{Fleet, Overrides, Policy};
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{Access, LaunchToken};
 use crate::ledger::{self, FleetRecord, LaunchRecord, PoolCursor, PoolLaunching, Reservation, Stored, Versioned};
@@ -63,7 +64,7 @@ pub(crate) async fn launch<P: LaunchPorts>(
     lacking: &Lacking<'_>,
     listing: &[Instance],
 ) -> Result<Filled, PortError> {
-    let batch = Batch { ports, policy, deadline };
+    let batch = Batch::new(ports, policy, deadline);
     if ports.now() < cursor.record.next_look {
         return Ok(Filled::NotNow);
     }
@@ -80,7 +81,7 @@ pub(crate) async fn resume<P: LaunchPorts>(
     mut cursor: Versioned<PoolCursor>,
     listing: &[Instance],
 ) -> Result<Filled, PortError> {
-    let batch = Batch { ports, policy, deadline };
+    let batch = Batch::new(ports, policy, deadline);
     let now = ports.now();
     let Some(launching) = cursor.record.launching.clone().filter(|launching| launching.lease_until <= now) else {
         return Ok(Filled::NotNow);
@@ -116,6 +117,7 @@ async fn reserve<P: LaunchPorts>(
     listing: &[Instance],
 ) -> Result<Option<LaunchRecord>, PortError> {
     let fleet = lacking.fleet;
+    let choice = offerings::choose(batch.ports, fleet, &Overrides::default(), batch.ports.now()).await;
     for repetition in 0..CONFLICTS_MAX {
         let now = batch.ports.now();
         let mut record = match ledger::load::<FleetRecord>(batch.ports, fleet.name.as_str()).await? {
@@ -131,7 +133,7 @@ async fn reserve<P: LaunchPorts>(
         if count == 0 {
             return Ok(None);
         }
-        let launch = pool_launch(batch.policy, lacking, &cursor.record, count, now);
+        let launch = pool_launch(batch.policy, lacking, choice.clone(), &cursor.record, count, now);
         record.record.reservations.push(Reservation {
             token: launch.token.clone(),
             count: launch.count,
@@ -158,11 +160,13 @@ async fn reserve<P: LaunchPorts>(
 fn pool_launch(
     policy: &Policy,
     lacking: &Lacking<'_>,
+    choice: Choice,
     cursor: &PoolCursor,
     count: usize,
     now: Timestamp,
 ) -> LaunchRecord {
-    let mut launch = plan::launch(policy, lacking.fleet, &lacking.access, &[], now);
+    let asked = (&Overrides::default(), choice);
+    let mut launch = plan::launch(policy, lacking.fleet, &lacking.access, asked, &[], now);
     let mut hash = Sha256::new();
     hash.update(format!("{}\npool\n{}\n{}\n{}\n", policy.deployment, cursor.fleet, cursor.launch_count, now.0));
     let text = hash.finalize().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
@@ -204,7 +208,7 @@ async fn conclude<P: LaunchPorts>(
         if tally.retry.is_empty() {
             cursor.record.launching = None;
             // What spoilt a part of it may spoil the next, and each instance costs.
-            let wait = if whole { Duration::ZERO } else { plan::again_later(1, fleet.timers.boot_grace) };
+            let wait = if whole { Duration::ZERO } else { plan::again_later(2, fleet.timers.boot_grace) };
             cursor.record.next_look = now.plus(wait);
         } else {
             launching.lease_until = now;

@@ -1,13 +1,15 @@
 //! Jobs, launch and room in one transaction, before EC2 is called: whoever finds any of it finds all of it.
 
-use crate::config::Fleet;
+use tracing::warn;
+
+use crate::config::{Fleet, Overrides};
 use crate::error::{Class, Classify, PortError};
-use crate::ids::Access;
+use crate::ids::{Access, LaunchToken};
 use crate::ledger::{self, FleetRecord, JobPhase, JobRecord, LaunchRecord, Reservation, Stored, Versioned};
-use crate::ports::{Instance, Ledger};
+use crate::ports::{Instance, Ledger, Write};
 use crate::time::Timestamp;
 
-use super::plan::{self, JOBS_PER_LAUNCH_MAX, Next};
+use super::plan::{self, Choice, JOBS_PER_LAUNCH_MAX, JOBS_WITH_LAUNCH_MAX, Next};
 use super::{Batch, LaunchPorts};
 
 /// How often a lost transaction is tried again: one fleet's record is shared by all invocations. More, and a batch
@@ -24,14 +26,26 @@ pub(super) struct Reserved {
     pub(super) changed: Vec<JobRecord>,
 }
 
+/// How many instances the fleet may still launch, as far as can be seen now.
+pub(super) async fn room<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    listing: &[Instance],
+) -> Result<usize, PortError> {
+    let record = load_fleet(batch.ports, fleet).await?;
+    Ok(plan::room(fleet, listing, &record.record.reservations, batch.ports.now()))
+}
+
 /// Reserves as many instances as there are jobs and room, oldest jobs first.
 pub(super) async fn reserve<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     access: &Access,
+    (overrides, choice): (&Overrides, &Choice),
     mut jobs: Vec<Versioned<JobRecord>>,
     listing: &[Instance],
 ) -> Result<Reserved, PortError> {
+    let _turn = batch.turn(&fleet.name).await;
     let mut changed = Vec::new();
     jobs.sort_by_key(|job| (job.record.queued_at, job.record.job_id));
     for repetition in 0..CONFLICTS_MAX {
@@ -45,7 +59,8 @@ pub(super) async fn reserve<P: LaunchPorts>(
             return Ok(Reserved { launch: None, left, changed });
         }
         let before: Vec<&JobRecord> = chosen.iter().map(|job| &job.record).collect();
-        let launch = Versioned::new(plan::launch(batch.policy, fleet, access, &before, now));
+        let launch = plan::launch(batch.policy, fleet, access, (overrides, choice.clone()), &before, now);
+        let launch = Versioned::new(launch);
         let token = launch.record.token.clone();
         for job in &mut chosen {
             let lease_until = now.plus(fleet.timers.launch_lease);
@@ -59,9 +74,8 @@ pub(super) async fn reserve<P: LaunchPorts>(
             at: now,
             answered_at: None,
         });
-        let mut writes = vec![launch.write(), fleet_record.write()];
-        writes.extend(chosen.iter().map(Versioned::write));
-        match batch.ports.write(&writes).await {
+        let writes = vec![launch.write(), fleet_record.write()];
+        match store_launch(batch.ports, (&token, writes), &chosen, &jobs).await {
             Ok(()) => {
                 let chosen = chosen.into_iter().map(Versioned::written).collect();
                 return Ok(Reserved { launch: Some((launch.written(), chosen)), left, changed });
@@ -78,6 +92,40 @@ pub(super) async fn reserve<P: LaunchPorts>(
         jobs = reload(batch, jobs, &mut changed, spent).await?;
     }
     Err(PortError::new(format!("reserve in fleet {}", fleet.name), Class::Conflict, "the records kept changing"))
+}
+
+/// Stores the launch with all its jobs. Those that find no place in its transaction are written before: a job of a
+/// launch that is not there is given back by whoever meets it (`fulfil::resume`); one that was written after could be
+/// launched for twice. Where the launch is refused they are given back at once.
+async fn store_launch(
+    ledger: &impl Ledger,
+    (token, mut writes): (&LaunchToken, Vec<Write>),
+    chosen: &[Versioned<JobRecord>],
+    before: &[Versioned<JobRecord>],
+) -> Result<(), PortError> {
+    let (with, ahead) = chosen.split_at(chosen.len().min(JOBS_WITH_LAUNCH_MAX));
+    if !ahead.is_empty() {
+        ledger.write(&ahead.iter().map(Versioned::write).collect::<Vec<_>>()).await?;
+    }
+    writes.extend(with.iter().map(Versioned::write));
+    let Err(refused) = ledger.write(&writes).await else { return Ok(()) };
+    if refused.class() == Class::Conflict && !ahead.is_empty() {
+        // A repetition is refused by the success that it repeats.
+        match ledger::load::<LaunchRecord>(ledger, token.as_str()).await? {
+            Stored::Absent => {}
+            Stored::Present(_) | Stored::Foreign => return Err(refused),
+        }
+        let given_back = ahead.iter().zip(before.iter().skip(with.len())).map(|(job, before)| {
+            let mut job = job.clone().written();
+            job.record = before.record.clone();
+            job.write()
+        });
+        // Where it fails, their lease ends before anybody takes them up.
+        if let Err(error) = ledger.write(&given_back.collect::<Vec<_>>()).await {
+            warn!(error = %error, "jobs of a launch that was not stored wait for the end of their lease: {error}");
+        }
+    }
+    Err(refused)
 }
 
 /// Whether a launch that is gone on with has its room.
@@ -98,6 +146,7 @@ pub(super) async fn hold<P: LaunchPorts>(
 ) -> Result<Held, PortError> {
     let now = batch.ports.now();
     let mut held = None;
+    let _turn = batch.turn(&fleet.name).await;
     change_fleet(batch.ports, fleet, |record| {
         record.reservations.retain(|reservation| !plan::lapsed(reservation, now));
         let own = |reservation: &Reservation| reservation.token == launch.token;

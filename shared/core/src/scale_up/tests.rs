@@ -1,5 +1,10 @@
 //! A batch against the stateful fake: outcomes, and what holds whatever call it is killed or failed at.
 
+mod at_once;
+mod capacity;
+mod labels;
+mod records;
+mod slow;
 mod under_way;
 
 use std::cell::Cell;
@@ -107,7 +112,7 @@ fn a_batch_larger_than_a_transaction_is_split_and_all_of_it_served() {
     policy.fleets[0].runner_count_max = 200;
     let ids: Vec<u64> = (1..=120).collect();
     assert_eq!(batch(&fake, &policy, &ids), vec![Outcome::Launched; 120]);
-    assert_eq!((fake.state().fleet_calls.len(), fake.living().len()), (2, 120));
+    assert_eq!((fake.state().fleet_calls.len(), fake.living().len()), (2, 120), "100 and 20");
 }
 
 #[test]
@@ -136,8 +141,8 @@ fn every_message_has_its_own_outcome() {
     m5: Waiting
     m6: Failed("GitHub gives it a status that is not known")
     m7: Failed("GET job 7 of octo/hello failed (Absent): 404")
-    m8: Failed("no fleet of this configuration takes it")
-    m9: Failed("no fleet of this configuration takes it")
+    m8: Failed("no fleet of this configuration takes it: no fleet has any of its labels [\"gpu\"]")
+    m9: Failed("no fleet of this configuration takes it: no fleet has any of its labels []")
     rubbish: Failed("not a job message")
     m1 again: Launched
     "#);
@@ -155,7 +160,7 @@ fn a_job_that_this_configuration_does_not_know_is_not_launched_for_and_comes_bac
     gpu_only.fleets = vec![fleet("gpu")];
     for (case, policy) in [("its repository is not served", policy), ("no fleet takes its labels", gpu_only)] {
         assert!(matches!(batch(&fake, &policy, &[1])[0], Outcome::Failed(_)), "{case}: acknowledged, it would be lost");
-        assert_eq!(fake.calls(), 0, "{case}");
+        assert_eq!((fake.calls_of("Jobs::job"), fake.living().len()), (0, 0), "{case}");
     }
 }
 
@@ -203,6 +208,23 @@ fn the_cap_holds_and_what_is_beyond_it_waits_oldest_first() {
     fake.set_instance_state(&fake.living()[0], InstanceState::Terminated);
     assert_eq!(batch(&fake, &policy, &[4]), [Outcome::Launched]);
     assert_eq!(fake.living().len(), 3);
+}
+
+#[test]
+fn jobs_that_their_fleet_has_no_room_for_cost_no_call_of_github() {
+    let fake = world(1..=50);
+    let mut policy = policy();
+    policy.fleets[0].runner_count_max = 3;
+    let ids: Vec<u64> = (1..=50).collect();
+    let outcomes = batch(&fake, &policy, &ids);
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Outcome::Waiting).count(), 47);
+    assert_eq!(fake.calls_of("Jobs::job"), 3);
+    // Full, and asked for over and over.
+    for _ in 0..10 {
+        fake.pass(Duration::from_secs(30));
+        assert!(batch(&fake, &policy, &ids[3..]).iter().all(|outcome| *outcome == Outcome::Waiting));
+    }
+    assert_eq!(fake.calls_of("Jobs::job"), 3);
 }
 
 #[test]
@@ -310,7 +332,7 @@ fn a_name_that_is_taken_is_never_deleted_and_its_job_gets_another_instance_later
     assert_eq!(fake.all::<InstanceRecord>()[0].runner_id, Some(RunnerId(7)));
     assert_eq!((fake.calls_of("Registry::deregister"), fake.state().parameters.len()), (0, 0));
     assert_eq!(phase(&fake, 1), JobPhase::Queued);
-    fake.pass(minutes(5));
+    fake.pass(Duration::from_secs(30));
     assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
 }
 

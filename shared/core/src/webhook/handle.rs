@@ -14,6 +14,7 @@ use super::route::{Ignored, Route, route};
 use super::signature::{ActiveSecret, SecretsSource, SignatureError, WebhookSecrets};
 use crate::config::Policy;
 use crate::error::{Class, PortError};
+use crate::ledger::MissRecord;
 use crate::metrics::{Metric, Unit};
 use crate::ports::{Ledger, Queue};
 use crate::time::Timestamp;
@@ -273,6 +274,12 @@ async fn carry_out(ports: &(impl Ledger + Queue), route: &Route, now: Timestamp)
             apply_job_event(ports, event, now).await?;
             Ok(Taken::Recorded)
         }
+        Route::Miss(record) => {
+            let (job_id, miss) = (record.job_id, &record.miss);
+            info!(job_id = %job_id, repository = %record.repository, "no fleet takes job {job_id}: {miss}");
+            MissRecord::clone(record).note(ports).await?;
+            Ok(Taken::Recorded)
+        }
         Route::Ignore(reason) => Ok(Taken::Ignored(*reason)),
     }
 }
@@ -480,6 +487,24 @@ mod tests {
             assert_eq!(status(&fake, forged), 401, "byte {position}");
             assert_eq!(fake.calls(), fake.calls_of("SecretsSource::reread"), "byte {position}");
         }
+    }
+
+    #[test]
+    fn a_job_that_no_fleet_takes_is_kept_with_the_nearest_and_what_it_lacks() {
+        let fake = Fake::new();
+        let mut policy = hosted();
+        policy.fleets[0].labels = vec!["ubuntu-latest".into(), "x64".into()];
+        let secrets = WebhookSecrets::parse(SECRET).expect("long enough");
+        for _ in 0..2 {
+            let answer = run(handle(&fake, &policy, &secrets, request("workflow_job", QUEUED), Timestamp(9)));
+            assert_eq!(answer.expect("not killed").taken.status(), 202);
+        }
+        let record = fake.all::<MissRecord>().pop().expect("kept");
+        assert_eq!(
+            record.miss.to_string(),
+            r#"nearest is fleet linux; it matches exactly, and the job does not name ["x64"]"#
+        );
+        assert_eq!((fake.state().queue.len(), fake.items().len()), (0, 1));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use super::event::{Event, JobAction, JobEvent};
 use crate::config::Policy;
-use crate::scale_up::{JobMessage, select_fleet};
+use crate::ledger::MissRecord;
+use crate::scale_up::{JobMessage, select, select_fleet};
 use crate::time::Timestamp;
 
 /// What to do with one delivery.
@@ -12,6 +13,8 @@ pub enum Route {
     Enqueue(JobMessage),
     /// A job started or ended: to the ledger.
     Record(Box<JobEvent>),
+    /// A job is queued that no fleet takes: to the ledger, for whoever asks where its runner is.
+    Miss(Box<MissRecord>),
     /// Answered with 2xx and forgotten.
     Ignore(Ignored),
 }
@@ -27,7 +30,7 @@ pub enum Ignored {
     OtherAction,
     /// The job names no label, so no fleet can be meant.
     NoLabels,
-    /// No fleet takes these labels, and no instance of ours ran the job.
+    /// No fleet takes these labels, the job is not queued any more, and no instance of ours ran it.
     NoFleet,
     /// The repository or its owner is on none of the lists, by name or by id, and no instance of ours ran the job.
     NotServed,
@@ -54,6 +57,7 @@ pub fn route(event: Event, policy: &Policy, now: Timestamp) -> Route {
         // A job cancelled early completes without labels (actions-runner-controller issues 1370 and 2520), and it may
         // be one that we are launching for.
         (JobAction::InProgress | JobAction::Completed, Ok(()) | Err(Ignored::NoLabels)) => Route::Record(event),
+        (JobAction::Queued, Err(Ignored::NoFleet)) => miss(*event, policy, now),
         (JobAction::Queued | JobAction::InProgress | JobAction::Completed, Err(why)) => Route::Ignore(why),
     }
 }
@@ -65,6 +69,14 @@ fn is_served(event: &JobEvent, policy: &Policy) -> Result<(), Ignored> {
         (true, true, _) => Err(Ignored::NoLabels),
         (true, false, None) => Err(Ignored::NoFleet),
         (true, false, Some(_)) => Ok(()),
+    }
+}
+
+fn miss(event: JobEvent, policy: &Policy, now: Timestamp) -> Route {
+    let message = message(event, now);
+    match select(policy, &message.labels) {
+        Ok(_) => Route::Enqueue(message),
+        Err(miss) => Route::Miss(Box::new(miss.record(&message, now))),
     }
 }
 
@@ -103,6 +115,7 @@ mod tests {
         match route {
             Route::Enqueue(message) => format!("enqueue {}", message.job_id),
             Route::Record(event) => format!("record {}", event.job_id),
+            Route::Miss(record) => format!("miss {}: {}", record.job_id, record.miss),
             Route::Ignore(why) => format!("ignore {why:?}"),
         }
     }
@@ -114,7 +127,12 @@ mod tests {
         let elsewhere = policy_of(&["ubuntu-latest"], "other/*");
         for (case, body, policy, expected) in [
             ("queued", QUEUED, &hosted, "enqueue 289782451"),
-            ("queued, labels of no fleet", QUEUED, &k8s, "ignore NoFleet"),
+            (
+                "queued, labels of no fleet",
+                QUEUED,
+                &k8s,
+                r#"miss 289782451: no fleet has any of its labels ["ubuntu-latest"]"#,
+            ),
             ("queued, a repository not served", QUEUED, &elsewhere, "ignore NotServed"),
             ("queued, though its status is waiting", QUEUED_WITH_DEPLOYMENT, &k8s, "enqueue 12877621891"),
             ("waiting", WAITING, &k8s, "ignore OtherAction"),

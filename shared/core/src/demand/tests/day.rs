@@ -378,6 +378,7 @@ fn signed(body: &str) -> HttpRequest {
             header("x-hub-signature-256", format!("sha256={hex}")),
             header("x-github-event", "workflow_job".to_owned()),
             header("x-github-delivery", "d".to_owned()),
+            header("content-type", "application/json".to_owned()),
         ],
         body: Body::Text(body.to_owned()),
     }

@@ -33,34 +33,6 @@ fn another_owners_many_jobs_block_nobody() {
     assert!(minutes_until_deregistered(&fake).is_some());
 }
 
-#[test]
-fn a_slow_removal_does_not_starve_waiting_jobs() {
-    let fake = Fake::new();
-    idle_runner(&fake);
-    fake.state_mut().runners[0].1.busy = false;
-    // one instance whose look eats the time
-    let mut j = waiting_job(fake.now());
-    j.next_look = fake.now();
-    fake.put(&j);
-    for _ in 0..60 {
-        fake.pass(MINUTE);
-        let begun = fake.now();
-        let first = fake.calls() + 1;
-        for c in first..first + 40 {
-            fake.meanwhile(c, move |f| {
-                if f.now().since(begun) < 55 * Duration::from_secs(1) {
-                    f.pass(Duration::from_secs(10));
-                }
-            });
-        }
-        let _ = run(orphan::run_pass(&fake, &policy(), Deadline::of(begun, begun.plus(MINUTE))));
-        for c in 0..fake.calls() + 60 {
-            fake.meanwhile(c, |_| {});
-        }
-    }
-    assert!(!fake.state().queue.is_empty(), "a due job was not sent in 60 passes");
-}
-
 fn org_job(fake: &Fake, id: u64, repo: &str) -> JobRecord {
     let mut j = waiting_job(fake.now());
     j.job_id = JobId(id);
