@@ -65,9 +65,8 @@ impl Tail {
 fn open_regular(path: &Path) -> io::Result<Option<File>> {
     match open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
         Ok(file) if FileType::from_raw_mode(fstat(&file)?.st_mode) == FileType::RegularFile => Ok(Some(file.into())),
-        Ok(_) => Ok(None),
-        // No file, a link, a socket.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
+        // A pipe or a folder; no file, a link, a socket.
+        Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
