@@ -89,11 +89,10 @@ impl FromStr for Kill {
 /// The call after which the most is left undone.
 fn worst_call(function: Function) -> &'static str {
     match function {
-        Function::Webhook => "SendMessage",
+        Function::Webhook | Function::DemandReconciler => "SendMessage",
         Function::ScaleUp => "CreateFleet",
         Function::ScaleDown => "DeleteRunner",
         Function::OrphanSweeper => "TerminateInstances",
-        Function::DemandReconciler => "SendMessage",
     }
 }
 

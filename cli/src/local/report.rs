@@ -136,7 +136,7 @@ impl Report {
         let (scenes, promises) = (self.scene_table(), self.promise_table());
         let mut text = format!("\n{figures}\n\n{calls}\n\n{scenes}\n\n{promises}\n\n");
         if !self.budgets.is_empty() {
-            text.push_str(&format!("{}\n\n", self.budget_table()));
+            text.extend([self.budget_table().to_string(), "\n\n".to_owned()]);
         }
         for promise in &self.promises {
             text.extend(promise.evidence.iter().map(|line| format!("{} BROKEN: {line}\n", promise.name)));

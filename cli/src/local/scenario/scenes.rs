@@ -258,7 +258,9 @@ impl Play {
             Self::Burst { jobs } => {
                 let mut fleets = fleets(jobs);
                 fleets.truncate(2);
-                fleets.iter_mut().for_each(|fleet| fleet.runner_count_max = BURST_CAP);
+                for fleet in &mut fleets {
+                    fleet.runner_count_max = BURST_CAP;
+                }
                 fleets
             }
         }

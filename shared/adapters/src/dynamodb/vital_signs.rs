@@ -16,7 +16,7 @@ impl VitalSigns for Adapters {
     async fn read(&self, instance_ids: &[InstanceId]) -> Result<Vec<(InstanceId, VitalSign)>, PortError> {
         let prefix = &self.environment().vital_signs_key_prefix;
         let ids: BTreeSet<&InstanceId> = instance_ids.iter().collect();
-        let key = |id: &InstanceId| Attributes::from([("instance_id".to_owned(), text(&format!("{prefix}{id}")))]);
+        let key = |id: &InstanceId| Attributes::from([("instance_id".to_owned(), text(format!("{prefix}{id}")))]);
         let keys = ids.into_iter().map(key).collect();
         let items = batch_get(self.dynamodb(), &self.environment().vital_signs_table, keys).await?;
         let now = SystemClock.now();

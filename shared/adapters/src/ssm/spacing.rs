@@ -1,4 +1,4 @@
-//! Spacing of PutParameter: as fast as SSM lets it, found out by what SSM refuses. Arithmetic over a time that is passed in.
+//! Spacing of `PutParameter`: as fast as SSM lets it, found out by what SSM refuses. Arithmetic over a time that is passed in.
 //!
 //! SSM admits about 3 puts a second by default and 10 with its higher throughput (facts/github.md section 4), and does
 //! not say which. Puts go out at full speed until one is refused; from then on each refusal spaces them wider and each
