@@ -330,7 +330,7 @@ fn sources_without_tests() -> Vec<(String, String)> {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
             if path.is_dir() && name != "tests" {
                 folders.push(path);
-            } else if name.ends_with(".rs") && name != "tests.rs" {
+            } else if path.extension().is_some_and(|kind| kind == "rs") && name != "tests.rs" {
                 let text = std::fs::read_to_string(&path).expect("text");
                 sources.push((path.display().to_string(), text));
             }
