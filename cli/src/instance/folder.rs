@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use runner_scaler_world::instance::SupervisorSettings;
+use runner_scaler_world::world::Flaw;
 
 use crate::failure::Failure;
 use crate::instance::Options;
@@ -56,7 +57,7 @@ impl InstanceFolder {
         let own = std::fs::metadata("/proc/self").map(|own| format!("{}:{}", own.uid(), own.gid()));
         vec![
             ("RUNNER_PARAMETER_PATH", options.parameter_path.clone()),
-            ("VITAL_SIGNS_TABLE", options.vital_signs_table.clone()),
+            ("VITAL_SIGNS_TABLE", signs_table(options)),
             ("RUNNER_FOLDER", self.runner().display().to_string()),
             ("RUN_FOLDER", path("run")),
             ("STATE_FOLDER", path("state")),
@@ -103,4 +104,13 @@ impl InstanceFolder {
 
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A supervisor that is about to die is mute as well: a last word that a worker runs, which it may or may not come to,
+/// keeps its instance until the hard age (design section 4), and no play is that long.
+fn signs_table(options: &Options) -> String {
+    match options.flaw {
+        Flaw::SupervisorDead => format!("{}-out-of-reach", options.vital_signs_table),
+        Flaw::None | Flaw::NeverRegisters | Flaw::Ghost => options.vital_signs_table.clone(),
+    }
 }
