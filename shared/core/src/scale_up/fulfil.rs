@@ -207,20 +207,30 @@ async fn ask<P: LaunchPorts>(
             Ok(if none { Answer::NoCapacity } else { Answer::Instances(instance_ids) })
         }
         Err(failure) => match failure.class() {
-            Class::NoCapacity => {
-                warn!(launch_token = %token, fleet = %launch.fleet, epoch, error = %failure, "no capacity: {failure}");
-                Ok(Answer::NoCapacity)
-            }
             // It may have taken effect, or may pass later: the same token again.
             Class::Transient | Class::Throttled { .. } | Class::OutcomeUnknown => Err(failure),
-            // A refusal launches nothing, unless it refuses only this repetition of a call that did.
-            Class::Rejected | Class::Conflict | Class::Absent | Class::Denied | Class::Misconfigured => {
-                error!(launch_token = %token, fleet = %launch.fleet, epoch, error = %failure, "launch refused: {failure}");
+            // A refusal launches nothing, unless it refuses only this repetition of a call that did: a limit may be
+            // reached by the very instances that the first one made.
+            class @ (Class::NoCapacity
+            | Class::Rejected
+            | Class::Conflict
+            | Class::Absent
+            | Class::Denied
+            | Class::Misconfigured) => {
+                let dry = class == Class::NoCapacity;
+                if dry {
+                    warn!(launch_token = %token, fleet = %launch.fleet, epoch, error = %failure, "no capacity: {failure}");
+                } else {
+                    error!(launch_token = %token, fleet = %launch.fleet, epoch, error = %failure, "launch refused: {failure}");
+                }
                 let shown = batch.ports.instances_of_launch(token).await?;
                 let young = batch.ports.now().since(launch.at) < SHOWN_WITHIN;
                 if shown.is_empty() && young && attempt != Attempt::First {
                     let call = format!("repeat launch {token}");
                     return Err(PortError::new(call, Class::OutcomeUnknown, "refused, and a listing may lag"));
+                }
+                if dry && shown.is_empty() {
+                    return Ok(Answer::NoCapacity);
                 }
                 Ok(Answer::Instances(shown.into_iter().map(|instance| instance.id).collect()))
             }

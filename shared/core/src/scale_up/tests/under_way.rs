@@ -1,12 +1,14 @@
 //! What a job lives through while it waits: another configuration, a GitHub that does not answer, refusals, other schemas.
 
 use super::{batch, minutes, phase, world};
-use crate::config::Policy;
+use crate::config::{Market, Policy};
 use crate::demand::send_due_jobs;
 use crate::error::Class;
 use crate::fake::{Fake, policy, run};
 use crate::ids::{FleetName, JobId, Repository, RunnerId, RunnerName, Scope};
-use crate::ledger::{FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record};
+use crate::ledger::{
+    Fallback, FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record,
+};
 use crate::ports::{Item, JobState};
 use crate::scale_up::Outcome;
 use crate::time::{Clock, Deadline};
@@ -187,35 +189,44 @@ fn a_launch_that_was_never_answered_is_forgotten_a_day_later_than_an_answered_on
     assert_eq!(expiry(&fake), Some(fake.now().plus(week)));
 }
 
+/// What a repetition may be refused with. The second, because the instances of the first call filled the account's limit.
+const REFUSALS: [Class; 2] = [Class::Rejected, Class::NoCapacity];
+
 #[test]
 fn a_repetition_that_is_refused_is_no_answer_until_a_listing_must_show_its_instances() {
-    let fake = world([1]);
-    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
-    assert!(is_failed(&batch(&fake, &policy(), &[1])));
-    fake.heal();
-    fake.always_fail("Compute::create_fleet", Class::Rejected);
-    fake.pass(Duration::from_secs(299));
-    assert!(is_failed(&batch(&fake, &policy(), &[1])), "the listing may lag");
-    assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }));
-    fake.pass(Duration::from_secs(1));
-    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
-    assert_eq!(phase(&fake, 1), JobPhase::Queued);
+    for refusal in REFUSALS {
+        let fake = world([1]);
+        fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+        assert!(is_failed(&batch(&fake, &policy(), &[1])));
+        fake.heal();
+        fake.always_fail("Compute::create_fleet", refusal);
+        fake.pass(Duration::from_secs(299));
+        assert!(is_failed(&batch(&fake, &policy(), &[1])), "{refusal:?}: the listing may lag");
+        assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }), "{refusal:?}");
+        fake.pass(Duration::from_secs(1));
+        assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting], "{refusal:?}");
+        assert_eq!(phase(&fake, 1), JobPhase::Queued, "{refusal:?}");
+    }
 }
 
 #[test]
 fn a_repetition_that_is_refused_takes_the_instances_that_the_listing_shows_at_once() {
-    let fake = world([1]);
-    // The launch took effect and its record says nothing of it, as if the process had ended in between.
-    batch(&fake, &policy(), &[1]);
-    let mut launch = fake.all::<LaunchRecord>().pop().expect("one");
-    (launch.instance_ids, launch.answered_at) = (None, None);
-    fake.put(&launch);
-    let mut job = job(&fake, 1);
-    job.phase = JobPhase::Launching { token: launch.token, lease_until: fake.now() };
-    fake.put(&job);
-    fake.always_fail("Compute::create_fleet", Class::Rejected);
-    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
-    assert_eq!(fake.living().len(), 1);
+    for refusal in REFUSALS {
+        let fake = world([1]);
+        // The launch took effect and its record says nothing of it, as if the process had ended in between.
+        batch(&fake, &policy(), &[1]);
+        let mut launch = fake.all::<LaunchRecord>().pop().expect("one");
+        (launch.instance_ids, launch.answered_at) = (None, None);
+        launch.fallback = Some(Fallback { market: Market::OnDemand, offerings: launch.offerings.clone() });
+        fake.put(&launch);
+        let mut job = job(&fake, 1);
+        job.phase = JobPhase::Launching { token: launch.token, lease_until: fake.now() };
+        fake.put(&job);
+        fake.always_fail("Compute::create_fleet", refusal);
+        assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched], "{refusal:?}");
+        assert_eq!(fake.living().len(), 1, "{refusal:?}");
+        assert_eq!(fake.all::<LaunchRecord>()[0].epoch, 0, "{refusal:?}: it falls back to nothing");
+    }
 }
 
 #[test]
