@@ -1,4 +1,5 @@
-//! README command one, as a new user runs it, and the two ways in which it must end differently.
+//! README command one, as a new user runs it; then with a function killed, with deliveries lost, and without the
+//! re-check, where it must end differently.
 //!
 //! Each run builds what it needs, starts the emulator and the simulated world, plays the scenario and judges the
 //! promises by the world's ground truth. They run one after another: each takes both cores.
