@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use runner_scaler_core::ledger::{
-    AbsenceBreaker, BackPressure, DeliveryCursor, FleetRecord, InstanceRecord, JobRecord, LaunchRecord, OrphanEvent,
-    PassCursor, Record,
+    AbsenceBreaker, BackPressure, DeliveryCursor, FleetRecord, InstanceRecord, JobRecord, LaunchRecord, MissRecord,
+    OfferingRecord, OrphanEvent, Pace, PassCursor, PoolCursor, Record, RedeliveryCursor, SearchCursor,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -56,15 +56,21 @@ fn what_0_1_0_wrote_is_read_and_nothing_of_it_is_lost() {
             ("fleet", _) => read_and_written::<FleetRecord>(written),
             ("orphan-event", _) => read_and_written::<OrphanEvent>(written),
             ("cursor", "of a pass") => read_and_written::<PassCursor>(written),
+            ("cursor", "of the search for queued jobs") => read_and_written::<SearchCursor>(written),
+            ("cursor", "of redeliveries") => read_and_written::<RedeliveryCursor>(written),
+            ("cursor", "of a pool, a launch under way") => read_and_written::<PoolCursor>(written),
             ("cursor", _) => read_and_written::<DeliveryCursor>(written),
             ("breaker", "too many absences") => read_and_written::<AbsenceBreaker>(written),
+            ("breaker", "the pace of changes") => read_and_written::<Pace>(written),
             ("breaker", _) => read_and_written::<BackPressure>(written),
+            ("offering", _) => read_and_written::<OfferingRecord>(written),
+            ("miss", _) => read_and_written::<MissRecord>(written),
             (kind, case) => panic!("{kind} {case}: nobody reads it"),
         };
         assert_kept(&written.body, &new, &format!("{} {}", written.kind, written.case));
         kinds.insert(written.kind.as_str());
     }
-    let all = ["breaker", "cursor", "fleet", "instance", "job", "launch", "orphan-event"];
+    let all = ["breaker", "cursor", "fleet", "instance", "job", "launch", "miss", "offering", "orphan-event"];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all, "every kind that 0.1.0 had");
 }
 
