@@ -336,12 +336,12 @@ def play(stage):
     api = stage.aws("apigatewayv2", "get-apis")["Items"][0]["ApiId"]
     check(deliver(stage, api, "ping", {"zen": "Design for failure."}) == 200, "a signed ping through the HTTP API is answered 200")
     check(deliver(stage, api, "workflow_job", queued_job(501)) == 202, "a queued job is answered 202")
-    forged = urllib.request.Request(f"{stage.url}/webhook", b"{}", {"host": f"{api}.execute-api.127.0.0.1:{stage.port}", "x-github-event": "ping"})
+    forged = urllib.request.Request(f"{stage.url}/webhook", b"{}", {"host": f"{api}.execute-api.127.0.0.1:{stage.port}", "x-github-event": "ping", "content-type": "application/json"})
     try:
         status = urllib.request.urlopen(forged, timeout=30).status
     except urllib.error.HTTPError as refused:
         status = refused.code
-    check(status == 401, "an unsigned delivery is answered 401")
+    check(status == 401, f"an unsigned delivery is answered {status}")
     job = {"pk": {"S": "job#501"}, "sk": {"S": "v"}}
     for _ in range(120):
         record = stage.aws("dynamodb", "get-item", "--table-name", "runner-scaler-prod-ledger", "--key", json.dumps(job)).get("Item")
