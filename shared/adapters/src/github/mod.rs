@@ -24,6 +24,4 @@ mod token;
 pub(crate) use client::GitHub;
 
 #[cfg(test)]
-mod search_tests;
-#[cfg(test)]
 mod tests;

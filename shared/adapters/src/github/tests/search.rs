@@ -9,13 +9,10 @@ use runner_scaler_core::ports::{AccountKind, ApiBudget, Installation, JobSearch,
 use runner_scaler_core::time::Timestamp;
 use serde_json::{Value, json};
 
+use super::hello;
 use crate::wire::{Reply, Seen, Wire};
 
 const ID: InstallationId = InstallationId(7);
-
-fn hello() -> Repository {
-    Repository::try_from("octo/hello".to_owned()).expect("a full name")
-}
 
 fn octo() -> Installation {
     Installation { id: ID, owner: "octo".into(), kind: AccountKind::Organization }
