@@ -219,7 +219,7 @@ impl OpenJobs {
             if reading.runner_id == Some(runner_id) {
                 return Some(JobsEvidence::OnRunner(job.job_id));
             }
-            if reading.state == JobState::Unrecognised {
+            if reading.state == JobState::Unrecognised || runs_on_no_named_runner(&reading) {
                 return Some(JobsEvidence::Unread);
             }
         }
@@ -270,7 +270,11 @@ impl OpenJobs {
             Some(Scan::Read(jobs)) => {
                 let found = jobs.iter().find(|(_, job)| job.runner_id == Some(runner_id));
                 self.news.extend(found.cloned());
-                InProgress::Says(found.map_or(JobsEvidence::NoneOnRunner, |(_, job)| JobsEvidence::OnRunner(job.id)))
+                InProgress::Says(match found {
+                    Some((_, job)) => JobsEvidence::OnRunner(job.id),
+                    None if jobs.iter().any(|(_, job)| runs_on_no_named_runner(job)) => JobsEvidence::Unread,
+                    None => JobsEvidence::NoneOnRunner,
+                })
             }
             Some(Scan::Unread) | None => InProgress::Unread,
             Some(Scan::Impossible) => InProgress::NoWitness,
@@ -320,6 +324,12 @@ async fn scan<P: RemovalPorts>(
         jobs.extend(read.into_iter().map(|job| (repository.clone(), job)));
     }
     Ok(Scan::Read(jobs))
+}
+
+/// Whether it runs and GitHub does not say where: `runner_id` is null until a job is assigned, and now and then for longer
+/// (facts/github.md 3.2). It may be any runner's, until GitHub names one or the job ends.
+fn runs_on_no_named_runner(reading: &JobReading) -> bool {
+    reading.state == JobState::InProgress && reading.runner_id.is_none()
 }
 
 /// Whether GitHub may still have the job: it cancels what waits for long and fails what runs for long.

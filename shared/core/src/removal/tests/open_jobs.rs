@@ -308,3 +308,32 @@ fn a_job_of_another_fleet_that_our_labels_serve() {
 fn the_same_of_a_schema_that_we_do_not_know() {
     untouched(&stolen(Some(2)), "foreign schema");
 }
+
+/// In progress on a runner that GitHub does not name (yet): it may be any. The flag lies, the event is late.
+#[test]
+fn a_job_in_progress_on_no_named_runner_keeps_those_that_may_have_it() {
+    for moment in incidents::Moment::ALL {
+        let fake = moment.reached();
+        let before = incidents::acts(&fake);
+        fake.put(&waiting_job(fake.now().minus(HOUR)));
+        jobs_api_says(&fake, 1, JobState::InProgress, None);
+        incidents::minutes(&fake, &policy(), 30);
+        assert_eq!(incidents::acts(&fake), before, "{moment:?}: nobody knows where it runs");
+        jobs_api_says(&fake, 1, JobState::InProgress, Some(8));
+        assert!(minutes_until_ended(&fake).is_some(), "{moment:?}: it runs elsewhere");
+    }
+}
+
+/// The same of a job that only the scan of the jobs in progress shows: its events are lost, and the registration with
+/// them.
+#[test]
+fn a_job_in_progress_on_no_named_runner_that_only_the_scan_shows_keeps() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    fake.state_mut().runners.clear();
+    jobs_api_says(&fake, 1, JobState::InProgress, None);
+    incidents::minutes(&fake, &policy(), 120);
+    assert!(grounds(&fake).is_empty(), "nobody knows where it runs: {:?}", record_of(&fake));
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(8));
+    assert!(minutes_until_ended(&fake).is_some(), "it runs elsewhere");
+}
