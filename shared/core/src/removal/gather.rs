@@ -286,7 +286,8 @@ impl Gathered {
             .iter()
             .filter(|evidence| evidence.instance.state == InstanceState::Running)
             .filter_map(Evidence::known_record)
-            .filter(|record| record.access.scope == access.scope && record.deregister_intent.is_none())
+            // A login may be spelt in several ways, and GitHub's list is one.
+            .filter(|record| record.access.scope.agrees_with(&access.scope) && record.deregister_intent.is_none())
             // A runner whose job is over is registered no more; one whose job runs is.
             .filter(|record| record.job_completed.is_none() && record.completion_claim.is_none())
             .filter_map(|record| record.runner_id)

@@ -436,3 +436,31 @@ fn a_storm_beside_one_survivor_ends_nobody_within_the_hour() {
     let (ended, minutes) = storm(true);
     assert_eq!(ended, 0, "ended {ended} after {minutes} min of a list that misses all 21");
 }
+
+/// A login has no case: `octo` in the idle schedule's `idle_owner` is the `Octo` of the payloads. One spelling's few
+/// instances must not make a list plausible that misses all of the other's, nor close the breaker that those opened.
+#[test]
+fn a_scope_written_in_two_ways_is_one_scope() {
+    let fake = Fake::new();
+    for n in 1..=14 {
+        let id = put_nth(&fake, n);
+        if n > 10 {
+            edit(&fake, &id, |record| record.access.scope = Scope::Organization { owner: "Octo".into() });
+        }
+    }
+    fake.pass(20 * MINUTE);
+    fake.state_mut().runners.clear(); // a 404 storm
+    for _ in 0..45 {
+        tick(&fake, &policy());
+    }
+    assert!(grounds(&fake).is_empty(), "a list that misses 14 of 14 is believed: {:?}", fake.state().terminated);
+    let breaker = fake.get::<AbsenceBreaker>(&AbsenceBreaker::id_of(&access().scope)).expect("opened");
+    assert_eq!(breaker.missing.len(), 14, "all of them are of one scope: {breaker:?}");
+    let mut ended = Vec::new();
+    for _ in 0..30 {
+        tick(&fake, &policy());
+        ended.push(grounds(&fake).len());
+    }
+    assert_eq!(ended.last(), Some(&14), "lists that agree for long enough are: {ended:?}");
+    assert!(ended.windows(2).all(|two| two[1] - two[0] <= 5), "with caution: {ended:?}");
+}
