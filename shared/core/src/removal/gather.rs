@@ -507,7 +507,8 @@ fn fate(reading: &JobReading, runner_id: RunnerId) -> AssignedJob {
     match (reading.state, reading.runner_id) {
         (JobState::Unrecognised, _) | (JobState::Completed, None) => AssignedJob::Unread,
         (JobState::Completed, Some(_)) if here => AssignedJob::Completed,
-        (JobState::InProgress, Some(_)) if here => AssignedJob::Here,
+        // Whatever its state is called: it is this very runner that GitHub names.
+        (JobState::InProgress | JobState::Queued | JobState::NotYetQueued, Some(_)) if here => AssignedJob::Here,
         (JobState::InProgress, None) => AssignedJob::Here,
         (JobState::Queued | JobState::NotYetQueued, _) | (JobState::InProgress | JobState::Completed, Some(_)) => {
             AssignedJob::Elsewhere

@@ -288,3 +288,18 @@ fn busy_seen_before_its_job_is_elsewhere_and_the_next_one_here_keeps() {
     }
     untouched(&fake, "an hour of busy:true, job 2 in progress here by the jobs API");
 }
+
+/// The jobs API names this very runner, whatever word it has for the job's state: that is no "elsewhere".
+#[test]
+fn a_job_that_the_api_shows_queued_on_this_very_runner_keeps() {
+    for state in [JobState::Queued, JobState::NotYetQueued] {
+        let fake = incidents::Moment::BeforeDelete.reached();
+        job_starts(&fake);
+        jobs_api_says(&fake, 1, state, Some(7));
+        incidents::minutes(&fake, &policy(), 60);
+        assert!(record_of(&fake).job_started.is_some(), "{state:?}: forgotten");
+        untouched(&fake, &format!("{state:?}"));
+        jobs_api_says(&fake, 1, state, None);
+        assert!(minutes_until_ended(&fake).is_some(), "{state:?}: no runner has it");
+    }
+}
