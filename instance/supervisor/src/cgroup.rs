@@ -62,10 +62,18 @@ impl Cgroup {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             }
-            let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-            folders.extend(
-                below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()),
-            );
+            match std::fs::read_dir(&folder) {
+                Ok(below) => {
+                    for entry in below {
+                        let entry = entry?;
+                        if entry.file_type()?.is_dir() {
+                            folders.push(entry.path());
+                        }
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(members)
     }
@@ -135,9 +143,14 @@ pub(crate) struct Marked {
 impl Marked {
     /// Whoever has the variable, and whoever they started.
     pub(crate) fn members(&self) -> io::Result<BTreeSet<u32>> {
-        let mut stats: Vec<_> = process::all()?.into_iter().filter_map(Stat::read).collect();
-        let mut members: BTreeSet<u32> =
-            stats.iter().map(|stat| stat.id.pid).filter(|pid| process::has_variable(*pid, &self.variable)).collect();
+        let (mut stats, mut members) = (Vec::new(), BTreeSet::new());
+        for pid in process::all()? {
+            let Some(stat) = Stat::read(pid)? else { continue };
+            stats.push(stat);
+            if process::has_variable(pid, &self.variable)? {
+                members.insert(pid);
+            }
+        }
         // A child may have another number than its parent in either direction: until nobody is added.
         loop {
             let before = members.len();
@@ -161,7 +174,7 @@ impl Marked {
             let members = self.members()?;
             let mut quiet = true;
             for pid in members {
-                if sent.insert(pid) || !process::stands_still(pid) {
+                if sent.insert(pid) || !process::stands_still(pid)? {
                     process::send(pid, Signal::STOP);
                     quiet = false;
                 }
@@ -186,7 +199,10 @@ impl Marked {
     pub(crate) fn kill(&self) -> io::Result<()> {
         for _ in 0..PATIENCE.as_millis() / PAUSE.as_millis() {
             let mut left = self.members()?;
-            left.retain(|pid| Stat::read(*pid).is_some_and(|stat| stat.state != process::State::Ended));
+            left.retain(|pid| {
+                let ended = |stat: Option<Stat>| stat.is_none_or(|stat| stat.state == process::State::Ended);
+                !Stat::read(*pid).is_ok_and(ended)
+            });
             if left.is_empty() {
                 return Ok(());
             }

@@ -115,7 +115,7 @@ fn prepare(parent: &str, leader_file: &Path, cgroup: &str) -> Result<(), LaunchE
 }
 
 fn own_id() -> io::Result<ProcessId> {
-    Stat::read(std::process::id()).map(|stat| stat.id).ok_or_else(|| io::Error::other("we are not in /proc"))
+    Stat::read(std::process::id())?.map(|stat| stat.id).ok_or_else(|| io::Error::other("we are not in /proc"))
 }
 
 /// Gives up every right, for good. This process has one thread, so that what is said of the thread holds for all of it.

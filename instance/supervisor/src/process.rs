@@ -41,8 +41,15 @@ pub(crate) enum State {
 
 impl Stat {
     /// Reads a process; `None` when there is none.
-    pub(crate) fn read(pid: u32) -> Option<Self> {
-        Self::parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    ///
+    /// # Errors
+    /// When nobody can say: memory or file handles are short, and what was not seen may be a worker.
+    pub(crate) fn read(pid: u32) -> io::Result<Option<Self>> {
+        let path = format!("/proc/{pid}/stat");
+        let Some(text) = if_there(std::fs::read(&path))? else { return Ok(None) };
+        // A name may be no text at all, and is nobody's whom we know then.
+        let stat = Self::parse(pid, &String::from_utf8_lossy(&text));
+        stat.map(Some).ok_or_else(|| io::Error::other(format!("{path} is not understood")))
     }
 
     /// `pid (name) state ppid …`, the start as the 22nd field. A name may hold anything, brackets too.
@@ -68,8 +75,26 @@ impl Stat {
 
 impl ProcessId {
     /// Whether it has not ended.
-    pub(crate) fn is_alive(self) -> bool {
-        Stat::read(self.pid).is_some_and(|stat| stat.id == self && stat.state != State::Ended)
+    ///
+    /// # Errors
+    /// As [`Stat::read`].
+    pub(crate) fn is_alive(self) -> io::Result<bool> {
+        Ok(Stat::read(self.pid)?.is_some_and(|stat| stat.id == self && stat.state != State::Ended))
+    }
+}
+
+/// What was read of a process; `None` when it has ended meanwhile, or is another user's whom we may not look at. Root may
+/// look at all.
+fn if_there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+                || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -77,14 +102,20 @@ impl ProcessId {
 ///
 /// Every thread has to have stopped, or to be inside the kernel where the signal waits for its return: one that waits
 /// for its child to become another program cannot stop before that child, which may have been stopped first.
-pub(crate) fn stands_still(pid: u32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok()).all(|text| {
-        Stat::parse(pid, &text).is_none_or(|stat| match stat.state {
-            State::Alive => false,
-            State::Uninterruptible | State::Stopped | State::Ended => true,
-        })
-    })
+///
+/// # Errors
+/// As [`Stat::read`].
+pub(crate) fn stands_still(pid: u32) -> io::Result<bool> {
+    let Some(threads) = if_there(std::fs::read_dir(format!("/proc/{pid}/task")))? else { return Ok(true) };
+    for thread in threads {
+        let Some(thread) = if_there(thread)? else { continue };
+        let Some(text) = if_there(std::fs::read(thread.path().join("stat")))? else { continue };
+        match Stat::parse(pid, &String::from_utf8_lossy(&text)).map(|stat| stat.state) {
+            Some(State::Uninterruptible | State::Stopped | State::Ended) => {}
+            Some(State::Alive) | None => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// The numbers of all processes.
@@ -93,8 +124,8 @@ pub(crate) fn all() -> io::Result<BTreeSet<u32>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// A process with everyone who descends from it; `None` where the kernel does not keep lists of children. Who lost the
-/// parent in between is missing.
+/// A process with everyone who descends from it; `None` where the kernel does not keep lists of children, or they cannot
+/// be read. Who lost the parent in between is missing.
 pub(crate) fn descendants(pid: u32) -> Option<BTreeSet<u32>> {
     let mut found = BTreeSet::new();
     let mut open = vec![pid];
@@ -102,7 +133,8 @@ pub(crate) fn descendants(pid: u32) -> Option<BTreeSet<u32>> {
         if !found.insert(pid) {
             continue;
         }
-        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let Some(threads) = if_there(std::fs::read_dir(format!("/proc/{pid}/task"))).ok()? else { continue };
+        for thread in threads.flatten() {
             match std::fs::read_to_string(thread.path().join("children")) {
                 Ok(text) => open.extend(text.split_ascii_whitespace().filter_map(|child| child.parse::<u32>().ok())),
                 Err(_) if thread.path().exists() => return None,
@@ -114,9 +146,12 @@ pub(crate) fn descendants(pid: u32) -> Option<BTreeSet<u32>> {
 }
 
 /// Whether a process was started with `NAME=value` in its environment.
-pub(crate) fn has_variable(pid: u32, variable: &str) -> bool {
-    std::fs::read(format!("/proc/{pid}/environ"))
-        .is_ok_and(|environment| environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
+///
+/// # Errors
+/// As [`Stat::read`].
+pub(crate) fn has_variable(pid: u32, variable: &str) -> io::Result<bool> {
+    let environment = if_there(std::fs::read(format!("/proc/{pid}/environ")))?.unwrap_or_default();
+    Ok(environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes()))
 }
 
 /// Sends a signal; a process that has ended needs none.
@@ -129,6 +164,8 @@ pub(crate) fn send(pid: u32, signal: Signal) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::process::CommandExt as _;
 
     #[test]
     fn a_stat_line_is_read_behind_the_last_bracket() {
@@ -147,14 +184,39 @@ mod tests {
 
     #[test]
     fn a_number_alone_is_not_a_process() {
-        let own = Stat::read(std::process::id()).unwrap();
-        assert!(own.id.is_alive());
-        assert!(!ProcessId { started: own.id.started + 1, ..own.id }.is_alive());
+        let own = Stat::read(std::process::id()).unwrap().unwrap();
+        assert!(own.id.is_alive().unwrap());
+        assert!(!ProcessId { started: own.id.started + 1, ..own.id }.is_alive().unwrap());
         assert!(all().unwrap().contains(&own.id.pid));
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let family = descendants(own.id.pid).unwrap();
         assert!(family.contains(&own.id.pid) && family.contains(&child.id()), "{family:?}");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_whose_name_is_no_text_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg0("sleep").arg("60").spawn().unwrap();
+        let stat = Stat::read(child.id()).unwrap().unwrap();
+        assert!(stat.id.is_alive().unwrap() && !stat.is_worker(), "{stat:?}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!stat.id.is_alive().unwrap());
+        assert_eq!(Stat::read(child.id()).unwrap(), None, "it ended");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_neither_there_nor_gone() {
+        let of = |errno: rustix::io::Errno| if_there::<()>(Err(errno.into()));
+        for errno in [rustix::io::Errno::NOENT, rustix::io::Errno::SRCH, rustix::io::Errno::ACCESS] {
+            assert!(matches!(of(errno), Ok(None)), "{errno:?}");
+        }
+        for errno in [rustix::io::Errno::NOMEM, rustix::io::Errno::MFILE, rustix::io::Errno::NFILE] {
+            assert!(of(errno).is_err(), "{errno:?}: a worker may be there");
+        }
     }
 }

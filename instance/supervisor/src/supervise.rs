@@ -342,8 +342,15 @@ impl Supervisor {
 
     fn look_for_worker(&mut self, now: Millis, grip: Grip) -> io::Result<bool> {
         // A worker that is known and lives needs no search through everything that its job started.
-        if self.worker.is_none_or(|worker| !worker.is_alive()) {
-            let leader = self.traces.leader()?.filter(|leader| leader.is_alive());
+        let known = match self.worker {
+            Some(worker) => worker.is_alive()?,
+            None => false,
+        };
+        if !known {
+            let leader = match self.traces.leader()? {
+                Some(leader) if leader.is_alive()? => Some(leader),
+                Some(_) | None => None,
+            };
             let search = match (grip, leader) {
                 (Grip::Loose, Some(leader)) => Search::Below(leader),
                 (Grip::Loose, None) | (Grip::Frozen | Grip::Failed, _) => Search::Everywhere,
@@ -367,7 +374,10 @@ impl Supervisor {
         if let Some(child) = &mut self.child {
             return Ok(child.try_wait()?.is_none());
         }
-        Ok(self.traces.leader()?.is_some_and(ProcessId::is_alive))
+        match self.traces.leader()? {
+            Some(leader) => leader.is_alive(),
+            None => Ok(false),
+        }
     }
 }
 

@@ -59,7 +59,16 @@ impl Tree {
                 process::descendants(leader.pid).map_or_else(|| marked.members(), Ok)?
             }
         };
-        Ok(members.into_iter().filter_map(Stat::read).find(Stat::is_worker))
+        // One that is found suffices; that there is none is known only when everyone was looked at.
+        let mut unread = None;
+        for pid in members {
+            match Stat::read(pid) {
+                Ok(Some(stat)) if stat.is_worker() => return Ok(Some(stat)),
+                Ok(_) => {}
+                Err(error) => unread = Some(error),
+            }
+        }
+        unread.map_or(Ok(None), Err)
     }
 
     /// Returns when everyone stands still.
