@@ -130,11 +130,23 @@ impl ListenerLog {
 
 impl Word {
     fn of(source: Source, line: &str) -> Self {
-        // Wherever it stands: exceptions are written over many lines, and it ends nothing but idleness.
-        if ["RunnerNotFoundException", "registration has been deleted", "The runner no longer exists on the server"]
+        // Lines that repeat a job's name. What is printed is traced as well (`Terminal.cs`, read 2026-11-27), and is heard
+        // where it was printed.
+        let names_a_job = match source {
+            Source::Output => matches!(Self::of_output(line), Self::Acquires | Self::Finishes),
+            Source::Diagnostics => head_and_text(line)
+                .is_some_and(|(head, text)| tracer(head) == "Terminal" && text.starts_with("WRITE LINE: ")),
+        };
+        // Elsewhere wherever it stands: exceptions are written over many lines, and it ends nothing but idleness.
+        if !names_a_job
+            && ([
+                "RunnerNotFoundException",
+                "registration has been deleted",
+                "The runner no longer exists on the server",
+            ]
             .iter()
             .any(|text| line.contains(text))
-            || (line.contains("Registration ") && line.contains("was not found"))
+                || (line.contains("Registration ") && line.contains("was not found")))
         {
             return Self::IsUnknown;
         }
@@ -160,15 +172,12 @@ impl Word {
 
     /// `[2026-11-26 12:00:00Z INFO JobDispatcher] Send job request message to worker for job …`
     fn of_diagnostics(line: &str) -> Self {
-        let Some((head, text)) = line.strip_prefix('[').and_then(|line| line.split_once("] ")) else {
-            return Self::Other;
-        };
-        let source = head.rsplit(' ').next().unwrap_or_default();
+        let Some((head, text)) = head_and_text(line) else { return Self::Other };
         let begins = |text: &str, with: &[&str]| with.iter().any(|with| text.starts_with(with));
         if begins(text, &["Acknowledging runner request"]) {
             return Self::Acknowledges;
         }
-        match source {
+        match tracer(head) {
             "Runner" if begins(text, &["Received job message"]) => Self::Acquires,
             "Runner" if begins(text, &["Skipping message Job"]) => Self::IsRefused,
             "JobDispatcher"
@@ -182,6 +191,16 @@ impl Word {
             _ => Self::Other,
         }
     }
+}
+
+/// `[2026-11-26 12:00:00Z INFO JobDispatcher] text`
+fn head_and_text(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix('[')?.split_once("] ")
+}
+
+/// The part of the listener that wrote the line.
+fn tracer(head: &str) -> &str {
+    head.rsplit(' ').next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -235,6 +254,19 @@ mod tests {
                 acquired,
             ),
             (
+                "nor are words in it that the listener has for something else",
+                vec![(Source::Output, "2026-11-26 12:00:03Z: Running job: RunnerNotFoundException")],
+                acquired,
+            ),
+            (
+                "not even when the job has ended",
+                vec![
+                    RUNS,
+                    (Source::Output, "2026-11-26 12:00:09Z: Job RunnerNotFoundException completed with result: x"),
+                ],
+                Work::None,
+            ),
+            (
                 "a job's name at the line's end does not finish it",
                 vec![(Source::Output, "2026-11-26 12:00:03Z: Running job: Job x completed with result: y")],
                 acquired,
@@ -267,6 +299,21 @@ mod tests {
         assert_eq!(log.work(AT + 6_000), Work::Acquired { at: AT + 5_000 });
         log.hear(ENDED.0, ENDED.1, AT + 7_000);
         assert_eq!((log.work(AT + 7_000), log.idle_since()), (Work::None, AT + 7_000));
+    }
+
+    /// The listener traces what it prints, job names included.
+    #[test]
+    fn a_jobs_name_takes_no_registration_away() {
+        for (source, line) in [
+            (Source::Output, "2026-11-26 12:00:03Z: Running job: Registration 7c9c was not found"),
+            (Source::Output, "2026-11-26 12:00:09Z: Job RunnerNotFoundException completed with result: Failed"),
+            (
+                Source::Diagnostics,
+                "[2026-11-26 12:00:03Z INFO Terminal] WRITE LINE: 2026-11-26 12:00:03Z: Running job: RunnerNotFoundException",
+            ),
+        ] {
+            assert_eq!(heard(&[(source, line)]).registration(), Registration::Standing, "{line}");
+        }
     }
 
     #[test]
