@@ -9,7 +9,7 @@ use super::event::{JobAction, JobEvent};
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{Access, InstanceId, RunnerName, Scope};
 use crate::ledger::{
-    self, CompletionClaim, InstanceRecord, JobCompleted, JobPhase, JobRecord, JobStarted, OrphanEvent, Stored,
+    self, CompletionClaim, InstanceRecord, JobCompleted, JobPhase, JobRecord, JobStarted, Origin, OrphanEvent, Stored,
     Versioned,
 };
 use crate::ports::{Ledger, Write};
@@ -164,7 +164,13 @@ async fn place(ledger: &impl Ledger, event: &JobEvent, name: &RunnerName, id: &I
 
 /// A name is unique only within its scope, and anyone who may register a runner elsewhere can use ours there.
 fn belongs(event: &JobEvent, name: &RunnerName, record: &InstanceRecord) -> bool {
-    record.runner_name == *name && scopes(event).iter().any(|scope| scope.agrees_with(&record.access.scope))
+    let named = match record.origin {
+        Origin::Launch => record.runner_name == *name,
+        // Its prefix is today's, and the runner may have been registered with yesterday's: of the name only the instance
+        // is certain.
+        Origin::Rebuilt { .. } => name.instance_id().as_ref() == Some(&record.instance_id),
+    };
+    named && scopes(event).iter().any(|scope| scope.agrees_with(&record.access.scope))
 }
 
 /// The scopes whose runners can have run this job.

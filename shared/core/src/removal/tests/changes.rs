@@ -229,3 +229,43 @@ fn the_job_of_a_busy_runner_is_sought_once_an_hour_and_for_many_at_once() {
         );
     }
 }
+
+/// The ledger is lost, and the fleet's prefix was another when the instance was launched: the rebuilt record can only
+/// guess its runner's name. The job that starts on it late in its idle time has its five days all the same.
+#[test]
+fn a_job_of_a_runner_with_an_earlier_prefix_is_known_to_the_rebuilt_record() {
+    let fake = Fake::new();
+    put_instance(&fake, &id());
+    incidents::of_our_template(&fake, &id());
+    let name = RunnerName::new("ci-i-1");
+    fake.put_runner(&access().scope, Runner { name: name.clone(), ..runner() });
+    fake.pass(20 * MINUTE);
+    incidents::swept(&fake, &policy());
+    assert_eq!(record_of(&fake).runner_name, RunnerName::new("runner-i-1"), "guessed");
+    fake.pass(11 * HOUR);
+    let of_another = serde_json::json!({
+        "action": "in_progress",
+        "workflow_job": {"id": 1, "run_id": 2, "labels": ["linux"], "runner_id": 7, "runner_name": name},
+        "repository": {"full_name": "someone/else", "owner": {"login": "someone", "type": "Organization"}},
+    });
+    apply(&fake, &of_another);
+    assert_eq!(record_of(&fake).job_started, None, "another scope's");
+    let ours = serde_json::json!({
+        "action": "in_progress",
+        "workflow_job": {"id": 1, "run_id": 2, "labels": ["linux"], "runner_id": 7, "runner_name": name},
+        "repository": {"full_name": "octo/hello", "owner": {"login": "octo", "type": "Organization"}},
+    });
+    apply(&fake, &ours);
+    busy(&fake, true);
+    fake.pass(5 * DAY);
+    both(&fake, &policy());
+    untouched(&fake, "the fifth day of its job");
+    fake.pass(3 * HOUR);
+    both(&fake, &policy());
+    assert_eq!(grounds(&fake), [Ground::HardAge]);
+}
+
+fn apply(fake: &Fake, payload: &serde_json::Value) {
+    let Ok(Event::Job(event)) = webhook::parse(Some("workflow_job"), payload.to_string().as_bytes()) else { panic!() };
+    run(webhook::apply_job_event(fake, &event, fake.now())).expect("not killed").expect("no fault");
+}
