@@ -44,8 +44,8 @@ pub enum Applied {
 /// The event's signature was verified, or it was read from GitHub's own API.
 ///
 /// # Errors
-/// Class `Transient` when the instance's record is of a newer schema: evidence must not be dropped, so the delivery
-/// fails and comes back through the deliveries API. All others are the ledger's.
+/// Class `Transient` when the instance's record, or the event kept for it, is of a newer schema: evidence must not be
+/// dropped, so the delivery fails and comes back through the deliveries API. All others are the ledger's.
 pub async fn apply_job_event(ledger: &impl Ledger, event: &JobEvent, now: Timestamp) -> Result<Applied, PortError> {
     let Some(fact) = Fact::of(event, now) else { return Ok(Applied::Nothing) };
     let runner = event.runner_name.as_ref().and_then(|name| Some((name, name.instance_id()?)));
@@ -233,21 +233,30 @@ async fn orphan_writes(
     let scopes = scopes(event);
     let ids = scopes.iter().map(|scope| OrphanEvent::id_of(scope, name));
     let stored = ledger::load_all::<OrphanEvent>(ledger, ids).await?;
-    let orphans = scopes.into_iter().zip(stored).filter_map(|(scope, (_, stored))| match stored {
-        Stored::Present(orphan) => Some(orphan),
-        Stored::Absent => Some(Versioned::new(OrphanEvent {
-            scope,
-            runner_name: name.clone(),
-            started: None,
-            completed: None,
-            at: match fact {
-                Fact::Started(started) => started.at,
-                Fact::Completed(completed, _) => completed.at,
-            },
-        })),
-        Stored::Foreign => None,
-    });
-    Ok(orphans.filter_map(|mut orphan| keep(&mut orphan.record, fact).then(|| orphan.write())).collect())
+    let mut writes = Vec::new();
+    for (scope, (_, stored)) in scopes.into_iter().zip(stored) {
+        let mut orphan = match stored {
+            Stored::Present(orphan) => orphan,
+            Stored::Absent => Versioned::new(OrphanEvent {
+                scope,
+                runner_name: name.clone(),
+                started: None,
+                completed: None,
+                at: match fact {
+                    Fact::Started(started) => started.at,
+                    Fact::Completed(completed, _) => completed.at,
+                },
+            }),
+            Stored::Foreign => {
+                let call = format!("keep event of job {} for {name}", event.job_id);
+                return Err(PortError::new(call, Class::Transient, "what is kept for it is of another schema"));
+            }
+        };
+        if keep(&mut orphan.record, fact) {
+            writes.push(orphan.write());
+        }
+    }
+    Ok(writes)
 }
 
 fn keep(orphan: &mut OrphanEvent, fact: &Fact) -> bool {
@@ -462,5 +471,25 @@ mod tests {
         });
         let error = run(apply_job_event(&fake, &event(IN_PROGRESS), NOW)).expect("not killed").expect_err("foreign");
         assert_eq!(error.class(), Class::Transient);
+    }
+
+    #[test]
+    fn an_event_that_an_orphan_of_a_newer_schema_cannot_hold_is_not_dropped() {
+        let fake = Fake::new();
+        let item = Item {
+            key: Key {
+                kind: crate::ports::Kind::OrphanEvent,
+                id: OrphanEvent::id_of(&octocoders(), &RunnerName::new("runner-i-0a")),
+            },
+            version: 3,
+            schema: 99,
+            body: serde_json::json!({}),
+            open: None,
+            expires_at: None,
+        };
+        fake.put_item(item);
+        let error = run(apply_job_event(&fake, &event(IN_PROGRESS), NOW)).expect("not killed").expect_err("foreign");
+        assert_eq!(error.class(), Class::Transient);
+        assert!(fake.get::<JobRecord>("289782451").is_none(), "all or nothing");
     }
 }
