@@ -43,7 +43,7 @@ const PAGES_MAX: usize = 50;
 /// Owners of installations asked for in one pass, one call each: they matter only while a payload cannot be read.
 const OWNERS_ASKED_MAX: usize = 20;
 
-/// Instances that a payload may name which is not even JSON.
+/// Instances that a payload may name whose shape we do not know.
 const CONCERNS_MAX: usize = 16;
 
 /// Clocks of GitHub and EC2 may differ by this much when "since the launch" is asked.
@@ -427,14 +427,15 @@ async fn apply<P: RemovalPorts>(ports: &P, id: u64, now: Timestamp, report: &mut
     }
 }
 
-/// The instance whose runner the payload names. Nothing else in it counts, for its author chooses the rest.
+/// The instance whose runner the payload names. Nothing else in it counts, for its author chooses the rest; but in a
+/// shape that we do not know, where GitHub may name it anywhere, all do that are in it.
 fn concerned(payload: &str) -> BTreeSet<InstanceId> {
-    match serde_json::from_str::<serde_json::Value>(payload) {
-        Ok(value) => {
-            let name = value.pointer("/workflow_job/runner_name").and_then(serde_json::Value::as_str);
-            name.and_then(|name| RunnerName::new(name).instance_id()).into_iter().collect()
-        }
-        Err(_) => InstanceId::all_in(payload).take(CONCERNS_MAX).collect(),
+    let parsed = serde_json::from_str::<serde_json::Value>(payload).unwrap_or_default();
+    let job = parsed.get("workflow_job").and_then(serde_json::Value::as_object);
+    match job.map(|job| job.get("runner_name").unwrap_or(&serde_json::Value::Null)) {
+        Some(serde_json::Value::String(name)) => RunnerName::new(name).instance_id().into_iter().collect(),
+        Some(serde_json::Value::Null) => BTreeSet::new(),
+        Some(_) | None => InstanceId::all_in(payload).take(CONCERNS_MAX).collect(),
     }
 }
 

@@ -179,3 +179,24 @@ fn a_trickle_of_unreadable_payloads_keeps_nobody_for_days() {
     });
     assert!(gone.is_some(), "two days, the jobs API never stands in");
 }
+
+/// GitHub's log may write the payload down in a shape that we do not know, as a text of JSON for example. What it names
+/// is kept, wherever it names it.
+#[test]
+fn a_payload_of_a_shape_that_we_do_not_know_keeps_the_instances_that_it_names() {
+    let payload = started_payload();
+    let parsed: serde_json::Value = serde_json::from_str(&payload).expect("JSON");
+    for (case, payload) in [
+        ("a text of JSON", serde_json::Value::String(payload).to_string()),
+        ("a list", serde_json::json!([parsed]).to_string()),
+        ("one level deeper", serde_json::json!({ "event": parsed }).to_string()),
+        ("a name that is no text", serde_json::json!({"workflow_job": {"runner_name": ["runner-i-1"]}}).to_string()),
+    ] {
+        for (named, keeps) in [("runner-i-1", true), ("runner-i-2", false)] {
+            let fake = Fake::new();
+            idle_runner(&fake);
+            deliver(&fake, 1, fake.now(), payload.replace("runner-i-1", named));
+            assert_eq!(minutes_until_deregistered(&fake).is_none(), keeps, "{case}, {named}");
+        }
+    }
+}
