@@ -283,9 +283,11 @@ def invoke(stage, function, event=None):
 def left_over(stage):
     """Whatever the emulator still has of the deployment."""
     named = lambda items: [item for item in items if "runner-scaler-prod" in item]
+    # The AWS CLI takes SQS's old address in place of AWS_ENDPOINT_URL, but for an address that it is told by an option.
+    queues = stage.aws("sqs", "list-queues", "--endpoint-url", stage.url)
     return {
         "functions": named(one["FunctionName"] for one in stage.aws("lambda", "list-functions")["Functions"]),
-        "queues": named(stage.aws("sqs", "list-queues").get("QueueUrls", [])),
+        "queues": named(queues.get("QueueUrls", [])),
         "tables": named(stage.aws("dynamodb", "list-tables")["TableNames"]),
         "roles": named(one["RoleName"] for one in stage.aws("iam", "list-roles")["Roles"]),
         "log groups": named(one["logGroupName"] for one in stage.aws("logs", "describe-log-groups")["logGroups"]),
