@@ -7,6 +7,7 @@ mod document;
 mod environment;
 mod idle;
 mod labels;
+mod mutant;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub use document::parse_policy;
 pub use environment::Environment;
 pub use idle::{IdleSchedule, ScheduleMistake};
 pub use labels::{Fit, INSTANCE_TYPE_LABEL, LabelOverrides, MARKET_LABEL, Misfit, Overrides};
+pub use mutant::Mutant;
 
 /// Every mistake that was found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,41 +74,6 @@ pub struct Search {
     /// An idle runner counts for a job that has waited for less: 3 min. What an idle runner does not take in that time,
     /// it is not going to take: it is a ghost, or another job's.
     pub idle_trust: Duration,
-}
-
-/// A protocol with one rule broken, to show that the rule is needed. Only a build with the cargo feature `mutants` has
-/// any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mutant {
-    /// All rules hold.
-    #[default]
-    None,
-    /// Terminates what was deregistered without looking again (m02 and m04 of the simulation's list).
-    #[cfg(feature = "mutants")]
-    NoRecheck,
-}
-
-impl Mutant {
-    /// The mutant of that name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "" => Some(Self::None),
-            #[cfg(feature = "mutants")]
-            "no-recheck" => Some(Self::NoRecheck),
-            _ => None,
-        }
-    }
-
-    /// Whether the re-check after a DELETE is left out.
-    #[must_use]
-    pub fn leaves_out_recheck(self) -> bool {
-        match self {
-            Self::None => false,
-            #[cfg(feature = "mutants")]
-            Self::NoRecheck => true,
-        }
-    }
 }
 
 impl Policy {

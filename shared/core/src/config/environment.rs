@@ -154,6 +154,23 @@ mod tests {
     }
 
     #[test]
+    fn a_mutant_is_refused_off_this_machine_and_by_any_build_that_has_none() {
+        for name in Mutant::NAMES.iter().copied().chain(["m34", "m99"]) {
+            let on = |github: &'static str| {
+                Environment::from_vars(move |variable| match variable {
+                    "RUNNER_SCALER_MUTANT" => Some(name.to_owned()),
+                    "GITHUB_API_URL" => Some(github.to_owned()),
+                    other => vars(other),
+                })
+            };
+            let known = Mutant::named(name).is_some_and(|_| cfg!(feature = "mutants"));
+            assert_eq!(on("http://127.0.0.1:8080").is_ok_and(|here| here.mutant.name() == name), known, "{name}");
+            let error = on("https://api.github.com").expect_err("off this machine");
+            assert!(error.to_string().contains("RUNNER_SCALER_MUTANT"), "{name}: {error}");
+        }
+    }
+
+    #[test]
     fn only_true_loopback_addresses_count() {
         for (url, expected) in [
             ("http://127.0.0.1:1/", true),
