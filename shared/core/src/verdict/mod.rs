@@ -114,7 +114,7 @@ pub enum Note {
 /// [`Reason::Gone`]).
 #[must_use]
 pub fn decide(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Verdict {
-    let watch = watch::Watch::at(now);
+    let watch = watch::Watch::at(now, policy.mutant);
     let (action, reason) = rows::conclude(evidence, policy, &watch);
     let vetoes = match action {
         Action::Keep => rows::signs_of_life(evidence, policy, now).with(reason.veto()),

@@ -1,5 +1,8 @@
 //! The rows of the decision table, one arm each. First match wins.
 
+#[cfg(feature = "mutants")]
+mod naive;
+
 use std::time::Duration;
 
 use super::reason::{Reason, Veto, Vetoes};
@@ -56,7 +59,7 @@ fn look(source: Source, reason: Reason) -> Conclusion {
 /// Whatever in the evidence speaks for a job, in no order: what the rows weigh, an account for people.
 pub(super) fn signs_of_life(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Vetoes {
     let Some(record) = evidence.known_record() else { return Vetoes::NONE };
-    let watch = Watch::at(now);
+    let watch = Watch::at(now, policy.mutant);
     let judge = Judge::new(evidence, record, policy, &watch);
     let busy = matches!(&evidence.registration, RegistrationEvidence::Present(runner) if runner.busy);
     let on_runner = match (evidence.jobs, evidence.assigned_job) {
@@ -175,11 +178,22 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// The instance's own word.
+    fn vital_sign(&self) -> VitalEvidence {
+        let mutant = self.policy.mutant;
+        let absent = matches!(self.evidence.registration, RegistrationEvidence::Absent);
+        let deaf = match self.record.deregistered_at {
+            None if !absent => mutant.ignores_the_instance_before_delete(),
+            None | Some(_) => mutant.ignores_the_instance_before_terminate(),
+        };
+        if deaf { VitalEvidence::Never } else { self.evidence.vital_sign }
+    }
+
     /// Whether the instance has said nothing for long enough, and nothing of a worker when it last spoke: a job may
     /// outlive its supervisor, so a worker that was alive then vetoes until the hard age. `None`: not read.
     fn silent(&self) -> Option<bool> {
         let silence = self.timers.vital_sign_silence;
-        match self.evidence.vital_sign {
+        match self.vital_sign() {
             VitalEvidence::Unread => None,
             VitalEvidence::Sign(sign) => Some(match sign.worker {
                 Worker::Acquiring | Worker::Running | Worker::Unrecognised => false,
@@ -193,7 +207,8 @@ impl<'a> Judge<'a> {
 
     /// Whether another pass stored this intent a short while ago and may be about to act on it, or be acting.
     fn in_hand(&self, intent_at: Option<Timestamp>) -> bool {
-        intent_at.is_some_and(|at| !self.passed(at, self.timers.removal_lease))
+        let for_ever = self.policy.mutant.takes_begun_for_finished();
+        intent_at.is_some_and(|at| for_ever || !self.passed(at, self.timers.removal_lease))
     }
 
     fn end(&self, ground: Ground, reason: Reason) -> Conclusion {
@@ -204,6 +219,14 @@ impl<'a> Judge<'a> {
             return keep(Reason::Protected);
         }
         (Action::Terminate(ground), reason)
+    }
+
+    /// The instance decides; nobody else can see what runs there.
+    fn drain(&self) -> Conclusion {
+        if self.policy.mutant.ends_instead_of_draining() {
+            return self.end(Ground::IdleAfterDeregistration, Reason::Surplus);
+        }
+        (Action::Drain, Reason::Surplus)
     }
 
     fn protected(&self) -> bool {
@@ -390,8 +413,12 @@ impl<'a> Judge<'a> {
         if self.policy.mutant.leaves_out_recheck() && record.deregistered_at.is_some() {
             return (Action::Terminate(Ground::IdleAfterDeregistration), Reason::IdleAfterDeregistration);
         }
+        #[cfg(feature = "mutants")]
+        if let Some(conclusion) = naive::living(self) {
+            return conclusion;
+        }
         let rows = record.absent.is_some() || record.offline.is_some() || record.idle_since.is_some();
-        let silent = match (self.silent(), self.evidence.vital_sign) {
+        let silent = match (self.silent(), self.vital_sign()) {
             (None, _) => return keep(Reason::VitalSignUnread),
             // What was read before its sign of life is no part of what is read after it.
             (Some(false), VitalEvidence::Sign(sign)) if rows => {
@@ -414,6 +441,13 @@ impl<'a> Judge<'a> {
         }
         if self.protected() {
             return keep(Reason::Protected);
+        }
+        if let RegistrationEvidence::Present(runner) = &self.evidence.registration
+            && self.policy.mutant.takes_offline_and_busy_for_dead()
+            && runner.busy
+            && !runner.online
+        {
+            return self.end(Ground::RegistrationGone, Reason::RegistrationGone);
         }
         match (&record.job_completed, record.has_job_evidence()) {
             (Some(completed), _) if record.busy_seen_at.is_some_and(|busy| busy > completed.at) => {
@@ -557,20 +591,29 @@ impl<'a> Judge<'a> {
             | None => None,
         };
         let found_idle = found_idle.filter(|_| confirmed);
-        if found_idle.is_some() && !self.passed(at, self.timers.quarantine) {
+        let mutant = self.policy.mutant;
+        let seen_by_404 = mutant.takes_404_after_delete_for_idle();
+        if found_idle.is_some() && !seen_by_404 && !self.passed(at, self.timers.quarantine) {
             return keep(Reason::Quarantine);
         }
         let reason = found_idle.map_or(Reason::RegistrationGone, |(_, reason)| reason);
         match (&self.evidence.registration, found_idle) {
             (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, reason),
             (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
+            (RegistrationEvidence::Denied, Some((ground, reason))) if mutant.takes_403_for_deregistered() => {
+                self.settled(reason).unwrap_or_else(|| self.end(ground, reason))
+            }
             (RegistrationEvidence::Denied, _) => keep(Reason::RegistrationDenied),
             (RegistrationEvidence::Present(runner), _) if runner.busy => note(Note::Busy, Reason::BusyNow),
+            (RegistrationEvidence::Present(_), Some((ground, reason))) if mutant.ignores_failed_deletes() => {
+                self.settled(reason).unwrap_or_else(|| self.end(ground, reason))
+            }
             // A list may lag behind our DELETE.
             (RegistrationEvidence::Present(_), _) => {
                 self.asked_by_itself(reason).unwrap_or(note(Note::RegistrationBack, Reason::RegistrationBack))
             }
             (RegistrationEvidence::Absent, None) => self.registration_absent(true),
+            (RegistrationEvidence::Absent, Some((ground, reason))) if seen_by_404 => self.end(ground, reason),
             (RegistrationEvidence::Absent, Some((ground, reason))) => {
                 self.settled(reason).unwrap_or_else(|| self.end(ground, reason))
             }
@@ -594,11 +637,15 @@ impl<'a> Judge<'a> {
             }
             PositiveControl::Held | PositiveControl::Cautious => {}
         }
+        let (gone, mutant) = (Reason::RegistrationGone, self.policy.mutant);
         match self.record.absent {
             _ if self.rebuilt() => keep(Reason::RebuiltRecord),
             _ if !silent => keep(Reason::SupervisorAlive),
+            _ if mutant.takes_unlisted_for_dead() => self.end(Ground::RegistrationGone, gone),
+            _ if mutant.takes_404_for_dead() => {
+                self.asked_by_itself(gone).unwrap_or_else(|| self.end(Ground::RegistrationGone, gone))
+            }
             Some(spell) if self.is_long(spell) => {
-                let gone = Reason::RegistrationGone;
                 self.settled(gone).unwrap_or_else(|| self.end(Ground::RegistrationGone, gone))
             }
             Some(_) | None => note(Note::Absent, Reason::RegistrationAbsent),
@@ -647,6 +694,9 @@ impl Undrained<'_> {
         let record = self.judge.record;
         match &self.judge.evidence.registration {
             RegistrationEvidence::NotAsked => self.before_asking(booted),
+            RegistrationEvidence::Unread if self.judge.policy.mutant.takes_an_error_for_dead() => {
+                self.judge.end(Ground::RegistrationGone, Reason::RegistrationGone)
+            }
             RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
             RegistrationEvidence::Denied => keep(Reason::RegistrationDenied),
             RegistrationEvidence::Absent if record.deregister_intent.is_some() && !self.judge.rebuilt() => {
@@ -688,7 +738,7 @@ impl Undrained<'_> {
             None if ghost && (self.drain_is_unanswered() || (booted && record.idle_since.is_none())) => {
                 look(Source::Registrations, Reason::Surplus)
             }
-            None => (Action::Drain, Reason::Surplus),
+            None => self.judge.drain(),
         }
     }
 
@@ -719,6 +769,7 @@ impl Undrained<'_> {
         match self.judge.record.offline {
             _ if !booted => self.not_idle(Reason::Booting),
             _ if !self.silent => self.not_idle(Reason::SupervisorAlive),
+            _ if never_connected && self.judge.policy.mutant.waits_for_runners_for_ever() => keep(Reason::Booting),
             _ if never_connected => self.judge.settled(Reason::NeverConnected).unwrap_or_else(|| {
                 self.judge.deregister(runner, DeregistrationGround::NeverConnected, Reason::NeverConnected)
             }),
@@ -740,14 +791,19 @@ impl Undrained<'_> {
                 (_, _) => note(Note::Wanted, reason),
             };
         }
-        let (Some(idle_since), Some(idle_seen_at)) = (record.idle_since, record.idle_seen_at) else {
+        let row = if self.judge.policy.mutant.believes_one_idle_reading() {
+            Some((Timestamp(0), self.judge.evidence.heard.at))
+        } else {
+            record.idle_since.zip(record.idle_seen_at)
+        };
+        let Some((idle_since, idle_seen_at)) = row else {
             return note(Note::Idle, Reason::IdleTooShort);
         };
         if self.judge.passed(idle_seen_at, Spell::GAP) {
             return note(Note::Idle, Reason::IdleTooShort);
         }
         if record.drain_requested_at.is_none() {
-            return (Action::Drain, Reason::Surplus);
+            return self.judge.drain();
         }
         if !self.drain_is_unanswered() {
             return keep(Reason::DrainUnanswered);
