@@ -8,6 +8,8 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Mutant;
+
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -83,6 +85,12 @@ impl Deadline {
     #[must_use]
     pub fn of(now: Timestamp, deadline: Timestamp) -> Self {
         Self { at: deadline, reserve: Self::RESERVE_MAX.min(deadline.since(now) / 4) }
+    }
+
+    /// As it is, unless the mutant ignores it: a day is longer than any function may run.
+    #[must_use]
+    pub fn kept_by(self, mutant: Mutant) -> Self {
+        if mutant.ignores_deadlines() { Self { at: self.at.plus(Duration::from_hours(24)), ..self } } else { self }
     }
 
     /// When the invocation ends at the latest.

@@ -41,6 +41,9 @@ pub(super) async fn settle<P: RemovalPorts>(ports: &P, policy: &Policy, pass: &m
             pass.report.error(error);
         }
     }
+    if policy.mutant.leaves_stray_registrations() {
+        return;
+    }
     let mut scopes = pass.cursor_mut().scopes.clone();
     scopes.sort_by_key(|scope| scope.swept_at);
     for scope in scopes.into_iter().filter(|scope| due(scope.swept_at)) {
@@ -50,7 +53,7 @@ pub(super) async fn settle<P: RemovalPorts>(ports: &P, policy: &Policy, pass: &m
         let runners = pass.listed_runners(&scope.access).await;
         let strays: Vec<Runner> =
             runners.into_iter().filter(|runner| runner.name.instance_id().is_some_and(|id| !lives(&id))).collect();
-        if let Err(error) = registrations(ports, pass, &scope.access.scope, strays).await {
+        if let Err(error) = registrations(ports, policy, pass, &scope.access.scope, strays).await {
             pass.report.error(error);
         }
         for known in pass.cursor_mut().scopes.iter_mut().filter(|known| known.access == scope.access) {
@@ -91,6 +94,7 @@ async fn configurations<P: RemovalPorts>(
 /// any record of a gone instance is; anyone may name a runner as we do (P5).
 async fn registrations<P: RemovalPorts>(
     ports: &P,
+    policy: &Policy,
     pass: &mut Pass<'_, P>,
     scope: &Scope,
     strays: Vec<Runner>,
@@ -105,10 +109,13 @@ async fn registrations<P: RemovalPorts>(
             pass.report.unowned_registration_count += 1;
             continue;
         };
-        if !is_stray_registration(&record.record, scope, &runner) {
+        let mut record = record.clone();
+        if policy.mutant.lists_instances_before_registrations() {
+            record.record.gone_at.get_or_insert(pass.begun_at());
+            record.record.missing_since = None;
+        } else if !is_stray_registration(&record.record, scope, &runner) {
             continue;
         }
-        let mut record = record.clone();
         record.record.cleaned_at = None;
         warn!(instance_id = %id, runner_id = %runner.id, "{id} is gone and its registration is not; taking it up again");
         match ledger::store(ports, record).await {

@@ -4,6 +4,9 @@
 //! A pass may be killed after any call and overlap with another: each act is preceded by a compare-and-swap on the very
 //! record that was judged, and what is left half done is judged anew by the next pass.
 
+#[cfg(feature = "mutants")]
+mod broken;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -222,6 +225,7 @@ pub(crate) struct Pass<'a, P> {
 impl<'a, P: RemovalPorts> Pass<'a, P> {
     /// Reads the kill switch, EC2, the ledger and the vital signs.
     pub(crate) async fn new(ports: &'a P, policy: &'a Policy, deadline: Deadline, duties: Duties) -> Self {
+        let deadline = deadline.kept_by(policy.mutant);
         let mut report = Report::default();
         let leave = match (ports.kill_switch().await, policy.mode) {
             (Ok(KillSwitch::RemovalEnabled), Mode::Enforce | Mode::Retire) => Leave::Act,
@@ -300,7 +304,11 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
             }
             let id = item.instance.id.clone();
             let overflows = self.report.overflow_count;
+            let errors = self.report.error_count;
             self.settle(item).await;
+            if self.policy.mutant.stops_at_the_first_error() && self.report.error_count > errors {
+                break;
+            }
             if self.report.overflow_count > overflows && self.put_off_after.is_none() {
                 self.put_off_after.clone_from(&self.last);
             }
@@ -486,7 +494,12 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
                 Ok(())
             }
             Action::CleanUp => self.clean_up(evidence, verdict, now).await,
-            Action::Deregister(_, ground) => self.deregister(&evidence, verdict, ground, now).await,
+            Action::Deregister(_, ground) => {
+                self.deregister(&evidence, verdict, ground, now).await?;
+                #[cfg(feature = "mutants")]
+                self.end_at_once(evidence).await?;
+                Ok(())
+            }
             Action::Terminate(ground) => self.terminate(&evidence, verdict, ground, now).await,
         }
     }
@@ -725,7 +738,10 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let Some(deregisterable) = Deregisterable::establish(evidence, self.policy, now) else { return Ok(()) };
         let (warrant, record) = deregisterable.commit(self.ports, now).await?;
         let (id, intent) = (record.record.instance_id, record.record.deregister_intent);
-        match self.ports.deregister(warrant).await {
+        let answer = self.ports.deregister(warrant).await;
+        #[cfg(feature = "mutants")]
+        let answer = broken::heard_of_delete(self.policy.mutant, answer);
+        match answer {
             Ok(Deregistration::Deleted) => {
                 self.report.deregistered(evidence, ground);
                 let at = self.ports.now();
@@ -796,7 +812,12 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         self.report.taken_up_count += u32::from(evidence.known_record().is_some_and(half_done));
         let proof = terminable.commit(self.ports, now).await?;
         let id = evidence.instance.id.clone();
-        match self.ports.terminate(proof).await? {
+        let answer = self.ports.terminate(proof).await;
+        #[cfg(feature = "mutants")]
+        if self.swallows(&id, &answer).await? {
+            return Ok(());
+        }
+        match answer? {
             Termination::Accepted => {
                 self.report.terminated(evidence, ground);
                 Ok(())

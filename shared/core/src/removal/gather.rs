@@ -10,7 +10,7 @@ use super::deliveries::{Deliveries, Word};
 use super::open_jobs::{Freshness, InProgress, OpenJobs, reaches, remember};
 use super::pool;
 use super::report::Report;
-use crate::config::Policy;
+use crate::config::{Mutant, Policy};
 use crate::error::{Class, Classify, PortError};
 use crate::evidence::{
     AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl,
@@ -41,6 +41,7 @@ pub(super) struct Gathered {
     jobs: OpenJobs,
     deliveries: Deliveries,
     fates_asked: usize,
+    mutant: Mutant,
 }
 
 /// The runners of one scope as GitHub listed them in this pass.
@@ -99,6 +100,7 @@ impl Gathered {
             jobs,
             deliveries: Deliveries::default(),
             fates_asked: 0,
+            mutant: policy.mutant,
         };
         for (instance, (_, stored)) in instances.into_iter().zip(records) {
             let vital_sign = match &mut signs {
@@ -246,7 +248,8 @@ impl Gathered {
             Source::Runner => {
                 evidence.heard = Heard { from: Witness::Runner, at: ports.now() };
                 let by_itself = registration(ports, &record, report).await;
-                let listed = self.scopes.get(&record.access).and_then(|list| list.find(&record));
+                let list = self.scopes.get(&record.access).filter(|_| !self.mutant.is_naive());
+                let listed = list.and_then(|list| list.find(&record));
                 evidence.registration = with_listing(by_itself, listed);
             }
             Source::Job if self.fates_asked >= FATES_ASKED_MAX => {
@@ -274,6 +277,7 @@ impl Gathered {
         let unanswered = |control| ScopeList { control, read_at, by_id: BTreeMap::new(), ids: BTreeMap::new() };
         let runners = match ports.runners(access).await {
             Ok(runners) => runners,
+            Err(_) if self.mutant.takes_a_failed_list_for_empty() => Vec::new(),
             Err(error) => {
                 let control =
                     if is_denial(error.class()) { PositiveControl::Denied } else { PositiveControl::Unanswered };
