@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::DemandPorts;
 use super::plan::{self, Capacity, Condition};
-use crate::config::{Fleet, Policy};
+use crate::config::{Fleet, Mutant, Policy};
 use crate::error::PortError;
 use crate::ids::{FleetName, InstanceId, LaunchToken, Scope};
 use crate::ledger::{self, FleetRecord, InstanceRecord, JobRecord, LaunchRecord, Reservation, Stored};
@@ -26,6 +26,7 @@ pub(super) struct Facts {
     unseen: Vec<Unseen>,
     jobs: BTreeMap<FleetName, Vec<JobRecord>>,
     now: Timestamp,
+    mutant: Mutant,
 }
 
 struct Machine {
@@ -62,8 +63,15 @@ impl Facts {
             .zip(records)
             .map(|(instance, (_, stored))| machine(instance, &stored, signs.get(&instance.id), policy, now))
             .collect();
-        let mut facts =
-            Self { listing, machines, reservations: BTreeMap::new(), unseen: Vec::new(), jobs: BTreeMap::new(), now };
+        let mut facts = Self {
+            listing,
+            machines,
+            reservations: BTreeMap::new(),
+            unseen: Vec::new(),
+            jobs: BTreeMap::new(),
+            now,
+            mutant: policy.mutant,
+        };
         for fleet in &policy.fleets {
             facts.read_fleet(ports, fleet).await?;
         }
@@ -116,8 +124,10 @@ impl Facts {
 
     /// Whether a launch has an instance that can still take a job, shown or not.
     pub(super) fn launch_is_free(&self, token: &LaunchToken) -> bool {
+        let for_life = self.mutant.lets_instances_claim_jobs();
         let free = |machine: &Machine| {
-            machine.token.as_ref() == Some(token) && matches!(machine.condition, Condition::Booting | Condition::Idle)
+            machine.token.as_ref() == Some(token)
+                && (for_life || matches!(machine.condition, Condition::Booting | Condition::Idle))
         };
         self.machines.iter().any(free) || self.unseen.iter().any(|unseen| unseen.token == *token && unseen.count > 0)
     }

@@ -12,6 +12,8 @@ use crate::ledger::{self, InstanceRecord, LaunchRecord, Stored, Versioned};
 use crate::ports::{InstanceState, JitConfig, JitRequest, Registered};
 use crate::time::Timestamp;
 
+#[cfg(feature = "mutants")]
+use super::broken;
 use super::plan::{self, Need};
 use super::{Batch, LaunchPorts};
 
@@ -84,8 +86,14 @@ async fn try_equip<P: LaunchPorts>(
     };
     match batch.ports.generate_jit_config(&launch.access, &request).await? {
         Registered::Created { runner_id, config } => {
-            note_runner_id(batch, id, runner_id).await?;
+            if !batch.policy.mutant.hands_over_unrecorded() {
+                note_runner_id(batch, id, runner_id).await?;
+            }
             hand_over(batch, id, runner_id, &config).await
+        }
+        #[cfg(feature = "mutants")]
+        Registered::NameTaken if batch.policy.mutant.deletes_taken_names() => {
+            broken::delete_taken(batch, &launch.access, id, &name).await
         }
         // The answer to an earlier success was lost, and its configuration with it (facts/world.md G10).
         Registered::NameTaken => {
@@ -136,7 +144,7 @@ async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Nee
             let registered = record.record.jit_intent_at.zip(record.record.runner_id);
             found = Some(Found { need, name: record.record.runner_name.clone(), registered });
             record.record.jit_intent_at = Some(record.record.jit_intent_at.unwrap_or(now));
-            (need == when).then_some(record)
+            (need == when && !batch.policy.mutant.hands_over_unrecorded()).then_some(record)
         }
         Stored::Absent | Stored::Foreign => {
             found = None;

@@ -18,6 +18,8 @@ use crate::ports::{Instance, Ledger};
 use crate::time::{Deadline, Timestamp};
 
 use super::admit::{Admission, confirm, postpone, record};
+#[cfg(feature = "mutants")]
+use super::broken;
 use super::fulfil::{Attempt, fulfil, resume};
 use super::offerings;
 use super::plan::{self, JOBS_PER_LAUNCH_MAX, NO_ROOM_LOOK, Next};
@@ -49,11 +51,18 @@ pub async fn handle_batch<P: LaunchPorts>(
     let batch = Batch::new(ports, policy, deadline);
     let parsed: Vec<(String, Option<JobMessage>)> =
         messages.into_iter().map(|message| (message.message_id, serde_json::from_str(&message.body).ok())).collect();
+    #[cfg(feature = "mutants")]
+    if let Some(outcomes) = broken::failed_whole(policy.mutant, &parsed) {
+        return outcomes;
+    }
     // The queue delivers at least once, and demand sends again: one job, one treatment, however many messages.
     let wanted: BTreeMap<JobId, &JobMessage> =
         parsed.iter().filter_map(|(_, job)| job.as_ref()).map(|job| (job.job_id, job)).collect();
     let outcomes: BTreeMap<JobId, Outcome> = serve(&batch, wanted.into_values()).await.into_iter().collect();
-    parsed.into_iter().map(|(message_id, job)| (message_id, outcome_of(job.as_ref(), &outcomes))).collect()
+    let answers = parsed.into_iter().map(|(message_id, job)| (message_id, outcome_of(job.as_ref(), &outcomes)));
+    #[cfg(feature = "mutants")]
+    let answers = broken::answered(policy.mutant, answers.collect()).into_iter();
+    answers.collect()
 }
 
 fn outcome_of(job: Option<&JobMessage>, outcomes: &BTreeMap<JobId, Outcome>) -> Outcome {

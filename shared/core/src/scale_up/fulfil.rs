@@ -14,6 +14,8 @@ use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, LaunchRecord, Orp
 use crate::ports::{Instance, InstanceState, LaunchAnswer};
 use crate::time::Timestamp;
 
+#[cfg(feature = "mutants")]
+use super::broken;
 use super::equip::{Equipped, equip};
 use super::offerings;
 use super::plan::{self, Settlement, Tally};
@@ -197,7 +199,10 @@ async fn ask<P: LaunchPorts>(
     attempt: Attempt,
 ) -> Result<Answer, PortError> {
     let (token, epoch) = (&launch.token, launch.epoch);
-    match batch.ports.create_fleet(&plan::request(launch)).await {
+    let request = plan::request(launch);
+    #[cfg(feature = "mutants")]
+    let request = broken::with_token(batch.policy.mutant, request, batch.ports.now());
+    match batch.ports.create_fleet(&request).await {
         Ok(LaunchAnswer { instance_ids, errors }) => {
             let (count, asked) = (instance_ids.len(), launch.count);
             let why = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -223,6 +228,8 @@ async fn ask<P: LaunchPorts>(
                 } else {
                     error!(launch_token = %token, fleet = %launch.fleet, epoch, error = %failure, "launch refused: {failure}");
                 }
+                #[cfg(feature = "mutants")]
+                broken::drop_refused_jobs(batch, launch, class).await?;
                 let shown = batch.ports.instances_of_launch(token).await?;
                 let young = batch.ports.now().since(launch.at) < SHOWN_WITHIN;
                 if shown.is_empty() && young && attempt != Attempt::First {

@@ -9,6 +9,8 @@
 //! left behind goes on under the same client token.
 
 mod admit;
+#[cfg(feature = "mutants")]
+mod broken;
 mod equip;
 mod execute;
 mod fulfil;
@@ -83,7 +85,7 @@ struct Batch<'a, P> {
 impl<'a, P: Clock> Batch<'a, P> {
     fn new(ports: &'a P, policy: &'a Policy, deadline: Deadline) -> Self {
         let fleets = policy.fleets.iter().map(|fleet| (&fleet.name, Mutex::new(()))).collect();
-        Self { ports, policy, deadline, fleets }
+        Self { ports, policy, deadline: deadline.kept_by(policy.mutant), fleets }
     }
 
     /// The turn of whoever writes this fleet's record; none for a fleet that the policy does not have.

@@ -231,7 +231,12 @@ pub fn launch(
     jobs: &[&JobRecord],
     now: Timestamp,
 ) -> LaunchRecord {
-    let token = launch_token(&policy.deployment, jobs);
+    let token = if policy.mutant.never_renews_tokens() {
+        let first: Vec<JobRecord> = jobs.iter().map(|job| JobRecord { launch_count: 0, ..(*job).clone() }).collect();
+        launch_token(&policy.deployment, &first.iter().collect::<Vec<_>>())
+    } else {
+        launch_token(&policy.deployment, jobs)
+    };
     let tags = Tags::from([
         ("Name".to_owned(), format!("{}-{}", policy.deployment, fleet.name)),
         ("ghr:environment".to_owned(), policy.deployment.to_string()),

@@ -62,8 +62,9 @@ pub(super) async fn reserve<P: LaunchPorts>(
         let launch = plan::launch(batch.policy, fleet, access, (overrides, choice.clone()), &before, now);
         let launch = Versioned::new(launch);
         let token = launch.record.token.clone();
+        let for_ever = batch.policy.mutant.claims_for_ever();
+        let lease_until = if for_ever { Timestamp(i64::MAX) } else { now.plus(fleet.timers.launch_lease) };
         for job in &mut chosen {
-            let lease_until = now.plus(fleet.timers.launch_lease);
             job.record.phase = JobPhase::Launching { token: token.clone(), lease_until };
             job.record.launch_count += 1;
             job.record.next_look = lease_until;
@@ -75,7 +76,11 @@ pub(super) async fn reserve<P: LaunchPorts>(
             answered_at: None,
         });
         let writes = vec![launch.write(), fleet_record.write()];
-        match store_launch(batch.ports, (&token, writes), &chosen, &jobs).await {
+        let stored = store_launch(batch.ports, (&token, writes), &chosen, &jobs).await;
+        match stored {
+            Err(_) if batch.policy.mutant.runs_ahead_of_failed_writes() => {
+                return Ok(Reserved { launch: Some((launch, chosen)), left, changed });
+            }
             Ok(()) => {
                 let chosen = chosen.into_iter().map(Versioned::written).collect();
                 return Ok(Reserved { launch: Some((launch.written(), chosen)), left, changed });
