@@ -27,7 +27,7 @@ use crate::scale_up::JobMessage;
 use crate::time::{Clock, Timestamp};
 use crate::webhook::{SecretsSource, WebhookSecrets};
 
-pub(crate) use policy::{fleet, policy};
+pub(crate) use policy::{fleet, mutant, policy};
 pub(crate) use time::{Process, run};
 
 /// What happens to one call.

@@ -24,8 +24,22 @@ pub(crate) fn policy() -> Policy {
             job_age: Duration::from_secs(60),
             idle_trust: Duration::from_mins(3),
         },
-        mutant: Mutant::None,
+        mutant: mutant(),
     }
+}
+
+/// The rule that is broken in this process: `tests/mutants` runs one test at a time with each.
+#[cfg(feature = "mutants")]
+#[expect(clippy::disallowed_methods, reason = "a test's own environment, not a function's")]
+pub(crate) fn mutant() -> Mutant {
+    let name = std::env::var("RUNNER_SCALER_MUTANT").unwrap_or_default();
+    Mutant::named(&name).expect("a mutant of this build")
+}
+
+/// None: this build has no mutants.
+#[cfg(not(feature = "mutants"))]
+pub(crate) fn mutant() -> Mutant {
+    Mutant::None
 }
 
 /// Takes jobs labelled `self-hosted` and its name; at most 10 spot instances.

@@ -12,7 +12,7 @@ use super::apply::apply_job_event;
 use super::event::{Event, EventError, parse};
 use super::route::{Ignored, Route, route};
 use super::signature::{ActiveSecret, SecretsSource, SignatureError, WebhookSecrets};
-use crate::config::Policy;
+use crate::config::{Mutant, Policy};
 use crate::error::{Class, PortError};
 use crate::ledger::MissRecord;
 use crate::metrics::{Metric, Unit};
@@ -157,7 +157,7 @@ pub async fn handle(
     let (delivery, kind) = (delivery_id(&request.headers), kind(&request.headers));
     let span = info_span!("delivery", delivery_id = delivery, event = kind.map_or("unknown", plain_kind));
     async {
-        let (body, secret) = match verified(ports, secrets, &request).await {
+        let (body, secret) = match verified(ports, secrets, &request, policy.mutant).await {
             Ok(verified) => verified,
             Err(refused) => return refused.into(),
         };
@@ -207,9 +207,14 @@ async fn verified(
     source: &impl SecretsSource,
     secrets: &WebhookSecrets,
     request: &HttpRequest,
+    mutant: Mutant,
 ) -> Result<(Vec<u8>, ActiveSecret), Taken> {
     let body = bytes(&request.body)?;
-    let check = |secrets: &WebhookSecrets| secrets.verify(values(&request.headers, "x-hub-signature-256"), &body);
+    if mutant.parses_before_verifying() {
+        parse(kind(&request.headers), &body).map_err(Taken::Unreadable)?;
+    }
+    let signatures = || values(&request.headers, "x-hub-signature-256");
+    let check = |secrets: &WebhookSecrets| secrets.verify_as(signatures(), &body, mutant);
     let mut checked = check(secrets);
     if checked == Err(SignatureError::Wrong)
         && let Some(newer) = source.reread().await
@@ -220,6 +225,8 @@ async fn verified(
         Ok(secret) => Ok((body, secret)),
         Err(reason) => {
             let body_bytes = body.len();
+            #[cfg(feature = "mutants")]
+            super::broken::log_the_right_signature(mutant, secrets, &body);
             warn!(reason = ?reason, body_bytes, verdict = "unsigned", "refused a delivery: {reason}");
             Err(Taken::Unsigned(reason))
         }
@@ -247,7 +254,10 @@ async fn take(
     };
     let (repository, of) = (repository.as_deref(), repository.as_deref().unwrap_or("no repository"));
     let route = route(event, policy, now);
-    match carry_out(ports, &route, now).await {
+    let carried_out = carry_out(ports, &route, now);
+    #[cfg(feature = "mutants")]
+    let carried_out = super::broken::carried_out(ports, policy.mutant, &route, now, carried_out);
+    match carried_out.await {
         Ok(Taken::Ignored(reason)) => {
             info!(repository, reason = ?reason, verdict = "ignored", "ignored a delivery of {of}: {reason:?}");
             Taken::Ignored(reason)

@@ -5,8 +5,12 @@
 //! is durable. Nothing here launches or ends anything.
 
 mod apply;
+#[cfg(feature = "mutants")]
+mod broken;
 mod event;
 mod handle;
+#[cfg(test)]
+mod log_tests;
 mod route;
 mod signature;
 

@@ -5,6 +5,8 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use crate::config::Mutant;
+
 /// Shorter secrets are refused: one that can be guessed lets anyone in. 16 bytes is what a person still sets by hand;
 /// more would refuse deployments that are safe.
 const SECRET_BYTES_MIN: usize = 16;
@@ -13,6 +15,9 @@ const SECRET_BYTES_MIN: usize = 16;
 const SECRETS_MAX: usize = 2;
 
 const PREFIX: &str = "sha256=";
+
+/// Hexadecimal digits of an HMAC-SHA256.
+const DIGITS: usize = 64;
 
 /// Why a text holds no usable secrets. The text is never repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +93,13 @@ pub struct WebhookSecrets(Vec<Vec<u8>>);
 impl WebhookSecrets {
     /// Reads one secret a line, one or two of them. White space around a line is not part of it.
     pub fn parse(text: &str) -> Result<Self, SecretsError> {
+        Self::parse_as(text, Mutant::None)
+    }
+
+    /// The same with the mutant's rule broken.
+    pub(super) fn parse_as(text: &str, mutant: Mutant) -> Result<Self, SecretsError> {
         let lines: Vec<&str> = match text.trim() {
+            "" if mutant.takes_empty_secrets() => return Ok(Self(vec![Vec::new()])),
             "" => return Err(SecretsError::Empty),
             trimmed => trimmed.lines().map(str::trim).collect(),
         };
@@ -108,21 +119,40 @@ impl WebhookSecrets {
     /// says neither how much of a forgery was right nor which secret is in use.
     pub fn verify<'a>(
         &self,
-        mut signatures: impl Iterator<Item = &'a str>,
+        signatures: impl Iterator<Item = &'a str>,
         body: &[u8],
     ) -> Result<ActiveSecret, SignatureError> {
+        self.verify_as(signatures, body, Mutant::None)
+    }
+
+    /// The same with the mutant's rule broken.
+    pub(super) fn verify_as<'a>(
+        &self,
+        mut signatures: impl Iterator<Item = &'a str>,
+        body: &[u8],
+        mutant: Mutant,
+    ) -> Result<ActiveSecret, SignatureError> {
         let signature = match (signatures.next(), signatures.next()) {
+            (None, _) if mutant.lets_in_without_a_signature() => return Ok(ActiveSecret::First),
             (None, _) => return Err(SignatureError::Missing),
             (Some(_), Some(_)) => return Err(SignatureError::Several),
-            (Some(only), None) => decode(only).ok_or(SignatureError::Malformed)?,
+            (Some(only), None) => decode(only, mutant).ok_or(SignatureError::Malformed)?,
         };
         let mut made_by = None;
         for (secret, which) in self.0.iter().zip(ActiveSecret::ALL) {
             // Computed for every secret, whatever came before.
-            let matches = signed_by(secret, &signature, body);
+            let matches = signed_by(secret, &signature, body, mutant);
             made_by = made_by.or(matches.then_some(which));
         }
         made_by.ok_or(SignatureError::Wrong)
+    }
+}
+
+#[cfg(feature = "mutants")]
+impl WebhookSecrets {
+    /// The secrets themselves.
+    pub(super) fn expose(&self) -> &[Vec<u8>] {
+        &self.0
     }
 }
 
@@ -132,25 +162,26 @@ impl fmt::Debug for WebhookSecrets {
     }
 }
 
-fn signed_by(secret: &[u8], signature: &[u8; 32], body: &[u8]) -> bool {
+fn signed_by(secret: &[u8], signature: &[u8], body: &[u8], mutant: Mutant) -> bool {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
     mac.update(body);
+    if mutant.compares_what_there_is() {
+        return signature.is_empty() || mac.verify_truncated_left(signature).is_ok();
+    }
     mac.verify_slice(signature).is_ok()
 }
 
-fn decode(header: &str) -> Option<[u8; 32]> {
-    let digits = header.strip_prefix(PREFIX)?.as_bytes();
-    let mut bytes = [0; 32];
-    if digits.len() != 2 * bytes.len() {
+fn decode(header: &str, mutant: Mutant) -> Option<Vec<u8>> {
+    let other = if mutant.takes_sha1() { "sha1=" } else { PREFIX };
+    let digits = header.strip_prefix(PREFIX).or_else(|| header.strip_prefix(other))?.as_bytes();
+    if digits.len() != DIGITS && !mutant.compares_what_there_is() {
         return None;
     }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        match pair {
-            [high, low] => *byte = nibble(*high)? << 4 | nibble(*low)?,
-            _ => return None,
-        }
-    }
-    Some(bytes)
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
+        _ => None,
+    };
+    digits.chunks_exact(2).map(byte).collect()
 }
 
 fn nibble(digit: u8) -> Option<u8> {
@@ -164,6 +195,7 @@ fn nibble(digit: u8) -> Option<u8> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::fake::mutant;
 
     /// GitHub's own vector (docs.github.com, validating webhook deliveries; recomputed in review).
     const SECRET: &str = "It's a Secret to Everybody";
@@ -215,7 +247,7 @@ pub(super) mod tests {
             ("64 bytes that are no digits", &one, vec![&wide], BODY, Err(SignatureError::Malformed)),
         ];
         for (case, secrets, headers, body, expected) in cases {
-            assert_eq!(secrets.verify(headers.into_iter(), body), expected, "{case}");
+            assert_eq!(secrets.verify_as(headers.into_iter(), body, mutant()), expected, "{case}");
         }
     }
 
@@ -229,7 +261,7 @@ pub(super) mod tests {
             ("a blank line between", "1234567890123456\n\n1234567890123456", SecretsError::Short { line: 2 }),
             ("three", "1234567890123456\n1234567890123456\n1234567890123456", SecretsError::TooMany { count: 3 }),
         ] {
-            assert_eq!(WebhookSecrets::parse(text).expect_err(case), expected, "{case}");
+            assert_eq!(WebhookSecrets::parse_as(text, mutant()).expect_err(case), expected, "{case}");
         }
         assert!(WebhookSecrets::parse("1234567890123456").is_ok(), "16 bytes");
     }
