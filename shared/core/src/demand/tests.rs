@@ -3,6 +3,7 @@
 
 mod day;
 mod pools;
+mod taken;
 
 use std::io::Write as _;
 use std::time::Duration;

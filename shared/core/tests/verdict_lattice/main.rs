@@ -28,9 +28,17 @@ const NOW: Timestamp = Timestamp(100 * 3_600_000);
 const LONG_AGO: Timestamp = Timestamp(90 * 3_600_000);
 const JUST_NOW: Timestamp = Timestamp(100 * 3_600_000 - 1_000);
 
+#[expect(clippy::disallowed_methods, reason = "a test's own environment, not a function's")]
+fn mutant_name() -> Option<String> {
+    std::env::var("RUNNER_SCALER_MUTANT").ok()
+}
+
 fn policy() -> Policy {
     let environment = Environment::from_vars(|name| match name {
-        "GITHUB_API_URL" | "GITHUB_POINTS_PER_MINUTE" | "RUNNER_SCALER_MUTANT" => None,
+        "GITHUB_POINTS_PER_MINUTE" => None,
+        // A mutant is accepted on this machine alone; `tests/mutants` names one.
+        "GITHUB_API_URL" | "AWS_ENDPOINT_URL" => Some("http://127.0.0.1:1".into()),
+        "RUNNER_SCALER_MUTANT" => mutant_name(),
         "ENVIRONMENT" => Some("prod".into()),
         _ => Some("x".into()),
     })
@@ -668,5 +676,26 @@ fn a_stopped_instance_is_removed_after_two_readings_far_apart() {
         evidence.instance.state = InstanceState::Running;
         let running = decide(&evidence, &policy, NOW);
         assert!(since.is_none() || running.action == Action::Note(Note::Running), "{case}: {running:?}");
+    }
+}
+
+/// An instance's clock may run ahead of ours by minutes; what it says then is news, not history.
+#[test]
+fn a_clock_that_runs_ahead_makes_nothing_old() {
+    let policy = policy();
+    for ahead_seconds in [1, 600, 86_400] {
+        let mut record = record();
+        deregistered(&mut record, DeregistrationGround::Idle, LONG_AGO);
+        let mut evidence = evidence(record);
+        evidence.registration = RegistrationEvidence::Absent;
+        assert_eq!(decide(&evidence, &policy, NOW).action, Action::Terminate(Ground::IdleAfterDeregistration));
+        let beat_at = NOW.plus(Duration::from_secs(ahead_seconds));
+        evidence.vital_sign = VitalEvidence::Sign(VitalSign { beat_at, worker: Worker::None });
+        let verdict = decide(&evidence, &policy, NOW);
+        assert_eq!(
+            (verdict.action, verdict.reason),
+            (Action::Keep, Reason::SupervisorAlive),
+            "{ahead_seconds} s ahead"
+        );
     }
 }

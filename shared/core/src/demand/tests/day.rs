@@ -17,7 +17,7 @@ use crate::webhook::{Body, HttpRequest, WebhookSecrets, handle};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
+pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// The fleets, and the label by which a job chooses.
 const FLEETS: [&str; 2] = ["linux", "arm"];
@@ -367,7 +367,7 @@ impl Day {
     }
 }
 
-fn signed(body: &str) -> HttpRequest {
+pub(super) fn signed(body: &str) -> HttpRequest {
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length");
     mac.update(body.as_bytes());
     let hex = mac.finalize().into_bytes().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));

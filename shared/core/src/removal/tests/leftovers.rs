@@ -109,3 +109,21 @@ fn a_stray_seen_under_two_accesses_is_deleted_once() {
     }
     assert_eq!(fake.calls_of("Registry::deregister"), 1);
 }
+
+/// GitHub may show the registration of an instance before EC2's listing shows the instance (facts/world.md E1), and
+/// give it a job.
+#[test]
+fn a_registration_whose_instance_no_listing_shows_yet_is_left() {
+    let fake = Fake::new();
+    put_nth(&fake, 0);
+    tick(&fake, &policy());
+    fake.pass(20 * MINUTE);
+    idle_runner(&fake);
+    fake.state_mut().instances.remove(&id());
+    for minute in 0..5 {
+        let _ = sweep(&fake, &policy());
+        assert!(fake.state().runners.iter().any(|(_, runner)| runner.id == RunnerId(7)), "deregistered after {minute}");
+        fake.pass(MINUTE);
+    }
+    assert_eq!(record_of(&fake).gone_at, None);
+}
