@@ -11,7 +11,7 @@ use crate::error::PortError;
 use crate::ids::{FleetName, InstanceId, LaunchToken, Scope};
 use crate::ledger::{self, FleetRecord, InstanceRecord, JobRecord, LaunchRecord, Reservation, Stored};
 use crate::ports::{Instance, InstanceState, OpenPartition, VitalSign, VitalSigns};
-use crate::scale_up::plan::{lapsed, room};
+use crate::scale_up::plan::{has_ended, lapsed, room};
 use crate::time::Timestamp;
 
 /// Jobs read from the index of one fleet. A fleet with more waiting ones counts with those whose look is nearest.
@@ -124,10 +124,12 @@ impl Facts {
 
     /// Whether a launch has an instance that can still take a job, shown or not.
     pub(super) fn launch_is_free(&self, token: &LaunchToken) -> bool {
-        let for_life = self.mutant.lets_instances_claim_jobs();
+        if self.mutant.lets_instances_claim_jobs() {
+            let of_launch = |i: &&Instance| i.tags.get("ghr:launch").is_some_and(|own| own == token.as_str());
+            return self.listing.iter().filter(of_launch).any(|instance| !has_ended(instance.state));
+        }
         let free = |machine: &Machine| {
-            machine.token.as_ref() == Some(token)
-                && (for_life || matches!(machine.condition, Condition::Booting | Condition::Idle))
+            machine.token.as_ref() == Some(token) && matches!(machine.condition, Condition::Booting | Condition::Idle)
         };
         self.machines.iter().any(free) || self.unseen.iter().any(|unseen| unseen.token == *token && unseen.count > 0)
     }

@@ -73,18 +73,21 @@ pub(super) async fn drop_refused_jobs<P: LaunchPorts>(
     Ok(())
 }
 
-/// m18: deletes the registration whose name is taken, whoever uses it. No warrant is to be had but from `decide`, so it
+/// m18: deletes the registration whose name is taken, whoever uses it; `None` where there is none. No warrant is to be had but from `decide`, so it
 /// is told a lie: that the instance stands still.
 pub(super) async fn delete_taken<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     access: &Access,
     id: &InstanceId,
     name: &RunnerName,
-) -> Result<Equipped, PortError> {
+) -> Result<Option<Equipped>, PortError> {
+    if !batch.policy.mutant.deletes_taken_names() {
+        return Ok(None);
+    }
     let (ports, now) = (batch.ports, batch.ports.now());
-    let Some(runner) = ports.runner_named(access, name).await? else { return Ok(Equipped::Lost) };
+    let Some(runner) = ports.runner_named(access, name).await? else { return Ok(None) };
     let Stored::Present(mut record) = ledger::load::<InstanceRecord>(ports, id.as_str()).await? else {
-        return Ok(Equipped::Lost);
+        return Ok(None);
     };
     record.record.stopped_since = Some(Timestamp(0));
     let evidence = Evidence {
@@ -101,19 +104,19 @@ pub(super) async fn delete_taken<P: LaunchPorts>(
         rechecked_at: now,
         assigned_job: AssignedJob::NotAsked,
     };
-    let Some(deregisterable) = Deregisterable::establish(&evidence, batch.policy, now) else {
-        return Ok(Equipped::Lost);
-    };
+    let Some(deregisterable) = Deregisterable::establish(&evidence, batch.policy, now) else { return Ok(None) };
     let (warrant, _) = deregisterable.commit(ports, now).await?;
     ports.deregister(warrant).await?;
     ledger::update::<InstanceRecord>(ports, id.as_str(), |stored| match stored {
         Stored::Present(mut record) => {
             record.record.stopped_since = None;
             record.record.deregister_intent = None;
+            record.record.jit_intent_at = None;
+            record.record.runner_id = None;
             Some(record)
         }
         Stored::Absent | Stored::Foreign => None,
     })
     .await?;
-    Ok(Equipped::Retry("its name is free now".to_owned()))
+    Ok(Some(Equipped::Retry("its name is free now".to_owned())))
 }

@@ -64,6 +64,12 @@ async fn try_equip<P: LaunchPorts>(
     let Some(Found { need, name, registered }) = intend(batch, id, Need::Configuration).await? else {
         return Ok(Equipped::Lost);
     };
+    #[cfg(feature = "mutants")]
+    if matches!(need, Need::Unsure | Need::LookUp)
+        && let Some(equipped) = broken::delete_taken(batch, &launch.access, id, &name).await?
+    {
+        return Ok(equipped);
+    }
     match need {
         Need::Nothing => return Ok(Equipped::Ready),
         Need::Unsure => return settle_unsure(batch, fleet, launch, registered).await,
@@ -93,7 +99,7 @@ async fn try_equip<P: LaunchPorts>(
         }
         #[cfg(feature = "mutants")]
         Registered::NameTaken if batch.policy.mutant.deletes_taken_names() => {
-            broken::delete_taken(batch, &launch.access, id, &name).await
+            Ok(broken::delete_taken(batch, &launch.access, id, &name).await?.unwrap_or(Equipped::Lost))
         }
         // The answer to an earlier success was lost, and its configuration with it (facts/world.md G10).
         Registered::NameTaken => {
