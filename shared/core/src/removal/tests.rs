@@ -15,6 +15,8 @@ mod hard_age;
 mod incidents;
 mod leftovers;
 mod metrics;
+#[cfg(feature = "mutants")]
+mod naive;
 mod open_jobs;
 mod proofs;
 mod restored;
