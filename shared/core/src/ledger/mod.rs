@@ -199,6 +199,22 @@ pub async fn update<R: Record>(
     Err(conflict.unwrap_or_else(|| PortError::new(format!("update {id}"), Class::Conflict, "kept changing")))
 }
 
+/// As [`update`], from what was read or written a moment ago. Where somebody wrote since, the write is refused and the
+/// record read anew; where `change` leaves things as they are, nobody notices, so that must be right for what was read.
+pub async fn update_known<R: Record>(
+    ledger: &impl Ledger,
+    id: &str,
+    stored: Stored<R>,
+    mut change: impl FnMut(Stored<R>) -> Option<Versioned<R>>,
+) -> Result<Option<Versioned<R>>, PortError> {
+    let Some(changed) = change(stored) else { return Ok(None) };
+    match store(ledger, changed).await {
+        Ok(record) => Ok(Some(record)),
+        Err(error) if error.class() == Class::Conflict => update(ledger, id, change).await,
+        Err(error) => Err(error),
+    }
+}
+
 /// Records that an index query showed, read anew.
 #[derive(Clone, Debug)]
 pub struct Open<R> {

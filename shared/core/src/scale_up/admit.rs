@@ -22,10 +22,14 @@ pub(super) enum Admission {
 /// How often a job's first write is tried again when an event came in between.
 const CONFLICTS_MAX: usize = 3;
 
-/// Decides for one message by the job's record, which is written before GitHub is asked: from then on the job is found
+/// Decides for one message by the job's record, as it was `stored` a moment ago, which is written before GitHub is asked: from then on the job is found
 /// again even if the message is lost.
-pub(super) async fn record<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -> (JobId, Admission) {
-    (message.job_id, settled(try_record(batch, message).await))
+pub(super) async fn record<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    message: &JobMessage,
+    stored: Stored<JobRecord>,
+) -> (JobId, Admission) {
+    (message.job_id, settled(try_record(batch, message, stored).await))
 }
 
 /// Asks GitHub whether the job is still queued.
@@ -60,7 +64,11 @@ pub(super) async fn postpone(
     ledger::update(ledger, &job_id.to_string(), change).await.map(drop)
 }
 
-async fn try_record<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) -> Result<Admission, PortError> {
+async fn try_record<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    message: &JobMessage,
+    stored: Stored<JobRecord>,
+) -> Result<Admission, PortError> {
     if !batch.policy.serves(&message.repository) {
         return Ok(Admission::Done(no_fleet(&format!("{} is not served", message.repository))));
     }
@@ -76,7 +84,7 @@ async fn try_record<P: LaunchPorts>(batch: &Batch<'_, P>, message: &JobMessage) 
     if !batch.has_time() {
         return Ok(Admission::Done(out_of_time()));
     }
-    let job = find_or_create(batch, fleet, message, now).await?;
+    let job = find_or_create(batch, fleet, message, stored, now).await?;
     let mut next = plan::next(&job.record, now);
     let held = matches!(next, Next::InFlight | Next::CheckServed(_));
     if held && batch.policy.mutant.knows_deliveries_by_id_only() {
@@ -143,22 +151,23 @@ async fn find_or_create<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     message: &JobMessage,
+    mut stored: Stored<JobRecord>,
     now: Timestamp,
 ) -> Result<Versioned<JobRecord>, PortError> {
     let access = plan::access_of(fleet, message);
     let call = format!("record job {}", message.job_id);
     for _ in 0..CONFLICTS_MAX {
-        match ledger::load::<JobRecord>(batch.ports, message.job_id.to_string()).await? {
+        match stored {
             Stored::Present(mut job) => {
                 if job.record.fleet.as_ref() != Some(&fleet.name) {
-                    ensure_fleet(batch.ports, fleet).await?;
+                    ensure_fleet(batch, fleet).await?;
                 }
                 refresh(&mut job.record, fleet, access);
                 return Ok(job);
             }
             Stored::Foreign => return Err(PortError::new(call, Class::Transient, "the record is of another schema")),
             Stored::Absent => {
-                ensure_fleet(batch.ports, fleet).await?;
+                ensure_fleet(batch, fleet).await?;
                 match ledger::store(batch.ports, Versioned::new(new_record(fleet, message, access.clone(), now))).await
                 {
                     Ok(job) => return Ok(job),
@@ -167,6 +176,7 @@ async fn find_or_create<P: LaunchPorts>(
                 }
             }
         }
+        stored = ledger::load(batch.ports, message.job_id.to_string()).await?;
     }
     Err(PortError::new(call, Class::Conflict, "the record kept changing"))
 }

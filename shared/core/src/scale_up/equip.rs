@@ -61,9 +61,8 @@ async fn try_equip<P: LaunchPorts>(
     launch: &LaunchRecord,
     id: &InstanceId,
 ) -> Result<Equipped, PortError> {
-    let Some(Found { need, name, registered }) = intend(batch, id, Need::Configuration).await? else {
-        return Ok(Equipped::Lost);
-    };
+    let Some(found) = intend(batch, id, Need::Configuration).await? else { return Ok(Equipped::Lost) };
+    let Found { need, name, registered, mut intended } = found;
     #[cfg(feature = "mutants")]
     if matches!(need, Need::Unsure | Need::LookUp)
         && let Some(equipped) = broken::delete_taken(batch, &launch.access, id, &name).await?
@@ -79,12 +78,10 @@ async fn try_equip<P: LaunchPorts>(
             if look_up(batch, launch, id, &name).await? {
                 return Ok(Equipped::Lost);
             }
-            let again = intend(batch, id, Need::LookUp).await?;
-            if again.is_none_or(|found| found.need != Need::LookUp) {
-                return Ok(Equipped::Lost);
-            }
+            intended = intend(batch, id, Need::LookUp).await?.and_then(|again| again.intended);
         }
     }
+    let Some(intended) = intended else { return Ok(Equipped::Lost) };
     let request = JitRequest {
         name: name.clone(),
         labels: launch.labels.clone(),
@@ -92,10 +89,12 @@ async fn try_equip<P: LaunchPorts>(
     };
     match batch.ports.generate_jit_config(&launch.access, &request).await? {
         Registered::Created { runner_id, config } => {
-            if !batch.policy.mutant.hands_over_unrecorded() {
-                note_runner_id(batch, id, runner_id).await?;
-            }
-            hand_over(batch, id, runner_id, &config).await
+            let noted = if batch.policy.mutant.hands_over_unrecorded() {
+                intended
+            } else {
+                change(batch, id, Stored::Present(intended), |record| record.note_runner_id(runner_id)).await?
+            };
+            hand_over(batch, id, noted, runner_id, &config).await
         }
         #[cfg(feature = "mutants")]
         Registered::NameTaken if batch.policy.mutant.deletes_taken_names() => {
@@ -115,6 +114,8 @@ struct Found {
     name: RunnerName,
     /// When a configuration was first asked for, and the runner that was registered for it.
     registered: Option<(Timestamp, RunnerId)>,
+    /// The record with the intent, where it was stored just now.
+    intended: Option<Versioned<InstanceRecord>>,
 }
 
 /// A runner is registered, and whether its configuration reached the instance nobody wrote down. One that never
@@ -144,13 +145,17 @@ async fn settle_unsure<P: LaunchPorts>(
 async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Need) -> Result<Option<Found>, PortError> {
     let now = batch.ports.now();
     let mut found = None;
-    ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
+    let intended = ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
         Stored::Present(mut record) => {
             let need = plan::need(&record.record);
             let registered = record.record.jit_intent_at.zip(record.record.runner_id);
-            found = Some(Found { need, name: record.record.runner_name.clone(), registered });
+            let name = record.record.runner_name.clone();
             record.record.jit_intent_at = Some(record.record.jit_intent_at.unwrap_or(now));
-            (need == when && !batch.policy.mutant.hands_over_unrecorded()).then_some(record)
+            let wanted = (need == when).then_some(record);
+            let (unstored, stored) =
+                if batch.policy.mutant.hands_over_unrecorded() { (wanted, None) } else { (None, wanted) };
+            found = Some(Found { need, name, registered, intended: unstored });
+            stored
         }
         Stored::Absent | Stored::Foreign => {
             found = None;
@@ -158,7 +163,7 @@ async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Nee
         }
     })
     .await?;
-    Ok(found)
+    Ok(found.map(|found| Found { intended: intended.or(found.intended), ..found }))
 }
 
 /// Looks for a registration under the instance's name; returns whether there is one. Its configuration is lost, so it
@@ -173,21 +178,15 @@ async fn look_up<P: LaunchPorts>(
         return Ok(false);
     };
     warn!(instance_id = %id, runner_id = %runner.id, "runner {} of {id} is registered, its configuration lost", runner.id);
-    note_runner_id(batch, id, runner.id).await?;
+    let stored = ledger::load(batch.ports, id.as_str()).await?;
+    change(batch, id, stored, |record| record.note_runner_id(runner.id)).await?;
     Ok(true)
-}
-
-async fn note_runner_id<P: LaunchPorts>(
-    batch: &Batch<'_, P>,
-    id: &InstanceId,
-    runner_id: RunnerId,
-) -> Result<(), PortError> {
-    change(batch, id, |record| record.note_runner_id(runner_id)).await
 }
 
 async fn hand_over<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     id: &InstanceId,
+    noted: Versioned<InstanceRecord>,
     runner_id: RunnerId,
     config: &JitConfig,
 ) -> Result<Equipped, PortError> {
@@ -207,7 +206,8 @@ async fn hand_over<P: LaunchPorts>(
         });
     }
     let now = batch.ports.now();
-    change(batch, id, |record| record.handed_over_at = Some(record.handed_over_at.unwrap_or(now))).await?;
+    let noted = Stored::Present(noted);
+    change(batch, id, noted, |record| record.handed_over_at = Some(record.handed_over_at.unwrap_or(now))).await?;
     info!(instance_id = %id, runner_id = %runner_id, "runner {runner_id} handed over to {id}");
     Ok(Equipped::Ready)
 }
@@ -236,9 +236,10 @@ async fn put<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, config: &Jit
 async fn change<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     id: &InstanceId,
+    stored: Stored<InstanceRecord>,
     mut change: impl FnMut(&mut InstanceRecord),
-) -> Result<(), PortError> {
-    let written = ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
+) -> Result<Versioned<InstanceRecord>, PortError> {
+    let written = ledger::update_known::<InstanceRecord>(batch.ports, id.as_str(), stored, |stored| match stored {
         Stored::Present(mut record @ Versioned { .. }) => {
             change(&mut record.record);
             Some(record)
@@ -246,7 +247,7 @@ async fn change<P: LaunchPorts>(
         Stored::Absent | Stored::Foreign => None,
     });
     match written.await? {
-        Some(_) => Ok(()),
+        Some(written) => Ok(written),
         None => Err(PortError::new(format!("record {id}"), Class::Transient, "the record is not there")),
     }
 }

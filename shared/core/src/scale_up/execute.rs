@@ -118,8 +118,22 @@ async fn try_serve_owner<P: LaunchPorts>(
     messages: Vec<&JobMessage>,
     listing: impl Future<Output = Listed>,
 ) -> Vec<(JobId, Outcome)> {
-    let recorded: Vec<(JobId, Admission)> =
-        stream::iter(messages).map(|message| record(batch, message)).buffer_unordered(CALLS_AT_ONCE).collect().await;
+    if !batch.has_time() {
+        return messages.into_iter().map(|message| (message.job_id, out_of_time())).collect();
+    }
+    let ids = messages.iter().map(|message| message.job_id.to_string());
+    let stored = match ledger::load_all::<JobRecord>(batch.ports, ids).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            let failed = |message: &JobMessage| (message.job_id, Outcome::Failed(error.to_string()));
+            return messages.into_iter().map(failed).collect();
+        }
+    };
+    let recorded: Vec<(JobId, Admission)> = stream::iter(messages.into_iter().zip(stored))
+        .map(|(message, (_, stored))| record(batch, message, stored))
+        .buffer_unordered(CALLS_AT_ONCE)
+        .collect()
+        .await;
     let (mut outcomes, recorded) = parted(recorded);
     if recorded.is_empty() {
         return outcomes;

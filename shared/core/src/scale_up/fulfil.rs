@@ -99,7 +99,7 @@ pub(super) async fn resume<P: LaunchPorts>(
     }
     for job in &mine {
         if let Some(fleet) = select_fleet(batch.policy, &job.record.labels) {
-            ensure_fleet(batch.ports, fleet).await?;
+            ensure_fleet(batch, fleet).await?;
         }
     }
     mine.sort_by_key(|job| (job.record.queued_at, job.record.job_id));
@@ -368,8 +368,14 @@ async fn conclude_all<P: LaunchPorts>(
     jobs: &[JobId],
     settlements: Vec<Settlement>,
 ) -> Vec<(JobId, Outcome)> {
-    stream::iter(jobs.iter().zip(settlements))
-        .map(async |(job_id, settlement)| (*job_id, conclude(batch, timers, token, *job_id, settlement).await))
+    let stored = match ledger::load_all::<JobRecord>(batch.ports, jobs.iter().map(ToString::to_string)).await {
+        Ok(stored) => stored,
+        Err(error) => return jobs.iter().map(|job_id| (*job_id, Outcome::Failed(error.to_string()))).collect(),
+    };
+    stream::iter(jobs.iter().zip(stored).zip(settlements))
+        .map(async |((job_id, (_, stored)), settlement)| {
+            (*job_id, conclude(batch, timers, token, (*job_id, stored), settlement).await)
+        })
         .buffer_unordered(CALLS_AT_ONCE)
         .collect()
         .await
@@ -380,12 +386,13 @@ async fn conclude<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     timers: &Timers,
     token: &LaunchToken,
-    job_id: JobId,
+    (job_id, stored): (JobId, Stored<JobRecord>),
     settlement: Settlement,
 ) -> Outcome {
     let (now, boot_grace) = (batch.ports.now(), timers.boot_grace);
     let mut over = false;
-    let written = ledger::update::<JobRecord>(batch.ports, &job_id.to_string(), |stored| {
+    // Read by all at once: no job that this launch had lost by then comes back to it.
+    let written = ledger::update_known::<JobRecord>(batch.ports, &job_id.to_string(), stored, |stored| {
         let Stored::Present(mut job) = stored else { return None };
         over = !job.record.is_waiting();
         if let Some(fleet) = select_fleet(batch.policy, &job.record.labels) {

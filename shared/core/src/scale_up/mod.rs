@@ -79,17 +79,24 @@ struct Batch<'a, P> {
     deadline: Deadline,
     /// One owner at a time writes a fleet's record: side by side they would only refuse each other. Held for calls of the
     /// ledger, never of GitHub.
-    fleets: BTreeMap<&'a FleetName, Mutex<()>>,
+    fleets: BTreeMap<&'a FleetName, Mutex<FleetSeen>>,
+}
+
+/// Whether this batch knows that a fleet has a record. Nobody deletes one while its jobs come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FleetSeen {
+    NotYet,
+    Recorded,
 }
 
 impl<'a, P: Clock> Batch<'a, P> {
     fn new(ports: &'a P, policy: &'a Policy, deadline: Deadline) -> Self {
-        let fleets = policy.fleets.iter().map(|fleet| (&fleet.name, Mutex::new(()))).collect();
+        let fleets = policy.fleets.iter().map(|fleet| (&fleet.name, Mutex::new(FleetSeen::NotYet))).collect();
         Self { ports, policy, deadline: deadline.kept_by(policy.mutant), fleets }
     }
 
     /// The turn of whoever writes this fleet's record; none for a fleet that the policy does not have.
-    async fn turn(&self, fleet: &FleetName) -> Option<MutexGuard<'_, ()>> {
+    async fn turn(&self, fleet: &FleetName) -> Option<MutexGuard<'_, FleetSeen>> {
         match self.fleets.get(fleet) {
             Some(turn) => Some(turn.lock().await),
             None => None,

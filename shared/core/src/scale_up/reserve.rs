@@ -10,7 +10,7 @@ use crate::ports::{Instance, Ledger, Write};
 use crate::time::Timestamp;
 
 use super::plan::{self, Choice, JOBS_PER_LAUNCH_MAX, JOBS_WITH_LAUNCH_MAX, Next};
-use super::{Batch, LaunchPorts};
+use super::{Batch, FleetSeen, LaunchPorts};
 
 /// How often a lost transaction is tried again: one fleet's record is shared by all invocations. More, and a batch
 /// waits out its deadline here; fewer, and a burst sends messages round the queue for nothing.
@@ -174,13 +174,22 @@ pub(super) async fn hold<P: LaunchPorts>(
     held.ok_or_else(|| foreign(fleet))
 }
 
-/// Makes sure that the fleet has a record, by which its jobs are found if it leaves the configuration.
-pub(super) async fn ensure_fleet(ledger: &impl Ledger, fleet: &Fleet) -> Result<(), PortError> {
-    let made = ledger::update::<FleetRecord>(ledger, fleet.name.as_str(), |stored| match stored {
+/// Makes sure that the fleet has a record, by which its jobs are found if it leaves the configuration. Looked for once a
+/// batch, however many of its jobs ask.
+pub(super) async fn ensure_fleet<P: LaunchPorts>(batch: &Batch<'_, P>, fleet: &Fleet) -> Result<(), PortError> {
+    let mut turn = batch.turn(&fleet.name).await;
+    if turn.as_deref() == Some(&FleetSeen::Recorded) {
+        return Ok(());
+    }
+    let made = ledger::update::<FleetRecord>(batch.ports, fleet.name.as_str(), |stored| match stored {
         Stored::Absent => Some(Versioned::new(empty(fleet))),
         Stored::Present(_) | Stored::Foreign => None,
     });
-    made.await.map(drop)
+    made.await?;
+    if let Some(seen) = turn.as_deref_mut() {
+        *seen = FleetSeen::Recorded;
+    }
+    Ok(())
 }
 
 /// Notes that EC2 answered: the reservation lapses from now on, and holds no more than what came.

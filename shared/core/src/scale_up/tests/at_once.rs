@@ -1,13 +1,15 @@
 //! Messages that come twice, at the same time, and to processes that are killed: two invocations interleaved at every
 //! call, one of them killed at every call, and several in a thousand orders.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::{batch, check, in_queue, message, minutes, world};
 use crate::config::Policy;
 use crate::fake::{Fake, Process, policy};
-use crate::ids::JobId;
-use crate::ledger::{FleetRecord, JobRecord, LaunchRecord};
+use crate::ids::{JobId, Repository};
+use crate::ledger::{FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord};
 use crate::scale_up::{Outcome, handle_batch};
 use crate::time::{Clock, Deadline};
 
@@ -243,4 +245,43 @@ fn the_jobs_of_a_hundred_are_given_back_when_the_fleets_record_was_changed() {
         let tokens: BTreeSet<_> = fake.state().fleet_calls.iter().cloned().collect();
         assert_eq!(tokens.len(), 2, "after call {call}");
     }
+}
+
+/// Records are written again from what was read or written a moment ago: what the webhook writes in between is not lost.
+#[test]
+fn what_an_event_notes_while_any_call_is_in_flight_is_kept() {
+    let calls = {
+        let fake = world([1, 2]);
+        batch(&fake, &policy(), &[1, 2]);
+        fake.calls()
+    };
+    let mut noted_in_all = (0, 0);
+    for call in 1..=calls {
+        let fake = world([1, 2]);
+        let noted = Rc::new(Cell::new((0, 0)));
+        let met = Rc::clone(&noted);
+        fake.meanwhile(call, move |fake| {
+            let (jobs, instances) = (fake.all::<JobRecord>(), fake.all::<InstanceRecord>());
+            met.set((jobs.len(), instances.len()));
+            for mut job in jobs {
+                job.note_started(fake.now(), None);
+                fake.put(&job);
+            }
+            for mut instance in instances {
+                let repository = Repository::try_from("octo/hello".to_owned()).expect("a name");
+                instance.note_started(JobStarted { job_id: JobId(1), repository, at: fake.now(), runner_id: None });
+                fake.put(&instance);
+            }
+        });
+        batch(&fake, &policy(), &[1, 2]);
+        let started = |job: &JobRecord| matches!(job.phase, JobPhase::Started { .. });
+        let jobs = fake.all::<JobRecord>().iter().filter(|job| started(job)).count();
+        let instances = fake.all::<InstanceRecord>().iter().filter(|record| record.job_started.is_some()).count();
+        assert_eq!((jobs, instances), noted.get(), "during call {call}");
+        noted_in_all = (noted_in_all.0 + jobs, noted_in_all.1 + instances);
+    }
+    assert!(
+        noted_in_all.0 > calls && noted_in_all.1 > calls / 2,
+        "events met records: {noted_in_all:?} in {calls} calls"
+    );
 }
