@@ -7,6 +7,7 @@ use runner_scaler_core::ids::{
     Access, FleetName, InstallationId, InstanceId, JobId, LaunchToken, Repository, RunId, RunnerId, RunnerName, Scope,
 };
 use runner_scaler_core::ledger::{InstanceRecord, JobPhase, JobRecord, JobStarted, Spell};
+use runner_scaler_core::scale_up::JobMessage;
 use runner_scaler_core::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -96,6 +97,8 @@ pub struct Estate {
     pub records: Vec<InstanceRecord>,
     /// Its records of jobs that wait.
     pub jobs: Vec<JobRecord>,
+    /// What the queue hands to scale-up.
+    pub messages: Vec<JobMessage>,
 }
 
 /// Ids of jobs that wait begin here; those that run have their runner's.
@@ -132,7 +135,7 @@ impl Estate {
         let tables = [(LEDGER_TABLE, Table::new(&["pk", "sk"])), (VITAL_SIGNS_TABLE, vital_signs)];
         let dynamodb = DynamoDb::new(tables.map(|(name, table)| (name.to_owned(), table)));
         let ssm = ParameterStore { values: parameters(timers), ..ParameterStore::default() };
-        Self { services: Services::new(github, ec2, dynamodb, ssm), records, jobs: Vec::new() }
+        Self { services: Services::new(github, ec2, dynamodb, ssm), records, jobs: Vec::new(), messages: Vec::new() }
     }
 
     /// So many jobs besides that were queued a minute ago, and that any runner of the fleet may be given.
@@ -141,6 +144,16 @@ impl Estate {
         for number in (WAITING_FROM..).take(count) {
             self.services.github.jobs.insert(number, Job { run_id: number, runner_id: None });
             self.jobs.push(waiting_job(number, now));
+        }
+        self
+    }
+
+    /// So many jobs that were queued a moment ago, of which nobody but the queue knows yet.
+    #[must_use]
+    pub fn with_sent(mut self, count: usize, now: Timestamp) -> Self {
+        for number in (WAITING_FROM..).take(count) {
+            self.services.github.jobs.insert(number, Job { run_id: number, runner_id: None });
+            self.messages.push(message(number, now));
         }
         self
     }
@@ -157,6 +170,23 @@ fn repository() -> Repository {
     Repository::try_from(GitHub::REPOSITORY.to_owned()).expect("a full name")
 }
 
+fn message(number: u64, now: Timestamp) -> JobMessage {
+    JobMessage {
+        job_id: JobId(number),
+        run_id: RunId(number),
+        run_attempt: 1,
+        repository: repository(),
+        organization: Some(GitHub::OWNER.to_owned()),
+        installation_id: Some(InstallationId(GitHub::INSTALLATION_ID)),
+        labels: labels(),
+        queued_at: now,
+    }
+}
+
+fn labels() -> Vec<String> {
+    vec!["self-hosted".to_owned(), "linux".to_owned()]
+}
+
 fn waiting_job(number: u64, now: Timestamp) -> JobRecord {
     let queued_at = now.minus(Duration::from_mins(1));
     JobRecord {
@@ -165,7 +195,7 @@ fn waiting_job(number: u64, now: Timestamp) -> JobRecord {
         repository: repository(),
         run_id: RunId(number),
         run_attempt: 1,
-        labels: vec!["self-hosted".to_owned(), "linux".to_owned()],
+        labels: labels(),
         fleet: Some(FleetName::new(FLEET)),
         phase: JobPhase::Queued,
         next_look: now.plus(HOUR),
@@ -240,7 +270,7 @@ fn document(timers: Timers) -> Value {
         "repositories": [GitHub::REPOSITORY],
         "fleets": [{
             "name": FLEET,
-            "labels": ["self-hosted", "linux"],
+            "labels": labels(),
             "runner_count_max": 10_000,
             "market": "spot",
             "launch_template": { "id": TEMPLATE, "version": "1" },

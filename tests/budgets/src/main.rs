@@ -1,4 +1,5 @@
-//! `budgets`: times one scale-down pass over 1,000 and 5,000 runners, with 0 and 50 ms for each call of GitHub.
+//! `budgets`: times one scale-down pass over 1,000 and 5,000 runners, and one batch of 1, 10 and 100 jobs of scale-up, with
+//! 0 and 50 ms for each call of GitHub.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,10 +9,10 @@ use budgets::{bench, pass, scenarios};
 use clap::{Parser, Subcommand};
 
 /// Times one scale-down pass of the real adapters against a GitHub and an AWS in memory, on loopback, half of the
-/// runners busy, and prints wall time, calls and the peak memory of the pass's process.
+/// runners busy, and one batch of scale-up, and prints wall time, calls and the peak memory of their process.
 ///
-/// Only a release build says something about wall time and memory: `cargo build --release -p budgets -p scale-down`, then
-/// this binary. (Built alone, it would have the AWS SDK compiled anew, with other features of its dependencies.)
+/// Only a release build says something about wall time and memory: `cargo build --release --workspace --bins`, then this
+/// binary. (Built alone, it would have the AWS SDK compiled anew, with other features of its dependencies.)
 #[derive(Debug, Parser)]
 #[command(name = "budgets")]
 #[command(args_conflicts_with_subcommands = true)]
@@ -67,7 +68,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 async fn carry_out(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.command {
-        Some(Task::Pass { function, pace, passes }) => pass::run(function, pace, passes).await,
+        Some(Task::Pass { function, pace, passes }) => Box::pin(pass::run(function, pace, passes)).await,
         Some(Task::Count) => count().await,
         Some(Task::Store) => pass::store().await,
         None => benchmark(&arguments.selection).await,
@@ -88,9 +89,12 @@ async fn count() -> Result<(), Failure> {
 async fn benchmark(selection: &bench::Selection) -> Result<(), Failure> {
     let io = |what: &'static str| move |source| Failure::Io { what: what.to_owned(), source };
     let binary = std::env::current_exe().map_err(io("cannot find this binary"))?;
-    let table = bench::run(&binary, selection, |what| {
+    let tables = bench::run(&binary, selection, |what| {
         let _unheard = writeln!(std::io::stderr(), "{what}");
     })
     .await?;
-    writeln!(std::io::stdout(), "{table}").map_err(io("cannot write the table"))
+    for table in tables {
+        writeln!(std::io::stdout(), "{table}\n").map_err(io("cannot write a table"))?;
+    }
+    Ok(())
 }

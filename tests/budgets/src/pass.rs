@@ -1,14 +1,17 @@
-//! What the process of its own does: one pass over the real adapters, or storing records for one.
+//! What the process of its own does: one pass over the real adapters, or one batch of scale-up, or storing records for
+//! one.
 //!
 //! It reads its environment as a function does, and says on the last line of its standard output what it measured; the
 //! lines before are the pass's own logs.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, Write as _};
 
 use runner_scaler_adapters::{Adapters, SystemClock, process_env, telemetry};
 use runner_scaler_core::config::Environment;
 use runner_scaler_core::ledger::{InstanceRecord, JobRecord, Versioned};
 use runner_scaler_core::ports::{Ledger as _, Write};
+use runner_scaler_core::scale_up::{Outcome, QueueMessage, handle_batch};
 use runner_scaler_core::time::{Clock as _, Deadline};
 use runner_scaler_core::{demand, orphan, removal};
 use serde::{Deserialize, Serialize};
@@ -18,6 +21,9 @@ use crate::process::Failure;
 
 /// The longest that Lambda lets a function run: what is measured is the work, not where it is cut.
 const TIME_MAX: std::time::Duration = std::time::Duration::from_mins(15);
+
+/// As an invocation says it: the configurations' tags name the account.
+const FUNCTION_ARN: &str = "arn:aws:lambda:eu-west-1:123456789012:function:scale-up";
 
 /// Items of one transaction, the most that `DynamoDB` takes.
 const TRANSACTION_MAX: usize = 100;
@@ -31,6 +37,8 @@ pub enum Function {
     OrphanSweeper,
     /// demand-reconciler
     DemandReconciler,
+    /// scale-up, whose pass is one batch: the jobs on the standard input, one in JSON a line.
+    ScaleUp,
 }
 
 impl Function {
@@ -41,6 +49,7 @@ impl Function {
             Self::ScaleDown => "scale-down",
             Self::OrphanSweeper => "orphan-sweeper",
             Self::DemandReconciler => "demand-reconciler",
+            Self::ScaleUp => "scale-up",
         }
     }
 }
@@ -91,30 +100,73 @@ pub async fn run(function: Function, pace: Pace, passes: usize) -> Result<(), Fa
         Pace::Published => adapters,
         Pace::Unlimited => adapters.at_pace(UNLIMITED),
     };
+    let messages = match function {
+        Function::ScaleUp => {
+            adapters.learn_account(FUNCTION_ARN);
+            messages()?
+        }
+        Function::ScaleDown | Function::OrphanSweeper | Function::DemandReconciler => Vec::new(),
+    };
     for _ in 0..passes.max(1) {
-        measured = Some(one(function, &adapters).await?);
+        measured = Some(one(function, &adapters, messages.clone()).await?);
     }
     let line = serde_json::to_string(&measured).map_err(Failure::inside("measurement"))?;
     writeln!(std::io::stdout(), "{line}").map_err(Failure::inside("standard output"))
 }
 
-async fn one(function: Function, adapters: &Adapters) -> Result<Measured, Failure> {
+async fn one(function: Function, adapters: &Adapters, messages: Vec<QueueMessage>) -> Result<Measured, Failure> {
     let begun_at = SystemClock.now();
     let deadline = Deadline::of(begun_at, begun_at.plus(TIME_MAX));
     let policy = adapters.policy().await.map_err(Failure::inside("configuration"))?;
-    let of_removal = |outcome| (removal::metrics_of(&outcome), told(outcome));
+    let of_removal = |outcome| (Some(removal::metrics_of(&outcome)), told(outcome));
     let (metrics, told) = match function {
         Function::ScaleDown => of_removal(removal::run_pass(adapters, &policy, deadline).await),
         Function::OrphanSweeper => of_removal(orphan::run_pass(adapters, &policy, deadline).await),
         Function::DemandReconciler => {
             let outcome = demand::run_pass(adapters, &policy, deadline).await;
-            (demand::metrics_of(&outcome), told(outcome))
+            (Some(demand::metrics_of(&outcome)), told(outcome))
+        }
+        // It has no metrics of its own: the queue's say how it does.
+        Function::ScaleUp => {
+            let outcomes = handle_batch(adapters, &policy, messages, deadline).await;
+            (None, Ok(told_of_batch(outcomes)))
         }
     };
     let wall_ms = u64::try_from(SystemClock.now().since(begun_at).as_millis()).unwrap_or(u64::MAX);
-    telemetry::emit(&policy.deployment, function.name(), &metrics);
+    if let Some(metrics) = metrics {
+        telemetry::emit(&policy.deployment, function.name(), &metrics);
+    }
     let (report, error) = told?;
     Ok(Measured { wall_ms, peak_kib: peak_kib()?, report, error })
+}
+
+/// The lines of the standard input as the queue hands them over.
+fn messages() -> Result<Vec<QueueMessage>, Failure> {
+    let message = |(number, line): (usize, std::io::Result<String>)| {
+        let body = line.map_err(Failure::inside("standard input"))?;
+        Ok(QueueMessage { message_id: format!("m-{number}"), body })
+    };
+    std::io::stdin().lock().lines().enumerate().map(message).collect()
+}
+
+/// How many messages had each outcome, and the first reason why one comes back.
+fn told_of_batch(outcomes: Vec<(String, Outcome)>) -> (Value, Option<String>) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut error = None;
+    for (message_id, outcome) in outcomes {
+        let count = match outcome {
+            Outcome::Launched => "launched_count",
+            Outcome::AlreadyServed => "already_served_count",
+            Outcome::NotQueued => "not_queued_count",
+            Outcome::Waiting => "waiting_count",
+            Outcome::Failed(why) => {
+                error.get_or_insert(format!("{message_id} comes back: {why}"));
+                "failed_count"
+            }
+        };
+        *counts.entry(count).or_default() += 1;
+    }
+    (serde_json::json!(counts), error)
 }
 
 /// A pass's report, or why it failed.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use runner_scaler_core::scale_up::JobMessage;
+use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
@@ -97,6 +99,8 @@ pub struct Stage {
     /// The server.
     pub server: CountingServer,
     binary: PathBuf,
+    /// What the queue hands to every process.
+    messages: Vec<JobMessage>,
 }
 
 impl Stage {
@@ -105,10 +109,10 @@ impl Stage {
     /// # Errors
     /// There is no port, or the records cannot be stored.
     pub async fn start(binary: PathBuf, estate: Estate, github_delay: Duration) -> Result<Self, Failure> {
-        let Estate { mut services, records, jobs } = estate;
+        let Estate { mut services, records, jobs, messages } = estate;
         services.github_delay = github_delay;
         let server = CountingServer::start(services).await.map_err(Failure::io("cannot listen on loopback"))?;
-        let stage = Self { server, binary };
+        let stage = Self { server, binary, messages };
         let records = records.into_iter().map(|record| Line::Instance(Box::new(record)));
         stage.store(records.chain(jobs.into_iter().map(|job| Line::Job(Box::new(job))))).await?;
         // Storing is not the pass's doing.
@@ -134,7 +138,8 @@ impl Stage {
             Pace::Unlimited => "unlimited",
         };
         let count = count.to_string();
-        let output = self.run(&["pass", function.name(), pace, "--passes", &count], Vec::new()).await?;
+        let input = lines(&self.messages)?;
+        let output = self.run(&["pass", function.name(), pace, "--passes", &count], input).await?;
         let counts = self.server.take_counts();
         let text = output.trim_end();
         let (logs, last) = text.rsplit_once('\n').unwrap_or(("", text));
@@ -146,12 +151,7 @@ impl Stage {
     }
 
     async fn store(&self, records: impl Iterator<Item = Line>) -> Result<(), Failure> {
-        let mut input = Vec::new();
-        for record in records {
-            serde_json::to_writer(&mut input, &record).map_err(Failure::inside("record"))?;
-            input.push(b'\n');
-        }
-        self.run(&["store"], input).await.map(|_| ())
+        self.run(&["store"], lines(records)?).await.map(|_| ())
     }
 
     /// The standard output of this crate's binary, run with nothing in its environment but what the estate has.
@@ -182,4 +182,14 @@ impl Stage {
         }
         Err(Failure::Process { what, output: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
     }
+}
+
+/// Each in JSON on a line of its own.
+fn lines(all: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<u8>, Failure> {
+    let mut lines = Vec::new();
+    for one in all {
+        serde_json::to_writer(&mut lines, &one).map_err(Failure::inside("input"))?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
 }

@@ -7,7 +7,7 @@ use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use runner_scaler_adapters::SystemClock;
 use runner_scaler_core::time::Clock as _;
 
-use crate::estate::{Estate, State, Timers};
+use crate::estate::{Estate, RUNNER_PARAMETER_PATH, State, Timers};
 use crate::pass::{Function, Pace};
 use crate::process::{Failure, Stage};
 use crate::server::{Api, Counts, GitHub};
@@ -17,6 +17,9 @@ const SIZES: [usize; 3] = [10, 1_000, 5_000];
 
 /// Where every runner is acted upon or looked at alone: five thousand take minutes in a debug build.
 const SIZES_OF_ACTS: [usize; 2] = [10, 1_000];
+
+/// Jobs in one batch of scale-up.
+const BATCHES: [usize; 3] = [1, 10, 100];
 
 /// Passes after which a removal must be over. A quarter of the living instances may go on each of two grounds a pass, so
 /// the busy half alone is left after a dozen.
@@ -35,6 +38,9 @@ const RENEWED: (usize, usize) = (3, 15_000);
 /// Calls of `DynamoDB` that every pass makes whatever the number of its runners: its cursor, the index of open jobs, the
 /// breakers, the log of deliveries.
 const LEDGER_BASE: usize = 10;
+
+/// Calls of `DynamoDB` that one job of a batch may cost, and those that the batch makes however many they are.
+const LEDGER_OF_BATCH: (usize, usize) = (7, 20);
 
 /// Bytes of log that a runner may cost where nothing changes, and those that every pass writes: its report and metrics.
 const LOG_BYTES: (usize, usize) = (100, 2_500);
@@ -67,6 +73,10 @@ pub async fn play(binary: &Path, extent: Extent, mut hear: impl FnMut(&str)) -> 
         hear(&format!("{}, {} runners: {}", row.scenario, row.size, row.counts));
         rows.push(row);
     };
+    for jobs in BATCHES {
+        add(a_batch(binary, jobs).await?);
+        add(a_batch_again(binary, jobs).await?);
+    }
     for size in SIZES {
         add(all_busy(binary, size).await?);
         add(all_busy_and_silent(binary, size).await?);
@@ -128,6 +138,13 @@ impl Row {
     }
 }
 
+/// How many of a batch's jobs are launched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Launches {
+    ForAll,
+    None,
+}
+
 /// A stage and what was counted on it so far.
 struct Counted {
     stage: Stage,
@@ -139,7 +156,15 @@ struct Counted {
 
 impl Counted {
     async fn new(binary: &Path, states: &[(State, usize)], timers: Timers, queued: usize) -> Result<Self, Failure> {
-        let estate = Estate::new(states, timers, SystemClock.now()).with_queued(queued, SystemClock.now());
+        Self::over(binary, Estate::new(states, timers, SystemClock.now()).with_queued(queued, SystemClock.now())).await
+    }
+
+    async fn of_batch(binary: &Path, jobs: usize) -> Result<Self, Failure> {
+        let now = SystemClock.now();
+        Self::over(binary, Estate::new(&[], Timers::Default, now).with_sent(jobs, now)).await
+    }
+
+    async fn over(binary: &Path, estate: Estate) -> Result<Self, Failure> {
         let stage = Stage::start(PathBuf::from(binary), estate, Duration::ZERO).await?;
         Ok(Self { stage, counts: Counts::default(), wall_ms: 0, log_bytes: 0, mistakes: Vec::new() })
     }
@@ -204,9 +229,50 @@ impl Counted {
         self.stage.server.services().github.runners.len()
     }
 
+    /// What one batch may cost, after which there is exactly one instance with all it needs for each job.
+    fn budget_of_batch(&mut self, jobs: usize, launches: Launches) -> Vec<(&'static str, usize, usize)> {
+        let there = {
+            let services = self.stage.server.services();
+            let is_config = |name: &&String| name.starts_with(RUNNER_PARAMETER_PATH);
+            let configurations = services.ssm.values.keys().filter(is_config).count();
+            [services.ec2.instances.len(), services.github.runners.len(), configurations]
+        };
+        self.check(there == [jobs; 3], format!("{there:?} instances, registrations, configurations"));
+        let (fleets, equipped) = match launches {
+            Launches::ForAll => (1, jobs),
+            Launches::None => (0, 0),
+        };
+        vec![
+            // A word on each job, a configuration for each runner, a token.
+            ("GitHub", self.github(), jobs + equipped + 1),
+            ("CreateFleet", self.operation(Api::Ec2, "CreateFleet"), fleets),
+            ("other EC2", self.counts.of(Api::Ec2) - self.operation(Api::Ec2, "CreateFleet"), 1),
+            ("PutParameter", self.operation(Api::Ssm, "PutParameter"), equipped),
+            ("DynamoDB", self.counts.of(Api::DynamoDb), LEDGER_OF_BATCH.0 * jobs + LEDGER_OF_BATCH.1),
+        ]
+    }
+
     fn row(self, scenario: &'static str, size: usize, budget: Vec<(&'static str, usize, usize)>) -> Row {
         Row { scenario, size, counts: self.counts, budget, mistakes: self.mistakes }
     }
+}
+
+/// A batch of jobs that nobody serves yet.
+async fn a_batch(binary: &Path, jobs: usize) -> Result<Row, Failure> {
+    let mut counted = Counted::of_batch(binary, jobs).await?;
+    counted.pass(Function::ScaleUp).await?;
+    let budget = counted.budget_of_batch(jobs, Launches::ForAll);
+    Ok(counted.row("scale-up, a batch of jobs", jobs, budget))
+}
+
+/// The queue delivers at least once: what was launched the first time serves the jobs.
+async fn a_batch_again(binary: &Path, jobs: usize) -> Result<Row, Failure> {
+    let mut counted = Counted::of_batch(binary, jobs).await?;
+    counted.pass(Function::ScaleUp).await?;
+    counted.counts = Counts::default();
+    counted.pass(Function::ScaleUp).await?;
+    let budget = counted.budget_of_batch(jobs, Launches::None);
+    Ok(counted.row("scale-up, the same batch again", jobs, budget))
 }
 
 /// Nothing is to be done, and nobody needs GitHub for it.

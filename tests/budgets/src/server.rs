@@ -1,5 +1,5 @@
-//! GitHub, EC2, `DynamoDB`, SSM and SQS on one loopback port, from memory: as much of each as the passes and the webhook
-//! call.
+//! GitHub, EC2, `DynamoDB`, SSM and SQS on one loopback port, from memory: as much of each as the passes, scale-up and the
+//! webhook call.
 //!
 //! It keeps what it is told, evaluates conditions, cuts pages where the real services cut them and refuses what they
 //! refuse, for a count of calls says nothing where the calls have no effect. What it does not speak it answers with 501
@@ -31,7 +31,7 @@ pub use dynamodb::{DynamoDb, Table};
 pub use ec2::{Ec2, Instance};
 pub use github::{GitHub, Job, Runner};
 pub use sqs::Sqs;
-pub use ssm::ParameterStore;
+pub use ssm::{ParameterStore, Throttle};
 
 use reply::Reply;
 
@@ -79,7 +79,7 @@ impl Services {
                 (Api::Ec2, operation, reply)
             }
             None => {
-                let (operation, reply) = self.github.answer(parts);
+                let (operation, reply) = self.github.answer(parts, body);
                 (Api::GitHub, operation, reply)
             }
         };

@@ -1,9 +1,11 @@
-//! EC2's query protocol: `DescribeInstances`, `CreateTags`, `TerminateInstances`.
+//! EC2's query protocol: `CreateFleet`, `DescribeInstances`, `CreateTags`, `TerminateInstances`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use axum::body::Bytes;
+use runner_scaler_adapters::SystemClock;
+use runner_scaler_core::time::Clock as _;
 
 use super::reply::{Refusal, Reply};
 
@@ -15,6 +17,8 @@ const MOST: usize = 1_000;
 pub struct Ec2 {
     /// The instances.
     pub instances: BTreeMap<String, Instance>,
+    /// Fleets by client token: the request, and the ids that it was answered.
+    fleets: BTreeMap<String, (Form, Vec<String>)>,
 }
 
 /// One instance.
@@ -37,6 +41,7 @@ impl Ec2 {
         let form: Form = form_urlencoded::parse(body).into_owned().collect();
         let operation = form.get("Action").cloned().unwrap_or_default();
         let outcome = match operation.as_str() {
+            "CreateFleet" => self.create_fleet(&form),
             "DescribeInstances" => self.describe(&form),
             "CreateTags" => self.tag(&form),
             "TerminateInstances" => self.terminate(&form),
@@ -44,6 +49,45 @@ impl Ec2 {
         };
         let reply = Reply::of_ec2(&operation, outcome);
         (operation, Some(reply))
+    }
+
+    /// All instances that are asked for, of the first type and subnet; the same to a repetition under its token.
+    fn create_fleet(&mut self, form: &Form) -> Result<String, Refusal> {
+        let field = |name: &str| form.get(name).cloned().ok_or_else(|| Refusal::new("MissingParameter", name));
+        let token = field("ClientToken")?;
+        if field("Type")? != "instant" {
+            return Err(invalid("Type"));
+        }
+        let ids = match self.fleets.get(&token) {
+            Some((request, ids)) if request == form => ids.clone(),
+            Some(_) => return Err(Refusal::new("IdempotentParameterMismatch", "the token was used")),
+            None => {
+                let ids = self.launch(form, field)?;
+                self.fleets.insert(token, (form.clone(), ids.clone()));
+                ids
+            }
+        };
+        let shown = ids.iter().fold(String::new(), |xml, id| format!("{xml}<item>{id}</item>"));
+        Ok(format!(
+            "<fleetId>fleet-1</fleetId><fleetInstanceSet><item><instanceIds>{shown}</instanceIds>\
+             <lifecycle>spot</lifecycle></item></fleetInstanceSet>"
+        ))
+    }
+
+    fn launch(&mut self, form: &Form, field: impl Fn(&str) -> Result<String, Refusal>) -> Result<Vec<String>, Refusal> {
+        let count = field("TargetCapacitySpecification.TotalTargetCapacity")?;
+        let count: usize = count.parse().map_err(|_| invalid("TotalTargetCapacity"))?;
+        let template = field("LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateId")?;
+        let keys = values_of(form, "TagSpecification.1.Tag.", ".Key");
+        let mut tags: BTreeMap<String, String> =
+            keys.into_iter().zip(values_of(form, "TagSpecification.1.Tag.", ".Value")).collect();
+        // EC2's own, which no caller can set.
+        tags.insert("aws:ec2launchtemplate:id".to_owned(), template);
+        let first = self.instances.len() + 1;
+        let ids: Vec<String> = (first..first + count).map(|number| format!("i-{number:017x}")).collect();
+        let instance = Instance { launched_at: SystemClock.now().to_string(), ending: false, tags };
+        self.instances.extend(ids.iter().map(|id| (id.clone(), instance.clone())));
+        Ok(ids)
     }
 
     /// A page of those that match every `tag:` filter, by id; the token is where the next begins.
@@ -148,7 +192,12 @@ impl Instance {
 
 /// The texts `prefix1`, `prefix2` and so on.
 fn values(form: &Form, prefix: &str) -> Vec<String> {
-    (1..).map_while(|index| form.get(&format!("{prefix}{index}")).cloned()).collect()
+    values_of(form, prefix, "")
+}
+
+/// The texts `prefix1suffix`, `prefix2suffix` and so on.
+fn values_of(form: &Form, prefix: &str, suffix: &str) -> Vec<String> {
+    (1..).map_while(|index| form.get(&format!("{prefix}{index}{suffix}")).cloned()).collect()
 }
 
 fn invalid(what: &str) -> Refusal {
@@ -167,7 +216,7 @@ mod tests {
         };
         let mut instances: BTreeMap<_, _> = (0..count).map(|n| (format!("i-{n:017x}"), instance("prod"))).collect();
         instances.insert("i-foreign".to_owned(), instance("other"));
-        Ec2 { instances }
+        Ec2 { instances, ..Ec2::default() }
     }
 
     fn call(ec2: &mut Ec2, form: &str) -> (u16, String) {
@@ -187,6 +236,25 @@ mod tests {
         let (_, second) = call(&mut ec2, &format!("{form}&MaxResults=1000&NextToken=1000"));
         assert_eq!((second.matches("<instanceId>").count(), second.contains("nextToken")), (1, false));
         assert_eq!(call(&mut ec2, &format!("{form}&MaxResults=1001")).0, 400, "more than a page holds");
+    }
+
+    #[test]
+    fn a_fleet_is_launched_once_a_token_with_its_tags_and_its_template() {
+        let mut ec2 = Ec2::default();
+        let fleet = "Action=CreateFleet&ClientToken=t&Type=instant&TagSpecification.1.Tag.1.Key=ghr%3Alaunch\
+                     &TagSpecification.1.Tag.1.Value=t&TargetCapacitySpecification.TotalTargetCapacity=2\
+                     &LaunchTemplateConfigs.1.LaunchTemplateSpecification.LaunchTemplateId=lt-1";
+        let (status, first) = call(&mut ec2, fleet);
+        assert_eq!((status, first.matches("<item>i-").count()), (200, 2), "{first}");
+        assert_eq!(call(&mut ec2, fleet).1, first, "a repetition");
+        assert_eq!(ec2.instances.len(), 2);
+        for instance in ec2.instances.values() {
+            let tag = |key: &str| instance.tags.get(key).map(String::as_str);
+            assert_eq!((tag("ghr:launch"), tag("aws:ec2launchtemplate:id")), (Some("t"), Some("lt-1")));
+        }
+        let (status, refused) = call(&mut ec2, &fleet.replace("Capacity=2", "Capacity=3"));
+        assert!(status == 400 && refused.contains("IdempotentParameterMismatch"), "{refused}");
+        assert_eq!(call(&mut ec2, "Action=CreateFleet&ClientToken=u&Type=maintain").0, 400);
     }
 
     #[test]

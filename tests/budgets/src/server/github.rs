@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use runner_scaler_adapters::SystemClock;
@@ -14,6 +15,9 @@ use super::reply::Reply;
 
 /// Entries a page where none is asked for, and the most.
 const PER_PAGE: (usize, usize) = (30, 100);
+
+/// Length of a JIT configuration: near the most that a standard parameter takes, as GitHub's are.
+const JIT_CONFIG_BYTES: usize = 4_000;
 
 /// How installation tokens begin; what the App signs itself never does.
 const TOKEN_PREFIX: &str = "ghs_";
@@ -56,12 +60,12 @@ impl Limit {
     }
 }
 
-/// One registration, ephemeral and connected before.
+/// One registration, ephemeral.
 #[derive(Clone, Debug)]
 pub struct Runner {
     /// Its name.
     pub name: String,
-    /// `status` is `online`.
+    /// `status` is `online`; one that is not has never connected.
     pub online: bool,
     /// `busy`; a DELETE is then refused with 422.
     pub busy: bool,
@@ -92,6 +96,7 @@ enum Route<'a> {
     Repositories,
     Runners,
     RunnersNamed,
+    GenerateJitConfig,
     Runner(&'a str),
     DeleteRunner(&'a str),
     Job(&'a str),
@@ -134,7 +139,7 @@ impl GitHub {
     }
 
     /// The call's method and kind, and its answer; `None` where it is not spoken here.
-    pub(super) fn answer(&mut self, parts: &Parts) -> (String, Option<Reply>) {
+    pub(super) fn answer(&mut self, parts: &Parts, body: &Bytes) -> (String, Option<Reply>) {
         let query: BTreeMap<String, String> =
             form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         let Some(route) = route(&parts.method, parts.uri.path(), &query) else {
@@ -144,7 +149,7 @@ impl GitHub {
             let message = json!({ "message": "You have exceeded a secondary rate limit." });
             Reply::json(StatusCode::FORBIDDEN, &message).retry_after(60)
         } else if route.is_authorized(&parts.headers) {
-            self.carry_out(route, parts, &query)
+            self.carry_out(route, parts, &query, body)
         } else {
             Reply::json(StatusCode::UNAUTHORIZED, &json!({ "message": "Bad credentials" }))
         };
@@ -154,7 +159,7 @@ impl GitHub {
         (kind, Some(reply))
     }
 
-    fn carry_out(&mut self, route: Route<'_>, parts: &Parts, query: &BTreeMap<String, String>) -> Reply {
+    fn carry_out(&mut self, route: Route<'_>, parts: &Parts, query: &BTreeMap<String, String>, body: &Bytes) -> Reply {
         let page = |key: &str, all: Vec<Value>| page(key, &all, parts, query);
         match route {
             Route::Installation => Reply::json(StatusCode::OK, &json!({ "id": Self::INSTALLATION_ID })),
@@ -182,6 +187,7 @@ impl GitHub {
                 let named = |(_, runner): &(&u64, &Runner)| query.get("name") == Some(&runner.name);
                 page("runners", self.runners.iter().filter(named).map(runner).collect())
             }
+            Route::GenerateJitConfig => self.generate_jit_config(body),
             Route::Runner(id) => found(self.known_runner(id).map(runner)),
             Route::DeleteRunner(id) => match self.known_runner(id).map(|(id, runner)| (*id, runner.busy)) {
                 None => found(None),
@@ -224,6 +230,27 @@ impl GitHub {
         }
     }
 
+    /// A new registration and its configuration; a name is taken once.
+    fn generate_jit_config(&mut self, body: &Bytes) -> Reply {
+        let request: Value = serde_json::from_slice(body).unwrap_or_default();
+        let fields = (request["name"].as_str(), request["runner_group_id"].as_u64(), request["labels"].as_array());
+        let (Some(name), Some(_), Some(_)) = fields else {
+            let message = json!({ "message": "Invalid request." });
+            return Reply::json(StatusCode::UNPROCESSABLE_ENTITY, &message);
+        };
+        if self.runners.values().any(|runner| runner.name == name) {
+            let message =
+                json!({ "message": format!("Already exists - A runner with the name {name} already exists.") });
+            return Reply::json(StatusCode::CONFLICT, &message);
+        }
+        let id = self.runners.last_key_value().map_or(1, |(last, _)| last + 1);
+        let registered = Runner { name: name.to_owned(), online: false, busy: false };
+        let shown = runner((&id, &registered));
+        self.runners.insert(id, registered);
+        let config = format!("{id:0>JIT_CONFIG_BYTES$}");
+        Reply::json(StatusCode::CREATED, &json!({ "runner": shown, "encoded_jit_config": config }))
+    }
+
     fn known_runner(&self, id: &str) -> Option<(&u64, &Runner)> {
         self.runners.get_key_value(&id.parse().ok()?)
     }
@@ -240,6 +267,7 @@ impl Route<'_> {
             Self::Repositories => "GET repositories",
             Self::Runners => "GET runners",
             Self::RunnersNamed => "GET runners by name",
+            Self::GenerateJitConfig => "POST generate-jitconfig",
             Self::Runner(_) => "GET runner",
             Self::DeleteRunner(_) => "DELETE runner",
             Self::Job(_) => "GET job",
@@ -258,6 +286,7 @@ impl Route<'_> {
             Self::Repositories
             | Self::Runners
             | Self::RunnersNamed
+            | Self::GenerateJitConfig
             | Self::Runner(_)
             | Self::DeleteRunner(_)
             | Self::Job(_)
@@ -289,6 +318,9 @@ fn route<'a>(method: &Method, path: &'a str, query: &BTreeMap<String, String>) -
             Route::RunnersNamed
         }
         ["orgs", org, "actions", "runners"] if get && *org == owner => Route::Runners,
+        ["orgs", org, "actions", "runners", "generate-jitconfig"] if method == Method::POST && *org == owner => {
+            Route::GenerateJitConfig
+        }
         ["orgs", org, "actions", "runners", id] if get && *org == owner => Route::Runner(id),
         ["orgs", org, "actions", "runners", id] if method == Method::DELETE && *org == owner => Route::DeleteRunner(id),
         ["repos", org, repo, "actions", rest @ ..] if get && (*org, *repo) == (owner, repository) => match rest {
@@ -311,7 +343,7 @@ fn route<'a>(method: &Method, path: &'a str, query: &BTreeMap<String, String>) -
 fn runner((id, runner): (&u64, &Runner)) -> Value {
     json!({
         "id": id, "name": runner.name, "os": "linux", "status": if runner.online { "online" } else { "offline" },
-        "busy": runner.busy, "ephemeral": true, "version": "2.336.0", "runner_group_id": 1,
+        "busy": runner.busy, "ephemeral": true, "version": runner.online.then_some("2.336.0"), "runner_group_id": 1,
         "labels": [{ "id": 1, "name": "self-hosted", "type": "read-only" }, { "id": 2, "name": "linux", "type": "custom" }],
     })
 }
@@ -382,7 +414,7 @@ mod tests {
             .header("authorization", format!("Bearer {token}"))
             .body(())
             .expect("a request");
-        let (kind, reply) = github.answer(&request.into_parts().0);
+        let (kind, reply) = github.answer(&request.into_parts().0, &Bytes::new());
         (kind, reply.expect("spoken"))
     }
 
@@ -418,6 +450,37 @@ mod tests {
             let (_, reply) = call(&mut github, method, &format!("/orgs/octo/actions/runners/{id}"), "ghs_counted");
             assert_eq!(reply.parts().0, expected, "{case}: {method} {id}");
         }
+    }
+
+    #[test]
+    fn a_runner_is_registered_once_by_its_name_and_has_not_connected_yet() {
+        let mut github = github(2);
+        let request = Request::builder()
+            .method("POST")
+            .uri("/orgs/octo/actions/runners/generate-jitconfig")
+            .header("authorization", "Bearer ghs_counted")
+            .body(())
+            .expect("a request");
+        let parts = request.into_parts().0;
+        let whole = r#"{"name": "runner-i-1", "runner_group_id": 1, "labels": ["linux"], "work_folder": "_work"}"#;
+        for (case, body, expected) in [
+            ("a name is missing", r#"{"runner_group_id": 1, "labels": []}"#, 422),
+            ("a new name", whole, 201),
+            ("the same name", whole, 409),
+        ] {
+            let (kind, reply) = github.answer(&parts, &Bytes::from(body));
+            assert_eq!(
+                (kind.as_str(), reply.expect("spoken").parts().0),
+                ("POST generate-jitconfig", expected),
+                "{case}"
+            );
+        }
+        let (_, reply) = call(&mut github, "GET", "/orgs/octo/actions/runners/3", "ghs_counted");
+        let shown: Value = serde_json::from_str(reply.parts().2).expect("JSON");
+        assert_eq!(
+            (&shown["name"], &shown["status"], &shown["version"]),
+            (&"runner-i-1".into(), &"offline".into(), &Value::Null)
+        );
     }
 
     #[test]
@@ -477,7 +540,7 @@ mod tests {
         let mut github = github(1);
         for target in ["/orgs/other/actions/runners", "/repos/octo/other/actions/jobs/1", "/zen"] {
             let request = Request::builder().uri(target).body(()).expect("a request");
-            assert!(github.answer(&request.into_parts().0).1.is_none(), "{target}");
+            assert!(github.answer(&request.into_parts().0, &Bytes::new()).1.is_none(), "{target}");
         }
     }
 }

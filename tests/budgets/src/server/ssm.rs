@@ -1,8 +1,11 @@
 //! SSM's parameter store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::Bytes;
+use runner_scaler_adapters::SystemClock;
+use runner_scaler_core::time::{Clock as _, Timestamp};
 use serde_json::{Value, json};
 
 use super::reply::{Refusal, Reply};
@@ -16,6 +19,45 @@ pub struct ParameterStore {
     pub types: BTreeMap<String, String>,
     /// Refuses to write, with this code, so many times.
     pub refuses: Option<(&'static str, usize)>,
+    /// Refuses what is put too fast.
+    pub throttle: Option<Throttle>,
+}
+
+/// What SSM admits of `PutParameter`: a second's worth at once, refilled evenly.
+#[derive(Debug)]
+pub struct Throttle {
+    put: Duration,
+    /// When a whole second's worth is there again.
+    full_at: Timestamp,
+    refused: usize,
+}
+
+impl Throttle {
+    /// What SSM admits by default, "about 3 a second" (design section 6).
+    pub const PUTS_A_SECOND: u32 = 3;
+
+    /// So many puts a second.
+    #[must_use]
+    pub fn a_second(puts: u32) -> Self {
+        Self { put: Duration::from_secs(1) / puts, full_at: Timestamp(0), refused: 0 }
+    }
+
+    /// How many were refused.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        self.refused
+    }
+
+    fn admits(&mut self, now: Timestamp) -> bool {
+        let full_at = self.full_at.max(now).plus(self.put);
+        let admitted = full_at.since(now) <= Duration::from_secs(1);
+        if admitted {
+            self.full_at = full_at;
+        } else {
+            self.refused += 1;
+        }
+        admitted
+    }
 }
 
 impl ParameterStore {
@@ -56,6 +98,9 @@ impl ParameterStore {
             *left -= 1;
             // As AWS does for some: the message repeats the value.
             return Err(Refusal::new(code, format!("refused: {}", request["Value"])));
+        }
+        if self.throttle.as_mut().is_some_and(|throttle| !throttle.admits(SystemClock.now())) {
+            return Err(Refusal::new("ThrottlingException", "Rate exceeded"));
         }
         let name = name_of(request);
         if self.values.contains_key(name) && request["Overwrite"] != true {
@@ -127,6 +172,22 @@ fn absent(name: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_seconds_worth_of_puts_is_admitted_at_once_and_then_one_in_its_time() {
+        let mut throttle = Throttle::a_second(Throttle::PUTS_A_SECOND);
+        let begun = Timestamp(1_000_000);
+        let admitted = [0, 0, 0, 0, 300, 340, 350].map(|ms| throttle.admits(begun.plus(Duration::from_millis(ms))));
+        assert_eq!(admitted, [true, true, true, false, false, true, false]);
+        assert_eq!(throttle.refused(), 3);
+
+        let throttle = Some(Throttle { full_at: SystemClock.now().plus(Duration::from_hours(1)), ..throttle });
+        let mut store = ParameterStore { throttle, ..ParameterStore::default() };
+        let put = json!({ "Name": "/rs/new", "Type": "String", "Value": "v" });
+        let reply = store.answer("PutParameter", &Bytes::from(put.to_string())).expect("spoken");
+        let (status, _, body) = reply.parts();
+        assert!(status == 400 && body.contains("ThrottlingException") && store.values.is_empty(), "{body}");
+    }
 
     #[test]
     fn parameters_are_read_listed_below_a_path_and_deleted() {
