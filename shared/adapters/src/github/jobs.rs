@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 use runner_scaler_core::error::PortError;
-use runner_scaler_core::ids::{Access, InstallationId, JobId, Repository, RunId, RunnerId, Scope};
+use runner_scaler_core::ids::{Access, InstallationId, JobId, Repository, RunId, RunnerId, RunnerName, Scope};
 use runner_scaler_core::ports::{JobReading, JobState, Jobs};
 use runner_scaler_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ struct JobBody {
     id: JobId,
     status: String,
     runner_id: Option<u64>,
+    runner_name: Option<String>,
     completed_at: Option<String>,
 }
 
@@ -203,6 +204,7 @@ impl From<JobBody> for JobReading {
             id: body.id,
             state: state_of(&body.status),
             runner_id: body.runner_id.filter(|id| *id != 0).map(RunnerId),
+            runner_name: body.runner_name.filter(|name| !name.is_empty()).map(RunnerName::new),
             completed_at: body.completed_at.as_deref().and_then(Timestamp::parse),
         }
     }
@@ -228,6 +230,15 @@ mod tests {
         ] {
             let reading = JobReading::from(serde_json::from_str::<JobBody>(text).expect("a job"));
             assert_eq!((reading.state, reading.runner_id), (state, runner_id), "{case}");
+        }
+        for (case, name, expected) in [
+            ("named", r#""runner-i-1""#, Some(RunnerName::new("runner-i-1"))),
+            ("null is none", "null", None),
+            ("and so is an empty one", r#""""#, None),
+        ] {
+            let text = format!(r#"{{"id": 21, "status": "completed", "runner_id": 7, "runner_name": {name}}}"#);
+            let reading = JobReading::from(serde_json::from_str::<JobBody>(&text).expect("a job"));
+            assert_eq!((reading.runner_id, reading.runner_name), (Some(RunnerId(7)), expected), "{case}");
         }
         let text =
             r#"{"id": 4294967297, "status": "completed", "runner_id": 7, "completed_at": "2021-09-13T02:21:13Z"}"#;

@@ -4,6 +4,7 @@
 //! readings; what to do about all of them together is [`crate::verdict`]'s.
 
 mod control;
+mod named_runner;
 mod ownership;
 
 use crate::ids::JobId;
@@ -12,6 +13,7 @@ use crate::ports::{Instance, Runner, VitalSign};
 use crate::time::Timestamp;
 
 pub use control::PositiveControl;
+pub use named_runner::NamedRunner;
 pub use ownership::{BYPASS_TAG, ENVIRONMENT_TAG, Ownership, TEMPLATE_TAG};
 
 /// Everything that one pass knows of one instance.

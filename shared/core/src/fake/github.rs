@@ -16,7 +16,7 @@ use crate::time::Timestamp;
 impl Fake {
     /// GitHub has this job in that state.
     pub(crate) fn put_job(&self, id: JobId, job: JobState) {
-        let reading = JobReading { id, state: job, runner_id: None, completed_at: None };
+        let reading = JobReading { id, state: job, runner_id: None, runner_name: None, completed_at: None };
         self.state_mut().jobs.insert(id, reading);
     }
 
@@ -47,6 +47,7 @@ impl Fake {
         let job = state.jobs.get_mut(&id).expect("a job");
         job.state = JobState::InProgress;
         job.runner_id = Some(runner_id);
+        job.runner_name = Some(name.clone());
         state.details.get_mut(&id).expect("a job").runner_name = Some(name.clone());
     }
 

@@ -33,6 +33,10 @@ pub struct JobReading {
     pub state: JobState,
     /// The runner it was assigned to, once it was; 0 and null are both "none".
     pub runner_id: Option<RunnerId>,
+    /// That runner's name; "" and null are both "none". Whether ids are unique across an organisation and its repositories
+    /// is not documented (facts/github.md 5.5), so that an id alone says less than both:
+    /// [`crate::evidence::NamedRunner`].
+    pub runner_name: Option<RunnerName>,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
 }

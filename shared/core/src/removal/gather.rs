@@ -13,8 +13,8 @@ use super::report::Report;
 use crate::config::{Mutant, Policy};
 use crate::error::{Class, Classify, PortError};
 use crate::evidence::{
-    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, Ownership, PositiveControl,
-    RecordEvidence, RegistrationEvidence, VitalEvidence, Witness,
+    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, Heard, JobsEvidence, NamedRunner, Ownership,
+    PositiveControl, RecordEvidence, RegistrationEvidence, VitalEvidence, Witness,
 };
 use crate::ids::{Access, FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName};
 use crate::ledger::{
@@ -371,7 +371,7 @@ impl Gathered {
         let Some(repository) = repository_of(ports, record, id, report).await else { return AssignedJob::Unread };
         self.fates_asked += 1;
         match ports.job(&repository, record.access.installation_id, id).await {
-            Ok(reading) => fate(&reading, runner_id),
+            Ok(reading) => fate(&reading, NamedRunner::of(&reading, runner_id, &record.runner_name)),
             Err(error) => {
                 let denied = is_denial(error.class());
                 report.error(error);
@@ -460,6 +460,8 @@ impl Gathered {
         }
     }
 
+    /// A start on that runner id, unless the name says otherwise. A missing name is enough: what is bound can only veto,
+    /// and its end needs both ([`fate`]).
     async fn bind<P: RemovalPorts>(
         &self,
         ports: &P,
@@ -467,8 +469,10 @@ impl Gathered {
         reading: &JobReading,
         runner_id: RunnerId,
     ) -> Result<(), PortError> {
-        let on_it =
-            |record: &&InstanceRecord| record.runner_id == Some(runner_id) && reaches(&record.access.scope, repository);
+        let on_it = |record: &&InstanceRecord| {
+            let named = record.runner_id.map(|own| NamedRunner::of(reading, own, &record.runner_name));
+            named.is_some_and(NamedRunner::may_have_started_here) && reaches(&record.access.scope, repository)
+        };
         for record in self.evidence.iter().filter_map(Evidence::known_record).filter(on_it) {
             let started = JobStarted {
                 job_id: reading.id,
@@ -504,17 +508,22 @@ fn is_idle(evidence: &Evidence, fleet: &FleetName) -> bool {
         && evidence.known_record().is_some_and(free)
 }
 
-/// What a reading says of the job that started on the runner of that id. A job that ended on no named runner is bound
-/// to none, so it says nothing (null ids match nothing, design section 4).
-fn fate(reading: &JobReading, runner_id: RunnerId) -> AssignedJob {
-    let here = reading.runner_id == Some(runner_id);
-    match (reading.state, reading.runner_id) {
-        (JobState::Unrecognised, _) | (JobState::Completed, None) => AssignedJob::Unread,
-        (JobState::Completed, Some(_)) if here => AssignedJob::Completed,
-        // Whatever its state is called: it is this very runner that GitHub names.
-        (JobState::InProgress | JobState::Queued | JobState::NotYetQueued, Some(_)) if here => AssignedJob::Here,
-        (JobState::InProgress, None) => AssignedJob::Here,
-        (JobState::Queued | JobState::NotYetQueued, _) | (JobState::InProgress | JobState::Completed, Some(_)) => {
+/// What a reading says of the job that started on our runner, as which it names that runner. That the job is over or
+/// elsewhere ends evidence and needs id and name; a job that ended on no named runner is bound to none, so it says
+/// nothing (null ids match nothing, design section 4).
+fn fate(reading: &JobReading, named: NamedRunner) -> AssignedJob {
+    match (reading.state, named) {
+        (JobState::Unrecognised, _)
+        | (_, NamedRunner::Contradictory | NamedRunner::AnotherIdAlone)
+        | (JobState::Completed, NamedRunner::Nobody | NamedRunner::OurIdAlone) => AssignedJob::Unread,
+        (JobState::Completed, NamedRunner::Ours) => AssignedJob::Completed,
+        // Whatever its state is called: it is this very runner that GitHub names, or none that it runs on.
+        (
+            JobState::InProgress | JobState::Queued | JobState::NotYetQueued,
+            NamedRunner::Ours | NamedRunner::OurIdAlone,
+        )
+        | (JobState::InProgress, NamedRunner::Nobody) => AssignedJob::Here,
+        (JobState::Queued | JobState::NotYetQueued, NamedRunner::Nobody) | (_, NamedRunner::Another) => {
             AssignedJob::Elsewhere
         }
     }

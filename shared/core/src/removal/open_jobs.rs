@@ -7,7 +7,7 @@ use super::RemovalPorts;
 use super::report::Report;
 use crate::config::{HARD_AGE, Mode, Policy};
 use crate::error::PortError;
-use crate::evidence::{DemandEvidence, JobsEvidence};
+use crate::evidence::{DemandEvidence, JobsEvidence, NamedRunner};
 use crate::ids::{Access, FleetName, JobId, Repository, Scope};
 use crate::ledger::{self, DeliveryCursor, InstanceRecord, JobPhase, JobRecord, Stored};
 use crate::ports::{JobReading, JobState, OpenPartition};
@@ -216,10 +216,11 @@ impl OpenJobs {
                     None => return Some(JobsEvidence::Unread),
                 },
             };
-            if reading.runner_id == Some(runner_id) {
+            let named = NamedRunner::of(&reading, runner_id, &record.runner_name);
+            if named.may_have_started_here() {
                 return Some(JobsEvidence::OnRunner(job.job_id));
             }
-            if reading.state == JobState::Unrecognised || runs_on_no_named_runner(&reading) {
+            if reading.state == JobState::Unrecognised || is_doubtful(&reading, named) {
                 return Some(JobsEvidence::Unread);
             }
         }
@@ -268,11 +269,12 @@ impl OpenJobs {
         }
         match self.in_progress.get(access).map(|scanned| &scanned.scan) {
             Some(Scan::Read(jobs)) => {
-                let found = jobs.iter().find(|(_, job)| job.runner_id == Some(runner_id));
+                let named = |job: &JobReading| NamedRunner::of(job, runner_id, &record.runner_name);
+                let found = jobs.iter().find(|(_, job)| named(job).may_have_started_here());
                 self.news.extend(found.cloned());
                 InProgress::Says(match found {
                     Some((_, job)) => JobsEvidence::OnRunner(job.id),
-                    None if jobs.iter().any(|(_, job)| runs_on_no_named_runner(job)) => JobsEvidence::Unread,
+                    None if jobs.iter().any(|(_, job)| is_doubtful(job, named(job))) => JobsEvidence::Unread,
                     None => JobsEvidence::NoneOnRunner,
                 })
             }
@@ -326,10 +328,15 @@ async fn scan<P: RemovalPorts>(
     Ok(Scan::Read(jobs))
 }
 
-/// Whether it runs and GitHub does not say where: `runner_id` is null until a job is assigned, and now and then for longer
-/// (facts/github.md 3.2). It may be any runner's, until GitHub names one or the job ends.
-fn runs_on_no_named_runner(reading: &JobReading) -> bool {
-    reading.state == JobState::InProgress && reading.runner_id.is_none()
+/// Whether it may be on our runner although GitHub does not say so: id and name contradict each other, or it runs and
+/// none is named (`runner_id` is null until a job is assigned, and now and then for longer, facts/github.md 3.2). Until
+/// GitHub names one or the job ends it may be any runner's.
+fn is_doubtful(reading: &JobReading, named: NamedRunner) -> bool {
+    match named {
+        NamedRunner::Contradictory => true,
+        NamedRunner::Nobody => reading.state == JobState::InProgress,
+        NamedRunner::Ours | NamedRunner::OurIdAlone | NamedRunner::Another | NamedRunner::AnotherIdAlone => false,
+    }
 }
 
 /// Whether GitHub may still have the job: it cancels what waits for long and fails what runs for long.

@@ -17,6 +17,7 @@ mod leftovers;
 mod metrics;
 #[cfg(feature = "mutants")]
 mod naive;
+mod names;
 mod open_jobs;
 mod proofs;
 mod restored;
@@ -35,7 +36,9 @@ use crate::ids::{
 };
 use crate::ledger::{InstanceRecord, JobPhase, JobRecord, JobStarted};
 use crate::orphan;
-use crate::ports::{Delivery, Instance, InstanceState, JobReading, JobState, KillSwitch, Runner, VitalSign, Worker};
+use crate::ports::{
+    Delivery, Instance, InstanceState, JobReading, JobState, KillSwitch, Kind, Runner, VitalSign, Worker,
+};
 use crate::time::{Clock, Deadline, Timestamp};
 use crate::webhook::{self, Event};
 
@@ -163,10 +166,34 @@ fn edit(fake: &Fake, id: &InstanceId, change: impl FnOnce(&mut InstanceRecord)) 
     fake.put(&record);
 }
 
-/// What the jobs API says of a job.
+/// What the jobs API says of a job; of a runner its name as well, that of ours where the id is ours.
 fn jobs_api_says(fake: &Fake, job: u64, state: JobState, runner_id: Option<u64>) {
-    let reading = JobReading { id: JobId(job), state, runner_id: runner_id.map(RunnerId), completed_at: None };
+    let name = runner_id.map(|id| name_of(fake, RunnerId(id)));
+    jobs_api_names(fake, job, state, runner_id, name.as_ref().map(RunnerName::as_str));
+}
+
+/// What the jobs API says of a job, with whatever name of a runner.
+fn jobs_api_names(fake: &Fake, job: u64, state: JobState, runner_id: Option<u64>, runner_name: Option<&str>) {
+    let reading = JobReading {
+        id: JobId(job),
+        state,
+        runner_id: runner_id.map(RunnerId),
+        runner_name: runner_name.map(RunnerName::new),
+        completed_at: None,
+    };
     fake.state_mut().jobs.insert(JobId(job), reading);
+}
+
+/// By the record of that runner's instance; a runner without one is not ours.
+fn name_of(fake: &Fake, id: RunnerId) -> RunnerName {
+    let state = fake.state();
+    let mut records = state.items.values().filter_map(|item| {
+        (item.key.kind == Kind::Instance)
+            .then(|| serde_json::from_value::<InstanceRecord>(item.body.clone()).ok())
+            .flatten()
+    });
+    let own = records.find(|record| record.runner_id == Some(id));
+    own.map_or_else(|| RunnerName::new(format!("another-{id}")), |record| record.runner_name)
 }
 
 fn event(fake: &Fake, action: &str, job: u64, runner_id: Option<u64>) {
@@ -386,9 +413,7 @@ fn evidence_in_a_failed_delivery_or_at_the_jobs_api_keeps_the_instance() {
     idle_runner(&fake);
     minutes_until_deregistered(&fake).expect("deregistered");
     fake.put(&waiting_job(fake.now().minus(Duration::from_secs(3_600))));
-    let reading =
-        JobReading { id: JobId(1), state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None };
-    fake.state_mut().jobs.insert(JobId(1), reading);
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
     assert_eq!(minutes_until_ended(&fake), None, "the jobs API shows the job on this runner");
     assert!(fake.get::<InstanceRecord>("i-1").is_some_and(|record| record.job_started.is_some()), "remembered");
 }

@@ -200,7 +200,9 @@ impl GitHub {
                     Reply::empty(StatusCode::NO_CONTENT)
                 }
             },
-            Route::Job(id) => found(id.parse().ok().and_then(|id: u64| self.jobs.get_key_value(&id)).map(job)),
+            Route::Job(id) => {
+                found(id.parse().ok().and_then(|id: u64| self.jobs.get_key_value(&id)).map(|job| self.job(job)))
+            }
             Route::Runs => {
                 // The jobs of a run are all in the same state here, and so is the run.
                 let wanted = |job: &&Job| query.get("status").is_none_or(|status| status == job.status());
@@ -225,7 +227,7 @@ impl GitHub {
             }
             Route::JobsOfRun(id) => {
                 let of_run = |(_, job): &(&u64, &Job)| id.parse() == Ok(job.run_id);
-                page("jobs", self.jobs.iter().filter(of_run).map(job).collect())
+                page("jobs", self.jobs.iter().filter(of_run).map(|job| self.job(job)).collect())
             }
         }
     }
@@ -253,6 +255,16 @@ impl GitHub {
 
     fn known_runner(&self, id: &str) -> Option<(&u64, &Runner)> {
         self.runners.get_key_value(&id.parse().ok()?)
+    }
+
+    /// As GitHub shows it, its runner by id and by name.
+    fn job(&self, (id, job): (&u64, &Job)) -> Value {
+        let runner = job.runner_id.and_then(|id| self.runners.get(&id));
+        json!({
+            "id": id, "run_id": job.run_id, "run_attempt": 1, "status": job.status(), "conclusion": null,
+            "runner_id": job.runner_id, "runner_name": runner.map(|runner| &runner.name), "completed_at": null,
+            "labels": ["self-hosted", "linux"],
+        })
     }
 }
 
@@ -345,13 +357,6 @@ fn runner((id, runner): (&u64, &Runner)) -> Value {
         "id": id, "name": runner.name, "os": "linux", "status": if runner.online { "online" } else { "offline" },
         "busy": runner.busy, "ephemeral": true, "version": runner.online.then_some("2.336.0"), "runner_group_id": 1,
         "labels": [{ "id": 1, "name": "self-hosted", "type": "read-only" }, { "id": 2, "name": "linux", "type": "custom" }],
-    })
-}
-
-fn job((id, job): (&u64, &Job)) -> Value {
-    json!({
-        "id": id, "run_id": job.run_id, "run_attempt": 1, "status": job.status(), "conclusion": null,
-        "runner_id": job.runner_id, "completed_at": null, "labels": ["self-hosted", "linux"],
     })
 }
 

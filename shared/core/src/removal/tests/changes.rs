@@ -94,9 +94,7 @@ fn an_epoch_that_lies_ahead_is_refused_and_marks_nothing() {
 /// The jobs API shows the job in progress on the runner of `i-1`; its event was lost.
 fn put_unseen_job(fake: &Fake, job: &JobRecord) {
     fake.put(job);
-    let reading =
-        JobReading { id: job.job_id, state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None };
-    fake.state_mut().jobs.insert(job.job_id, reading);
+    jobs_api_says(fake, job.job_id.0, JobState::InProgress, Some(7));
 }
 
 #[test]

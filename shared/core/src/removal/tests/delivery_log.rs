@@ -192,9 +192,7 @@ fn while_the_log_is_unread_jobs_of_runs_that_wait_are_looked_for_too() {
     ] {
         let fake = Fake::new();
         idle_runner(&fake);
-        let reading =
-            JobReading { id: JobId(1), state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None };
-        fake.state_mut().jobs.insert(JobId(1), reading);
+        jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
         fake.state_mut().run_of_job.insert(JobId(1), run);
         if log_fails {
             fake.always_fail("DeliveryLog::failed_deliveries_since", Class::Denied);

@@ -14,10 +14,7 @@ fn a_delete_that_failed_is_not_blamed_for_a_later_404() {
     // 3 days later (drain is off: a job waits all the time), GitHub drops the registration while a job of ours runs
     for _ in 0..60 {
         fake.put(&waiting_job(fake.now()));
-        fake.state_mut().jobs.insert(
-            JobId(1),
-            JobReading { id: JobId(1), state: JobState::Queued, runner_id: None, completed_at: None },
-        );
+        jobs_api_says(&fake, 1, JobState::Queued, None);
         tick(&fake, &policy());
     }
     fake.state_mut().runners.clear();

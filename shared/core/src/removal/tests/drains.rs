@@ -14,9 +14,7 @@ fn a_booting_instance_whose_job_waited_long_is_not_drained() {
     let mut job = waiting_job(fake.now().minus(11 * MINUTE));
     job.next_look = fake.now().plus(HOUR);
     fake.put(&job);
-    fake.state_mut()
-        .jobs
-        .insert(JobId(1), JobReading { id: JobId(1), state: JobState::Queued, runner_id: None, completed_at: None });
+    jobs_api_says(&fake, 1, JobState::Queued, None);
     for m in 1..=14 {
         fake.pass(MINUTE);
         let _ = scale_down(&fake, &policy());

@@ -956,9 +956,8 @@ fn a_lost_completion_behind_a_hundred_running_jobs_is_asked_for() {
     for number in 0..101 {
         put_runner_of_many(&fake, number);
         job_starts_on(&fake, &of_many(number));
-        let (id, runner_id) = (JobId(number + 100), Some(RunnerId(number + 100)));
         let state = if number == 100 { JobState::Completed } else { JobState::InProgress };
-        fake.state_mut().jobs.insert(id, JobReading { id, state, runner_id, completed_at: None });
+        jobs_api_says(&fake, number + 100, state, Some(number + 100));
     }
     for _ in 0..12 {
         fake.pass(10 * MINUTE);

@@ -11,10 +11,7 @@ fn jobs_of_a_fleet_that_is_gone_are_asked() {
     let mut p = policy();
     p.fleets = vec![crate::fake::fleet("gpu")];
     fake.put(&waiting_job(fake.now()));
-    fake.state_mut().jobs.insert(
-        JobId(1),
-        JobReading { id: JobId(1), state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None },
-    );
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
     for _ in 0..60 {
         tick(&fake, &p);
     }
@@ -52,10 +49,7 @@ fn a_start_without_runner_fields_is_asked() {
     let mut job = waiting_job(fake.now());
     job.phase = JobPhase::Started { at: fake.now() };
     fake.put(&job);
-    fake.state_mut().jobs.insert(
-        JobId(1),
-        JobReading { id: JobId(1), state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None },
-    );
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
     assert_eq!(minutes_until_ended(&fake), None, "jobs asked: {}", fake.calls_of("Jobs::job"));
 }
 
@@ -71,15 +65,7 @@ fn a_job_queued_and_assigned_during_the_pass_is_asked() {
             fake.meanwhile(call, move |fake| {
                 if fake.calls_of("Ledger::open") > opened {
                     fake.put(&waiting_job(fake.now()));
-                    fake.state_mut().jobs.insert(
-                        JobId(1),
-                        JobReading {
-                            id: JobId(1),
-                            state: JobState::InProgress,
-                            runner_id: Some(RunnerId(7)),
-                            completed_at: None,
-                        },
-                    );
+                    jobs_api_says(fake, 1, JobState::InProgress, Some(7));
                 }
             });
         }
@@ -118,10 +104,7 @@ fn a_start_without_runner_of_a_job_never_seen_before_is_asked() {
         panic!()
     };
     run(crate::webhook::apply_job_event(&fake, &event, fake.now())).unwrap().unwrap();
-    fake.state_mut().jobs.insert(
-        JobId(1),
-        JobReading { id: JobId(1), state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None },
-    );
+    jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
     assert_eq!(
         minutes_until_ended(&fake),
         None,
@@ -150,15 +133,7 @@ fn a_job_that_another_runners_recheck_found_here_keeps_this_instance() {
         fake.put_runner(&access().scope, g);
         if here_first {
             fake.put(&waiting_job(fake.now().minus(HOUR)));
-            fake.state_mut().jobs.insert(
-                JobId(1),
-                JobReading {
-                    id: JobId(1),
-                    state: JobState::InProgress,
-                    runner_id: Some(RunnerId(7)),
-                    completed_at: None,
-                },
-            );
+            jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
         } else {
             // i-1's supervisor was heard of until its job had begun
             for _ in 0..25 {
@@ -166,15 +141,7 @@ fn a_job_that_another_runners_recheck_found_here_keeps_this_instance() {
                 fake.state_mut().vital_signs.insert(id(), VitalSign { beat_at: now, worker: Worker::None });
                 if fake.get::<JobRecord>("1").is_none() {
                     fake.put(&waiting_job(fake.now().minus(HOUR)));
-                    fake.state_mut().jobs.insert(
-                        JobId(1),
-                        JobReading {
-                            id: JobId(1),
-                            state: JobState::InProgress,
-                            runner_id: Some(RunnerId(7)),
-                            completed_at: None,
-                        },
-                    );
+                    jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
                 }
                 tick(&fake, &policy());
             }
@@ -266,9 +233,7 @@ fn a_job_made_long_ago_and_queued_today_is_asked_about() {
         let mut job = waiting_job(fake.now().minus(hours * HOUR));
         job.recorded_at = Some(fake.now());
         fake.put(&job);
-        let reading =
-            JobReading { id: JobId(1), state: JobState::InProgress, runner_id: Some(RunnerId(7)), completed_at: None };
-        fake.state_mut().jobs.insert(JobId(1), reading);
+        jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
         let ended = minutes_until_ended(&fake);
         assert_eq!(
             (fake.state().runners.len(), ended),

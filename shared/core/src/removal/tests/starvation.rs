@@ -25,10 +25,7 @@ fn another_owners_many_jobs_block_nobody() {
         j.access = Access { scope: Scope::Organization { owner: "other".into() }, installation_id: None };
         j.repository = Repository::try_from("other/x".to_owned()).unwrap();
         fake.put(&j);
-        fake.state_mut().jobs.insert(
-            JobId(100 + n),
-            JobReading { id: JobId(100 + n), state: JobState::Completed, runner_id: None, completed_at: None },
-        );
+        jobs_api_says(&fake, 100 + n, JobState::Completed, None);
     }
     assert!(minutes_until_deregistered(&fake).is_some());
 }
@@ -242,13 +239,12 @@ fn more_than_a_hundred_jobs_in_question_starve_none() {
         for n in 1..=last {
             put_nth(&fake, n);
             start_on(&fake, n, n as u64);
-            let reading = JobReading {
-                id: JobId(n as u64),
-                state: if n == last { JobState::Completed } else { JobState::InProgress },
-                runner_id: Some(RunnerId(1000 + n as u64)),
-                completed_at: None,
-            };
-            fake.state_mut().jobs.insert(JobId(n as u64), reading);
+            jobs_api_says(
+                &fake,
+                n as u64,
+                if n == last { JobState::Completed } else { JobState::InProgress },
+                Some(1000 + n as u64),
+            );
         }
         for _ in 0..48 {
             fake.pass(5 * MINUTE);
