@@ -34,6 +34,7 @@ const RECORDS_MAX: usize = 20_000;
 /// As [`crate::removal::run_pass`].
 pub async fn run_pass<P: RemovalPorts>(ports: &P, policy: &Policy, deadline: Deadline) -> Result<Report, FailedPass> {
     let mut pass = Pass::new(ports, policy, deadline, Duties::OrphanSweeper).await;
+    pass.tell_of_what_is_out_of_reach();
     over_unlisted_records(ports, policy, &mut pass).await;
     strays::settle(ports, policy, &mut pass).await;
     // Last, for it is what a deadline may cut: it goes on where it stopped.

@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::batch;
 use super::drain::{self, Drained};
 use super::gather::Gathered;
+use super::out_of_reach;
 use super::report::{FailedPass, Report};
 use super::{Deregisterable, DeregistrationGround, Ground, RemovalPorts, Terminable};
 use crate::config::{Mode, Policy};
@@ -346,6 +347,13 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
         let Some(gathered) = &self.gathered else { return };
         let evidence = gathered.of_vanished(self.ports, self.policy, record, &mut self.report).await;
         self.settle(evidence).await;
+    }
+
+    /// Tells of what EC2 listed and no pass may touch.
+    pub(crate) fn tell_of_what_is_out_of_reach(&mut self) {
+        if let Some(gathered) = &self.gathered {
+            out_of_reach::tell(&gathered.evidence, self.policy, gathered.now, &mut self.report);
+        }
     }
 
     /// Instances that EC2 listed in this pass, whether they live or not; `None` when the listing failed.

@@ -8,6 +8,7 @@
 //! - `pool`: which idle instances the fleets' idle schedules keep.
 //! - `drain`: asks many instances at once to stop if they are idle.
 //! - `open_jobs`: jobs that a runner could have been given, and what the jobs API says of them.
+//! - `out_of_reach`: instances with our tag that only a person can end.
 //! - `execute`: one pass over all instances; carries verdicts out. Behaviour belongs in [`crate::verdict`].
 //! - `report`: what a pass did.
 
@@ -21,6 +22,7 @@ mod execute;
 mod gather;
 mod ground;
 mod open_jobs;
+mod out_of_reach;
 mod pool;
 mod proof;
 mod report;

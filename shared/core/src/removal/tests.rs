@@ -19,6 +19,7 @@ mod metrics;
 mod naive;
 mod names;
 mod open_jobs;
+mod out_of_reach;
 mod proofs;
 mod restored;
 mod starvation;
