@@ -296,7 +296,7 @@ locals {
     ["Functions: duration p99 (ms)", [for function in var.functions : ["AWS/Lambda", "Duration", "FunctionName", var.function_names[function]]], "p99"],
     ["Must stay at zero", [for metric in ["JobsEndedByUs", "HardAgeTerminations"] : [var.log_metric_namespace, metric]], "Sum"],
     ["GitHub asks for patience, errors logged", [for metric in ["PatienceAsked", "ErrorsLogged"] : [var.log_metric_namespace, metric]], "Sum"],
-    ["A pass of orphan-sweeper", [for metric in ["PassErrors", "ActsForbidden", "ActsOverCap", "RecordsRebuilt", "RegistrationsUnowned", "ParametersRemoved"] :
+    ["A pass of orphan-sweeper", [for metric in ["PassErrors", "ActsForbidden", "ActsOverCap", "RecordsRebuilt", "RegistrationsUnowned", "InstancesUnowned", "ParametersRemoved"] :
       ["runner-scaler", metric, "environment", var.environment, "function", "orphan-sweeper"]
     ], "Maximum"],
     ["A pass of demand-reconciler", [for metric in ["PassErrors", "JobsSent", "JobsResent", "JobStartsFound", "DeliveriesRepeated", "RepositoriesUnreadable", "SearchRequestsCharged"] :

@@ -1,9 +1,12 @@
 //! Instances that bear our tag and that no pass may touch: whatever cannot end without a person, a person has to hear of.
 //! Nothing here acts.
 
+use tracing::warn;
+
 use super::report::Report;
 use crate::config::{HARD_AGE, Policy};
-use crate::evidence::{Evidence, Ownership, RecordEvidence};
+use crate::evidence::{ENVIRONMENT_TAG, Evidence, Ownership, RecordEvidence};
+use crate::ids::InstanceId;
 use crate::ports::InstanceState;
 use crate::time::Timestamp;
 
@@ -12,10 +15,12 @@ use crate::time::Timestamp;
 enum OutOfReach {
     /// Its record is of a schema or shape that this code does not know, and it is older than any job can be.
     ForeignRecord,
+    /// Nothing but a tag, which anyone may write, says that it is ours.
+    Unowned,
 }
 
-/// Tells of all of them as errors: there is a job's worth of evidence in such a record that only another version of this
-/// code can weigh.
+/// Tells of all of them: of a record that we cannot read as an error, for there is a job's worth of evidence in it that
+/// only another version of this code can weigh; of what is not ours as a warning, for it may be a person's.
 pub(super) fn tell(evidence: &[Evidence], policy: &Policy, now: Timestamp, report: &mut Report) {
     for evidence in evidence {
         let id = &evidence.instance.id;
@@ -24,8 +29,19 @@ pub(super) fn tell(evidence: &[Evidence], policy: &Policy, now: Timestamp, repor
                 "{id} is older than any job can be, and its record is of a schema or shape that this version does not \
                  know, so it is kept for ever: roll forward to the version that wrote it, or end {id} by hand"
             )),
+            Some(OutOfReach::Unowned) => report.unowned(id),
             None => {}
         }
+    }
+    if report.unowned_instance_count > 0 {
+        let ids: Vec<&str> = report.unowned_instances.iter().map(InstanceId::as_str).collect();
+        warn!(
+            instance_count = report.unowned_instance_count,
+            "{} instances bear the tag of this deployment and are never touched, for the ledger knows none of them and no \
+             fleet names their launch template; name it in the configuration document again, or end them by hand: {}",
+            report.unowned_instance_count,
+            ids.join(" ")
+        );
     }
 }
 
@@ -47,10 +63,14 @@ fn judge(evidence: &Evidence, policy: &Policy, now: Timestamp) -> Option<OutOfRe
             let idle_maximum = fleets.chain([policy.orphan_timers.idle_maximum]).max().unwrap_or_default();
             (age >= HARD_AGE + idle_maximum).then_some(OutOfReach::ForeignRecord)
         }
+        (Ownership::Foreign, RecordEvidence::Absent) => {
+            let tag = evidence.instance.tags.get(ENVIRONMENT_TAG).map(String::as_str);
+            let tagged = tag == Some(policy.deployment.as_str());
+            // The record of a younger one may be about to be written by the launch that made it.
+            (tagged && age >= policy.orphan_timers.boot_grace).then_some(OutOfReach::Unowned)
+        }
         (Ownership::Bypassed, _)
-        | (
-            Ownership::Ours | Ownership::Foreign,
-            RecordEvidence::Unread | RecordEvidence::Absent | RecordEvidence::Present(_),
-        ) => None,
+        | (Ownership::Ours, RecordEvidence::Absent)
+        | (Ownership::Ours | Ownership::Foreign, RecordEvidence::Unread | RecordEvidence::Present(_)) => None,
     }
 }

@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::{DeregistrationGround, Ground};
 use crate::evidence::Evidence;
-use crate::ids::FleetName;
+use crate::ids::{FleetName, InstanceId};
 use crate::metrics::{Metric, Unit};
 use crate::verdict::Reason;
 
-/// Failures that a report tells in words; of more only the number, for one outage makes thousands of the same.
-const ERRORS_TOLD_MAX: usize = 50;
+/// Failures and instances that a report tells one by one; of more only the number, for one outage makes thousands of the
+/// same.
+const TOLD_MAX: usize = 50;
 
 /// Counts of one pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +44,11 @@ pub struct Report {
     /// Registrations with a name of ours of which the ledger knows nothing: another deployment's, or left to GitHub,
     /// which removes them within a day.
     pub unowned_registration_count: u32,
+    /// Instances with our tag that are not ours to touch: the ledger has no record of them, and no fleet names their launch
+    /// template.
+    pub unowned_instance_count: u32,
+    /// Which those are, of many the first.
+    pub unowned_instances: Vec<InstanceId>,
     /// Acts put off because a cap of the pass was reached.
     pub overflow_count: u32,
     /// Acts that the kill switch or `mode` forbade.
@@ -80,13 +86,20 @@ impl Report {
         self.count("DrainsRequested", fleet, "surplus");
     }
 
+    pub(crate) fn unowned(&mut self, id: &InstanceId) {
+        self.unowned_instance_count += 1;
+        if self.unowned_instances.len() < TOLD_MAX {
+            self.unowned_instances.push(id.clone());
+        }
+    }
+
     fn count(&mut self, name: &'static str, fleet: &FleetName, reason: &str) {
         *self.counts.entry((name, fleet.clone(), reason.to_owned())).or_default() += 1;
     }
 
     pub(crate) fn error(&mut self, error: impl std::fmt::Display) {
         self.error_count += 1;
-        if self.errors.len() < ERRORS_TOLD_MAX {
+        if self.errors.len() < TOLD_MAX {
             self.errors.push(error.to_string());
         }
     }
@@ -114,6 +127,7 @@ impl Report {
                 count("RecordsClosed", self.cleaned_count),
                 count("ParametersRemoved", self.parameters_removed_count),
                 count("RegistrationsUnowned", self.unowned_registration_count),
+                count("InstancesUnowned", self.unowned_instance_count),
                 count("ActsOverCap", self.overflow_count),
                 count("ActsForbidden", self.forbidden_count),
             ])

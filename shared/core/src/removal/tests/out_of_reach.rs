@@ -51,3 +51,43 @@ fn a_record_that_we_cannot_read_is_an_error_past_the_hard_age_and_its_instance_i
         }
     }
 }
+
+#[test]
+fn an_instance_with_our_tag_that_neither_ledger_nor_document_knows_is_counted_and_named() {
+    type World = fn(&Fake);
+    let worlds: [(&str, World, bool); 8] = [
+        ("its template left the document", |fake| tag(fake, TEMPLATE_TAG, Some("lt-old")), true),
+        ("it has no template", |_| {}, true),
+        ("and is stopped", |fake| fake.set_instance_state(&id(), InstanceState::Stopped), true),
+        ("our template: its record is made anew", |fake| tag(fake, TEMPLATE_TAG, Some("lt-1")), false),
+        ("there is a record", |fake| fake.put(&record(fake)), false),
+        ("an operator's will", |fake| tag(fake, BYPASS_TAG, Some("")), false),
+        ("it is gone", |fake| fake.set_instance_state(&id(), InstanceState::Terminated), false),
+        ("another deployment's", |fake| tag(fake, "ghr:environment", Some("prod")), false),
+    ];
+    for (case, change, counted) in worlds {
+        let fake = Fake::new();
+        put_instance(&fake, &id());
+        change(&fake);
+        let young = swept(&fake, &policy());
+        assert_eq!(young.unowned_instances, [], "{case}: its record may be about to be written");
+        fake.pass(15 * MINUTE);
+        let report = swept(&fake, &policy());
+        let expected = if counted { vec![id()] } else { vec![] };
+        assert_eq!(report.unowned_instances, expected, "{case}");
+        assert_eq!(report.errors, Vec::<String>::new(), "{case}: a warning, no failure");
+        assert_eq!(metric(report, "InstancesUnowned"), u64::from(counted), "{case}");
+        assert_eq!(down(&fake, &policy()).unowned_instances, [], "{case}: the sweeper says it, once");
+        assert_eq!(acts(&fake), 0, "{case}");
+    }
+}
+
+#[test]
+fn of_many_unowned_instances_all_are_counted_and_some_are_named() {
+    let fake = Fake::new();
+    (0..60).for_each(|n| put_instance(&fake, &nth(n)));
+    fake.pass(HOUR);
+    let report = swept(&fake, &policy());
+    assert_eq!(report.unowned_instances.len(), 50);
+    assert_eq!(metric(report, "InstancesUnowned"), 60);
+}
