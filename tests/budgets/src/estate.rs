@@ -123,13 +123,13 @@ impl Estate {
                 // A hundred jobs a run: GitHub lists that many on one page.
                 github.jobs.insert(number, Job { run_id: number.div_ceil(100), runner_id: Some(number) });
             }
-            if state.beats() {
-                vital_signs.seed(json!({
-                    "instance_id": { "S": record.instance_id.as_str() },
-                    "beat_at": { "N": now.0.to_string() },
-                    "worker": { "S": if state.is_busy() { "running" } else { "none" } },
-                }));
-            }
+            // A silent one spoke when it was launched: where none ever did, silence counts as unread.
+            let beat_at = if state.beats() { now } else { record.launched_at };
+            vital_signs.seed(json!({
+                "instance_id": { "S": record.instance_id.as_str() },
+                "beat_at": { "N": beat_at.0.to_string() },
+                "worker": { "S": if state.beats() && state.is_busy() { "running" } else { "none" } },
+            }));
             records.push(record);
         }
         let tables = [(LEDGER_TABLE, Table::new(&["pk", "sk"])), (VITAL_SIGNS_TABLE, vital_signs)];

@@ -6,6 +6,7 @@
 mod control;
 mod named_runner;
 mod ownership;
+mod silence;
 
 use crate::ids::JobId;
 use crate::ledger::{InstanceRecord, Versioned};
@@ -15,6 +16,7 @@ use crate::time::Timestamp;
 pub use control::PositiveControl;
 pub use named_runner::NamedRunner;
 pub use ownership::{BYPASS_TAG, ENVIRONMENT_TAG, Ownership, TEMPLATE_TAG};
+pub use silence::unheard_of;
 
 /// Everything that one pass knows of one instance.
 #[derive(Clone, Debug)]
@@ -61,7 +63,7 @@ pub enum RecordEvidence {
 /// The instance's vital sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VitalEvidence {
-    /// The table could not be read.
+    /// The table could not be read, or is not where the instances write ([`unheard_of`]).
     Unread,
     /// Read, and the instance never wrote one.
     Never,

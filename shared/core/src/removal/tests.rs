@@ -24,6 +24,7 @@ mod proofs;
 mod restored;
 mod starvation;
 mod sticky;
+mod unsigned;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -81,6 +82,14 @@ fn put_instance(fake: &Fake, id: &InstanceId) {
         tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     };
     fake.state_mut().instances.insert(id.clone(), instance);
+}
+
+/// One of many instances, whose supervisor spoke when it was launched and never again: where none ever did, silence says
+/// nothing.
+fn put_fallen_silent(fake: &Fake, id: &InstanceId) {
+    put_instance(fake, id);
+    let sign = VitalSign { beat_at: fake.now(), worker: Worker::None };
+    fake.state_mut().vital_signs.insert(id.clone(), sign);
 }
 
 fn record(fake: &Fake) -> InstanceRecord {
@@ -233,7 +242,7 @@ fn nth(number: usize) -> InstanceId {
 /// An instance with runner id 1000+n, registered in octo.
 fn put_nth(fake: &Fake, n: usize) -> InstanceId {
     let id = nth(n);
-    put_instance(fake, &id);
+    put_fallen_silent(fake, &id);
     let mut r = record(fake);
     r.instance_id = id.clone();
     r.runner_name = RunnerName::new(format!("runner-{id}"));
@@ -588,7 +597,7 @@ fn one_pass_ends_no_more_than_its_cap() {
     let fake = Fake::new();
     for number in 0..30 {
         let id = InstanceId::new(format!("i-{number:03x}"));
-        put_instance(&fake, &id);
+        put_fallen_silent(&fake, &id);
         let mut record = record(&fake);
         record.instance_id = id;
         record.runner_name = RunnerName::new(format!("runner-i-{number:03x}"));

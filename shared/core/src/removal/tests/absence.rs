@@ -54,7 +54,7 @@ fn an_empty_listing_deregisters_nobody() {
     let fake = Fake::new();
     for n in 0..40u64 {
         let id = InstanceId::new(format!("i-{n:03x}"));
-        put_instance(&fake, &id);
+        put_fallen_silent(&fake, &id);
         let mut r = record(&fake);
         r.instance_id = id;
         r.runner_name = RunnerName::new(format!("runner-i-{n:03x}"));

@@ -105,7 +105,7 @@ impl Estate {
                 busy,
                 ..runner()
             };
-            put_instance(&fake, &instance_id(number));
+            put_fallen_silent(&fake, &instance_id(number));
             let mut own_record = record(&fake);
             own_record.instance_id = instance_id(number);
             own_record.runner_name = own.name.clone();

@@ -58,7 +58,7 @@ fn with_parameter(fake: &Fake, id: &InstanceId) {
 /// An instance beside the one in question, with its own record and, where wanted, its own registration.
 fn put_another(fake: &Fake, number: u64, registered: bool) -> InstanceId {
     let id = InstanceId::new(format!("i-a{number}"));
-    put_instance(fake, &id);
+    put_fallen_silent(fake, &id);
     let mut other = record(fake);
     other.instance_id = id.clone();
     other.runner_name = RunnerName::new(format!("runner-{id}"));

@@ -1365,7 +1365,7 @@ pub(super) fn of_many(number: u64) -> InstanceId {
 pub(super) fn put_runner_of_many(fake: &Fake, number: u64) {
     let id = of_many(number);
     let name = RunnerName::new(format!("runner-{id}"));
-    put_instance(fake, &id);
+    put_fallen_silent(fake, &id);
     of_our_template(fake, &id);
     let runner_id = RunnerId(number + 100);
     fake.put(&InstanceRecord {

@@ -56,7 +56,7 @@ fn a_job_of_a_deleted_repository_does_not_stop_its_organisations_removal() {
 
 fn another(fake: &Fake, number: u64, change: impl FnOnce(&mut InstanceRecord)) -> InstanceId {
     let id = InstanceId::new(format!("i-{number:04}"));
-    put_instance(fake, &id);
+    put_fallen_silent(fake, &id);
     let mut record = record(fake);
     record.instance_id = id.clone();
     record.runner_name = RunnerName::new(format!("runner-{id}"));
