@@ -96,7 +96,8 @@ impl DeliveryLog for Adapters {
         let call = Call::get(format!("/app/hook/deliveries/{id}"));
         let detail: DetailBody = self.github().as_app(&call).await?.expect(&call, StatusCode::OK)?;
         let payload = detail.request.payload.ok_or_else(|| misshapen(call.name(), Effect::Read, "payload"))?;
-        Ok(payload.to_string())
+        // Shown as text it is the JSON itself; written out as a JSON value that text would be encoded twice.
+        Ok(if let Value::String(text) = payload { text } else { payload.to_string() })
     }
 }
 

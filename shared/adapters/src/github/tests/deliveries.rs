@@ -107,6 +107,10 @@ async fn a_payload_is_read_as_it_is() {
                 200,
                 json!({ "id": 3, "request": { "payload": { "action": "in_progress", "n": 4_294_967_297_u64 } } }),
             ),
+            "/app/hook/deliveries/4" => Reply::new(
+                200,
+                json!({ "id": 4, "request": { "payload": "{\"action\": \"in_progress\", \"s\": \"\\\"\"}" } }),
+            ),
             "/app/hook/deliveries/2" => Reply::new(200, json!({ "id": 2, "request": { "payload": null } })),
             _ => return None,
         })
@@ -116,6 +120,8 @@ async fn a_payload_is_read_as_it_is() {
     let payload = adapters.delivery_payload(3).await.expect("a payload");
     let payload: Value = serde_json::from_str(&payload).expect("JSON");
     assert_eq!(payload, json!({ "action": "in_progress", "n": 4_294_967_297_u64 }));
+    let text = adapters.delivery_payload(4).await.expect("a payload");
+    assert_eq!(text, r#"{"action": "in_progress", "s": "\""}"#, "the text itself, where GitHub shows a string");
     let refused = adapters.delivery_payload(2).await.expect_err("GitHub keeps no payload");
     assert_eq!(refused.class(), Class::Transient);
 }
