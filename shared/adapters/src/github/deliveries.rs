@@ -63,19 +63,20 @@ impl DeliveryLog for Adapters {
         let answer = self.github().as_app(&call).await?;
         let page: Vec<DeliveryBody> = answer.expect(&call, StatusCode::OK)?;
         let mut deliveries = Vec::new();
-        let mut oldest = None;
+        let mut newest = None;
         for body in page {
             // GitHub Enterprise Server releases that do not know the filter show all.
             let succeeded = (200..300).contains(&body.status_code);
             let delivery =
                 delivery_of(body).ok_or_else(|| misshapen(call.name(), Effect::Read, "readable delivered_at"))?;
-            oldest = Some(delivery.delivered_at);
+            newest = newest.max(Some(delivery.delivered_at));
             if !succeeded && delivery.delivered_at >= since {
                 deliveries.push(delivery);
             }
         }
-        // Newest first: once a page ends before `since`, so do all that follow.
-        let next = next_link(&answer.headers).filter(|_| oldest.is_none_or(|oldest| oldest >= since));
+        // Newest first, as far as GitHub shows, but nobody promises it of every entry: only a page of which all are too old
+        // says so of those that follow. One that stands in the wrong place must not hide what comes after it.
+        let next = next_link(&answer.headers).filter(|_| newest.is_none_or(|newest| newest >= since));
         if next.as_ref() == Some(&call.target) {
             return Err(PortError::new(call.name(), Class::Transient, "the pages lead in a circle"));
         }

@@ -26,6 +26,10 @@ async fn failed_deliveries_are_read_until_they_are_too_old_also_where_github_sho
                     delivery(1, "2026-11-20T09:00:00Z", 500),
                 ])
                 .header("link", link("c")),
+                "&cursor=c" => {
+                    shown(&[delivery(12, "2026-11-20T09:59:59Z", 502), delivery(11, "2026-11-20T08:00:00Z", 502)])
+                        .header("link", link("d"))
+                }
                 _ => Reply::new(500, "a page too many"),
             })
         })
@@ -35,7 +39,9 @@ async fn failed_deliveries_are_read_until_they_are_too_old_also_where_github_sho
         let first = adapters.failed_deliveries_since(since, None).await.expect("a page");
         let place = first.next.clone().expect("older ones");
         let second = adapters.failed_deliveries_since(since, Some(&place)).await.expect("another page");
-        assert_eq!(second.next, None, "{case}: all that follow are too old");
+        let place = second.next.clone().expect("its last entry is too old, and not all are");
+        let third = adapters.failed_deliveries_since(since, Some(&place)).await.expect("the last page");
+        assert_eq!((third.deliveries.len(), third.next), (0, None), "{case}: all of it, and all that follow");
         let failed: Vec<Delivery> = first.deliveries.into_iter().chain(second.deliveries).collect();
         let read: Vec<_> = failed.iter().map(|delivery| (delivery.id, delivery.guid.as_str())).collect();
         assert_eq!(read, [(5, "g5"), (3, "g3"), (2, "g2")], "{case}");
@@ -43,8 +49,32 @@ async fn failed_deliveries_are_read_until_they_are_too_old_also_where_github_sho
         assert_eq!(last.delivered_at, since, "{case}: the time itself is not too old");
         assert_eq!((last.event.as_str(), last.action.as_deref()), ("workflow_job", Some("in_progress")), "{case}");
         assert_eq!(last.installation_id, Some(InstallationId(7)), "{case}");
-        assert_eq!(wire.calls().len(), 2, "{case}: the third page was not asked for");
+        assert_eq!(wire.calls().len(), 3, "{case}: the fourth page was not asked for");
     }
+}
+
+/// The order within a page is not documented.
+#[tokio::test]
+async fn one_old_delivery_in_the_wrong_place_does_not_end_the_reading() {
+    let wire = Wire::start(|seen| {
+        let first = "/app/hook/deliveries?status=failure&per_page=100";
+        Some(match seen.target.strip_prefix(first)? {
+            "" => Reply::new(
+                200,
+                json!([delivery(9, "2026-11-20T13:00:00Z", 502), delivery(1, "2026-11-20T08:00:00Z", 502)]),
+            )
+            .header("link", next(&format!("{}{first}&cursor=b", origin(seen)))),
+            "&cursor=b" => Reply::new(200, json!([delivery(8, "2026-11-20T12:00:00Z", 502)])),
+            _ => Reply::new(500, "a page too many"),
+        })
+    })
+    .await;
+    let since = Timestamp::parse("2026-11-20T10:00:00Z").expect("RFC 3339");
+    let adapters = wire.adapters();
+    let first = adapters.failed_deliveries_since(since, None).await.expect("a page");
+    let second = adapters.failed_deliveries_since(since, first.next.as_ref()).await.expect("another page");
+    let read: Vec<u64> = first.deliveries.iter().chain(&second.deliveries).map(|delivery| delivery.id).collect();
+    assert_eq!((read, second.next), (vec![9, 8], None));
 }
 
 #[tokio::test]
