@@ -19,7 +19,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use futures_util::FutureExt;
 use runner_scaler_core::error::{Class, PortError};
 
-use crate::aws::{Effect, backoff, port_error, unbuilt};
+use crate::aws::{Effect, backoff, misshapen, port_error, unbuilt};
 
 pub(crate) use ledger::LedgerTable;
 
@@ -66,6 +66,10 @@ async fn batch_get(client: &Client, table: &str, keys: Vec<Attributes>) -> Resul
                 .boxed()
                 .await
                 .map_err(|error| port_error(call(), Effect::Read, &error))?;
+            // Keys that are not there are left out of a table's answer, never the answer itself.
+            if answer.responses.is_none() && answer.unprocessed_keys.is_none() {
+                return Err(misshapen(call(), Effect::Read, "Responses"));
+            }
             found.extend(answer.responses.into_iter().flatten().flat_map(|(_, items)| items));
             let unprocessed = answer.unprocessed_keys.and_then(|mut tables| tables.remove(table));
             wanted = unprocessed.map(|rest| rest.keys).unwrap_or_default();

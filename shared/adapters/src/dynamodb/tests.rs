@@ -91,6 +91,8 @@ async fn a_failed_read_is_an_error_and_never_an_absence() {
         ),
         ("server fault", Reply::json_error(500, "InternalServerError"), Class::Transient),
         ("late", Reply::new(200, "{}").late(), Class::Transient),
+        ("an answer that says nothing", Reply::new(200, "{}"), Class::Transient),
+        ("nor of our keys", Reply::new(200, json!({ "ConsumedCapacity": [] })), Class::Transient),
     ] {
         let wire = Wire::start(move |_| Some(reply.clone())).await;
         let adapters = wire.adapters();
