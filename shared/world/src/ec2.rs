@@ -62,6 +62,8 @@ pub struct Ec2 {
     launched: u64,
     fleets_created: u64,
     outbox: Vec<(Millis, Ec2Event)>,
+    /// What is due first by itself; found anew after every change.
+    soonest: Option<(Millis, String)>,
 }
 
 impl Ec2 {
@@ -75,6 +77,7 @@ impl Ec2 {
             launched: 0,
             fleets_created: 0,
             outbox: Vec::new(),
+            soonest: None,
         }
     }
 
@@ -92,8 +95,9 @@ impl Ec2 {
     /// Processes what is due until `now`; the events in time order, those that calls caused since the last time
     /// included.
     pub fn advance_to(&mut self, now: Millis, tape: &mut Tape) -> Vec<(Millis, Ec2Event)> {
-        while let Some((at, id)) = self.next_due().filter(|(at, _)| *at <= now) {
+        while let Some((at, id)) = self.soonest.take_if(|(at, _)| *at <= now) {
             self.step(&id, at, tape);
+            self.look_ahead();
         }
         let mut events = std::mem::take(&mut self.outbox);
         // Stable: what happened at the same moment stays in the order in which it happened.
@@ -105,8 +109,7 @@ impl Ec2 {
     #[must_use]
     pub fn next_event_at(&self) -> Option<Millis> {
         let waiting = self.outbox.iter().map(|(at, _)| *at);
-        let due = self.instances.values().filter_map(Instance::due_at);
-        waiting.chain(due).min()
+        waiting.chain(self.soonest.as_ref().map(|(at, _)| *at)).min()
     }
 
     /// Ids of the fleets' instances that are pending, running or stopped, in launch order. Foreign instances are not
@@ -136,7 +139,9 @@ impl Ec2 {
     /// The instance powers itself off; nothing happens unless it runs. The event comes with the next
     /// [`Ec2::advance_to`].
     pub fn power_off(&mut self, instance_id: &str, now: Millis, tape: &mut Tape) {
-        if self.instance(instance_id).is_some_and(|instance| instance.state == State::Running) {
+        if self.instance(instance_id).is_some_and(|instance| instance.state == State::Running)
+            && !tape.chance(self.settings.power_off_fails)
+        {
             self.begin_shutdown(instance_id, Ending::PowerOff, now, tape);
         }
     }
@@ -151,6 +156,7 @@ impl Ec2 {
         instance.state = State::Stopped;
         instance.interruption_at = None;
         instance.state_reason = Some(StateReason::USER);
+        self.look_ahead();
         true
     }
 
@@ -182,12 +188,13 @@ impl Ec2 {
         Ok(())
     }
 
-    fn next_due(&self) -> Option<(Millis, String)> {
-        self.instances
+    fn look_ahead(&mut self) {
+        self.soonest = self
+            .instances
             .values()
             .filter_map(|instance| Some((instance.due_at()?, instance.sequence, &instance.id)))
             .min()
-            .map(|(at, _, id)| (at, id.clone()))
+            .map(|(at, _, id)| (at, id.clone()));
     }
 
     fn step(&mut self, id: &str, at: Millis, tape: &mut Tape) {
@@ -223,6 +230,7 @@ impl Ec2 {
         instance.interruption_at = None;
         instance.next = Some((now + tape.between(lo, hi), Step::Terminate));
         self.outbox.push((now, Ec2Event::ShuttingDown { instance_id: id.to_owned(), ending }));
+        self.look_ahead();
     }
 }
 

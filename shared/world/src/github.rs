@@ -15,7 +15,7 @@ mod runner;
 mod timers;
 mod view;
 
-pub use account::{Installation, OwnerKind, RateLimit, Repository, Token, TokenError};
+pub use account::{Installation, OwnerKind, RateLimit, Repository, Token, TokenError, Trouble};
 pub use broker::{AcquireAnswer, JobMessage, PollAnswer, SessionAnswer};
 pub use delivery::{Delivery, Fate, Forgery, OutgoingDelivery, Progress};
 pub use jit::{JitError, JitRequest};
@@ -23,12 +23,13 @@ pub use job::{Job, JobSpec, JobState, PayloadError};
 pub use runner::{DeleteAnswer, Runner, Scope};
 
 pub(crate) use payload::rfc3339;
+#[cfg(feature = "http")]
 pub(crate) use view::permissions;
 
 use crate::settings::GitHubSettings;
 use crate::truth::Truth;
 use crate::{Millis, Tape};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What every operation needs from the world around GitHub.
 #[derive(Debug)]
@@ -59,8 +60,17 @@ pub struct GitHub {
     installations: BTreeMap<u64, Installation>,
     tokens: BTreeMap<String, Token>,
     runners: BTreeMap<u64, Runner>,
+    /// Runners that are registered or whose listener lives: what is looked through. The others are kept to be asked
+    /// about, and a run of days has thousands.
+    living: BTreeSet<u64>,
     jobs: BTreeMap<u64, Job>,
+    /// Jobs that are not completed, for the same reason.
+    open: BTreeSet<u64>,
     deliveries: BTreeMap<u64, Delivery>,
+    /// Deliveries that are to be sent, by their time.
+    due: BTreeSet<(Millis, u64)>,
+    /// The virtual time, for views that nobody tells it.
+    clock: Millis,
     /// What is decided about deliveries that are still to be made, by job and action.
     fates: BTreeMap<(u64, String), Fate>,
     /// Apps made from a manifest, by the code that was not exchanged yet.
@@ -77,8 +87,12 @@ impl GitHub {
             installations: BTreeMap::new(),
             tokens: BTreeMap::new(),
             runners: BTreeMap::new(),
+            living: BTreeSet::new(),
             jobs: BTreeMap::new(),
+            open: BTreeSet::new(),
             deliveries: BTreeMap::new(),
+            due: BTreeSet::new(),
+            clock: 0,
             fates: BTreeMap::new(),
             new_apps: BTreeMap::new(),
             // Far from the ids in real payloads, and above 32 bits as some of GitHub's are.
@@ -95,6 +109,11 @@ impl GitHub {
     /// GitHub's times and faults, to change them in mid-run.
     pub fn settings_mut(&mut self) -> &mut GitHubSettings {
         &mut self.settings
+    }
+
+    /// The virtual time, for views that nobody tells it.
+    pub(crate) fn tell_time(&mut self, now: Millis) {
+        self.clock = self.clock.max(now);
     }
 
     fn fresh_id(&mut self) -> u64 {

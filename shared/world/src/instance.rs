@@ -95,6 +95,12 @@ impl Machine {
         Self { supervision: Supervision::Elsewhere, ..Self::new(settings, flaw) }
     }
 
+    /// The supervisor dies and nobody starts it again: from now on nobody beats, answers a drain or ends the instance.
+    pub fn lose_supervisor(&mut self) {
+        self.supervision = Supervision::Elsewhere;
+        (self.decided_again_at, self.next_beat_at, self.next_look_at) = (None, None, None);
+    }
+
     /// Takes an input at `now` and says what to do, in order. Answers that come after the listener was stopped are
     /// ignored, as its process is gone.
     pub fn handle(&mut self, now: Millis, input: Input) -> Vec<Effect> {

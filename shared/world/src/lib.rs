@@ -3,11 +3,12 @@
 //! The state machine is pure: virtual time in milliseconds, no clock, and no randomness but a [`tape::Tape`] of
 //! choices, so that a run can be replayed and shrunk. It does not depend on the core crate: it is an
 //! independent opinion of what GitHub and EC2 do, and the ground truth against which the promises are judged.
-//! The servers in [`http`] are thin front ends that feed it wall time and move bytes.
+//! The servers in `http` (a feature, on by default) are thin front ends that feed it wall time and move bytes.
 
 pub mod call;
 pub mod ec2;
 pub mod github;
+#[cfg(feature = "http")]
 pub mod http;
 pub mod instance;
 pub mod misfortune;

@@ -40,7 +40,7 @@ pub struct GitHubSettings {
     pub list_omission: f64,
     /// Probability that a delivery is never sent.
     pub lose_webhooks: f64,
-    /// Probability that a delivery is sent twice under the same guid.
+    /// Probability that a delivery is sent several times under the same guid.
     pub duplicate_webhooks: f64,
     /// Delay between what happened and its delivery.
     pub webhook_delay_ms: RangeMs,
@@ -67,6 +67,32 @@ pub struct GitHubSettings {
     pub queue_limit_ms: Millis,
     /// Primary rate limit of an installation, requests an hour (docs: 5,000).
     pub rate_limit: u32,
+    /// Probability that `busy` flips to false in the middle of a job (actions/runner#4422).
+    pub stale_busy_flag: f64,
+    /// For how long it then is; it begins as much later than the job at most.
+    pub stale_busy_ms: RangeMs,
+    /// Probability that a runner that died in mid-job stays busy and undeletable (actions/runner#700).
+    pub stuck_busy_flag: f64,
+    /// Probability that a runner is found neither in lists nor by id for a time.
+    pub hidden_runner: f64,
+    /// When that begins, counted from its listener's start.
+    pub hidden_after_ms: RangeMs,
+    /// For how long it is.
+    pub hidden_ms: RangeMs,
+    /// From when on calls find a new registration.
+    pub runner_shown_ms: RangeMs,
+    /// How often such a delivery is sent at most; at least twice.
+    pub webhook_copies_max: i64,
+    /// Probability that a delivery comes much later.
+    pub late_webhooks: f64,
+    /// How much later.
+    pub late_webhook_ms: RangeMs,
+    /// Probability that with a delivery an old `completed` comes again.
+    pub resend_completed: f64,
+    /// Probability that an acquisition is refused and the job queued again (actions/runner#4617).
+    pub refuse_acquisition: f64,
+    /// Payloads with only the fields that anybody reads.
+    pub compact_payloads: bool,
 }
 
 const SECOND_MS: Millis = 1_000;
@@ -92,6 +118,19 @@ impl Default for GitHubSettings {
             lost_job_ms: 600 * SECOND_MS,
             queue_limit_ms: 24 * HOUR_MS,
             rate_limit: 5_000,
+            stale_busy_flag: 0.0,
+            stale_busy_ms: (60 * SECOND_MS, 900 * SECOND_MS),
+            stuck_busy_flag: 0.0,
+            hidden_runner: 0.0,
+            hidden_after_ms: (0, HOUR_MS / 2),
+            hidden_ms: (HOUR_MS / 3, HOUR_MS * 3 / 2),
+            runner_shown_ms: (0, 0),
+            webhook_copies_max: 2,
+            late_webhooks: 0.0,
+            late_webhook_ms: (30 * SECOND_MS, HOUR_MS / 2),
+            resend_completed: 0.0,
+            refuse_acquisition: 0.0,
+            compact_payloads: false,
         }
     }
 }

@@ -97,6 +97,10 @@ pub struct World {
     flawed: BTreeMap<String, Flaw>,
     host_effects: Vec<HostEffect>,
     reported: usize,
+    /// When GitHub does something next, where that is known.
+    github_next: Option<Millis>,
+    /// Whether it is: every operation of GitHub's may change it.
+    github_known: bool,
 }
 
 impl World {
@@ -114,6 +118,8 @@ impl World {
             flawed: BTreeMap::new(),
             host_effects: Vec::new(),
             reported: 0,
+            github_next: None,
+            github_known: false,
         }
     }
 
@@ -126,15 +132,18 @@ impl World {
     /// When something happens next by itself, if anything will.
     #[must_use]
     pub fn next_event_at(&self) -> Option<Millis> {
-        [self.github.next_event_at(), self.ec2.next_event_at()].into_iter().flatten().min()
+        let github = if self.github_known { self.github_next } else { self.github.next_event_at() };
+        [github, self.ec2.next_event_at()].into_iter().flatten().min()
     }
 
     /// Lets time pass until `now`; what is due happens at its own time and in order. Time never goes back: an earlier
     /// `now` is ignored.
     pub fn advance_to(&mut self, now: Millis) {
+        self.look_ahead();
         while let Some(due) = self.next_event_at().filter(|due| *due <= now) {
             self.now = self.now.max(due);
             self.step();
+            self.look_ahead();
             // An event that stays due after its own step waits for somebody else (a poll, an answer).
             if self.next_event_at().is_some_and(|next| next <= due) {
                 break;
@@ -142,10 +151,20 @@ impl World {
         }
         self.now = self.now.max(now);
         self.step();
+        self.look_ahead();
+    }
+
+    fn look_ahead(&mut self) {
+        if !self.github_known {
+            self.github_next = self.github.next_event_at();
+            self.github_known = true;
+        }
     }
 
     /// GitHub with what its operations need.
     pub fn github(&mut self) -> (&mut GitHub, Cx<'_>) {
+        self.github_known = false;
+        self.github.tell_time(self.now);
         (&mut self.github, Cx { now: self.now, tape: &mut self.tape, truth: &mut self.truth })
     }
 
@@ -243,8 +262,11 @@ impl World {
         for (at, event) in self.ec2.advance_to(self.now, &mut self.tape) {
             self.on_ec2_event(at, event);
         }
-        let (github, mut cx) = self.github();
-        github.advance(&mut cx);
+        // Whatever the operations were, nothing happens by itself before its time.
+        if !self.github_known || self.github_next.is_some_and(|due| due <= self.now) {
+            let (github, mut cx) = self.github();
+            github.advance(&mut cx);
+        }
     }
 
     fn on_ec2_event(&mut self, at: Millis, event: Ec2Event) {

@@ -132,6 +132,7 @@ impl Ec2 {
             ));
         }
         let answer = self.launch(request, now, tape);
+        self.look_ahead();
         if let Some(token) = &request.client_token {
             let remembered = RememberedFleet { request: request.clone(), answer: answer.clone() };
             self.fleets.insert(token.clone(), remembered);
@@ -148,6 +149,7 @@ impl Ec2 {
             instance.state = State::Running;
             instance.next = None;
         }
+        self.look_ahead();
         id
     }
 

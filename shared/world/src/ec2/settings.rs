@@ -30,6 +30,8 @@ pub struct Ec2Settings {
     pub spot_interruption: f64,
     /// When a spot instance that will be taken back is, counted from its launch.
     pub spot_interruption_after_ms: RangeMs,
+    /// Probability that an instance that powers itself off runs on.
+    pub power_off_fails: f64,
     /// The region, as instance metadata and availability zones show it.
     pub region: String,
 }
@@ -50,6 +52,7 @@ impl Default for Ec2Settings {
             page_size: 1_000,
             spot_interruption: 0.0,
             spot_interruption_after_ms: (MINUTE_MS, 60 * MINUTE_MS),
+            power_off_fails: 0.0,
             region: "us-east-1".to_owned(),
         }
     }

@@ -18,6 +18,22 @@ pub enum OwnerKind {
     User,
 }
 
+/// What GitHub answers to every call about one owner for a while, whatever is true: a lost permission, a rename, a
+/// suspension, an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// 404.
+    NotFound,
+    /// 403 without a word of patience.
+    Denied,
+    /// 502.
+    Unavailable,
+    /// 403 with `retry-after`: a secondary rate limit.
+    Limited,
+    /// 200, and lists that leave out most of what there is.
+    Sparse,
+}
+
 /// A repository of an installation.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -44,6 +60,7 @@ pub struct Installation {
     pub suspended: bool,
     /// The repositories it reaches.
     pub repositories: Vec<Repository>,
+    pub(super) trouble: Option<(Trouble, Millis)>,
     pub(super) rate_used: u32,
     pub(super) rate_resets_at: Millis,
 }
@@ -141,6 +158,19 @@ impl GitHub {
         })
     }
 
+    /// From now until then every call about this owner is answered so.
+    pub fn begin_trouble(&mut self, owner: &str, trouble: Trouble, until: Millis) {
+        if let Some(found) = self.installations.values_mut().find(|i| i.owner.eq_ignore_ascii_case(owner)) {
+            found.trouble = Some((trouble, until));
+        }
+    }
+
+    /// The trouble with an owner, and until when.
+    #[must_use]
+    pub fn trouble_of(&self, owner: &str, now: Millis) -> Option<(Trouble, Millis)> {
+        self.installation_of_owner(owner)?.trouble.filter(|(_, until)| now < *until)
+    }
+
     /// Makes an installation token.
     pub fn issue_token(&mut self, cx: &mut Cx<'_>, installation_id: u64) -> Result<(String, Token), TokenError> {
         let installation = self.installations.get(&installation_id).ok_or(TokenError::Unknown)?;
@@ -207,6 +237,7 @@ impl Installation {
             kind,
             suspended: false,
             repositories: Vec::new(),
+            trouble: None,
             rate_used: 0,
             rate_resets_at: 0,
         }

@@ -64,7 +64,9 @@ impl GitHub {
     /// A listener opens its session with its JIT configuration. A configuration opens one session, ever.
     pub fn open_session(&mut self, cx: &mut Cx<'_>, jit_config: &str, instance_id: Option<&str>) -> SessionAnswer {
         let (lo, hi) = self.settings.pickup_ms;
-        let Some(runner) = self.runners.values_mut().find(|r| r.jit_config == jit_config) else {
+        // A registration that is gone answers the same as one that never was, so the living suffice.
+        let id = self.registrations().find(|r| r.jit_config == jit_config).map(|r| r.id);
+        let Some(runner) = id.and_then(|id| self.runners.get_mut(&id)) else {
             return SessionAnswer::NotFound;
         };
         if !runner.is_registered() {
@@ -72,6 +74,11 @@ impl GitHub {
         }
         if runner.session.is_some() {
             return SessionAnswer::Conflict;
+        }
+        if cx.tape.chance(self.settings.hidden_runner) {
+            let (from, until) = (self.settings.hidden_after_ms, self.settings.hidden_ms);
+            let from = cx.now + cx.tape.between(from.0, from.1);
+            runner.hidden = Some((from, from + cx.tape.between(until.0, until.1)));
         }
         runner.version = Some(RUNNER_VERSION.to_owned());
         runner.ready_at = cx.now + cx.tape.between(lo, hi);
@@ -136,8 +143,22 @@ impl GitHub {
             | JobState::Running { .. }
             | JobState::Completed { .. } => return AcquireAnswer::Refused,
         }
+        if cx.tape.chance(self.settings.refuse_acquisition) {
+            let runner = job.runner.as_ref().map(|(_, name, _)| name.clone()).unwrap_or_default();
+            cx.truth.record(cx.now, Fact::JobRequeued { job_id, runner });
+            self.requeue(cx, job_id);
+            self.consume(cx, by_runner, "its assignment was taken back");
+            return AcquireAnswer::Refused;
+        }
         job.state = JobState::Running { runner_id: by_runner, renewed_at: cx.now, alive: true };
         job.started_at = Some(cx.now);
+        if cx.tape.chance(self.settings.stale_busy_flag)
+            && let Some(runner) = self.runners.get_mut(&by_runner)
+        {
+            let (lo, hi) = self.settings.stale_busy_ms;
+            let from = cx.now + cx.tape.between(0, hi);
+            runner.idle_shown = Some((from, from + cx.tape.between(lo, hi)));
+        }
         if let Some(runner) = self.runners.get(&by_runner) {
             cx.truth.record(
                 cx.now,
@@ -183,7 +204,9 @@ impl GitHub {
         if let Some(session) = &mut runner.session {
             session.alive = false;
         }
-        let Some(job_id) = runner.job_id.take() else {
+        let job_id = runner.job_id.take();
+        self.bury(runner_id);
+        let Some(job_id) = job_id else {
             return;
         };
         let state = self.jobs.get(&job_id).map(|job| &job.state);
@@ -200,14 +223,20 @@ impl GitHub {
     /// it when the lock runs out.
     pub fn instance_died(&mut self, cx: &mut Cx<'_>, instance_id: &str) {
         let mut dead_jobs = Vec::new();
-        for runner in self.runners.values_mut() {
-            if runner.instance_id().as_deref() != Some(instance_id) {
+        let ids: Vec<u64> = self.living.iter().copied().collect();
+        for id in ids {
+            let Some(runner) = self.runners.get_mut(&id).filter(|r| r.instance_id().as_deref() == Some(instance_id))
+            else {
                 continue;
-            }
+            };
             if let Some(session) = &mut runner.session {
                 session.alive = false;
             }
             dead_jobs.extend(runner.job_id);
+            if runner.job_id.is_some() && cx.tape.chance(self.settings.stuck_busy_flag) {
+                runner.stuck = true;
+            }
+            self.bury(id);
         }
         for job_id in dead_jobs {
             if let Some(JobState::Running { alive, .. }) = self.jobs.get_mut(&job_id).map(|job| &mut job.state)

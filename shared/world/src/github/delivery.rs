@@ -102,7 +102,11 @@ impl GitHub {
         let body = payload::body(job, action);
         let (installation_id, repository_id) = (job.installation_id, job.repository_id);
         let guid = fresh_guid(cx);
-        let copies = if cx.tape.chance(self.settings.duplicate_webhooks) { 2 } else { 1 };
+        let copies = if cx.tape.chance(self.settings.duplicate_webhooks) {
+            cx.tape.between(2, self.settings.webhook_copies_max)
+        } else {
+            1
+        };
         let lost = cx.tape.chance(self.settings.lose_webhooks);
         let fate = self.fates.remove(&(job_id, action.to_owned())).or_else(|| lost.then(|| drawn_loss(cx)));
         for _ in 0..copies {
@@ -119,8 +123,28 @@ impl GitHub {
                 progress: self.meet(cx, fate, action, job_id),
                 forgery: Forgery::None,
             };
-            self.deliveries.insert(id, delivery);
+            self.keep(delivery);
         }
+        if cx.tape.chance(self.settings.resend_completed) {
+            self.resend_old_completion(cx);
+        }
+    }
+
+    /// `completed` of an old job comes once more, as when its run is run again (actions-runner-controller#4315).
+    fn resend_old_completion(&mut self, cx: &mut Cx<'_>) {
+        let old: Vec<u64> =
+            self.deliveries.values().rev().filter(|d| d.action == "completed").take(20).map(|d| d.id).collect();
+        let place = cx.tape.draw(u64::try_from(old.len()).unwrap_or(1).saturating_sub(1));
+        if let Some(id) = old.get(usize::try_from(place).unwrap_or(0)) {
+            self.send_again(cx, *id, false);
+        }
+    }
+
+    fn keep(&mut self, delivery: Delivery) {
+        if let Progress::Due(at) = delivery.progress {
+            self.due.insert((at, delivery.id));
+        }
+        self.deliveries.insert(delivery.id, delivery);
     }
 
     /// Decides what becomes of the next delivery of an action of a job, in place of chance.
@@ -142,7 +166,8 @@ impl GitHub {
     }
 
     fn schedule(&self, cx: &mut Cx<'_>) -> Progress {
-        let (lo, hi) = self.settings.webhook_delay_ms;
+        let late = cx.tape.chance(self.settings.late_webhooks);
+        let (lo, hi) = if late { self.settings.late_webhook_ms } else { self.settings.webhook_delay_ms };
         Progress::Due(cx.now + cx.tape.between(lo, hi))
     }
 
@@ -170,7 +195,7 @@ impl GitHub {
         };
         let id = self.fresh_id();
         let copy = Delivery { id, redelivery, progress: self.schedule(cx), ..original };
-        self.deliveries.insert(id, copy);
+        self.keep(copy);
         true
     }
 
@@ -195,15 +220,16 @@ impl GitHub {
             progress: Progress::Due(cx.now),
             forgery,
         };
-        self.deliveries.insert(id, delivery);
+        self.keep(delivery);
         id
     }
 
     /// The deliveries to send now; each is handed out once.
     pub fn take_due_deliveries(&mut self, now: Millis) -> Vec<OutgoingDelivery> {
         let mut due = Vec::new();
-        for delivery in self.deliveries.values_mut() {
-            if matches!(delivery.progress, Progress::Due(at) if at <= now) {
+        while let Some((_, id)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.pop_first();
+            if let Some(delivery) = self.deliveries.get_mut(&id) {
                 delivery.progress = Progress::Sending;
                 due.push(OutgoingDelivery {
                     delivery_id: delivery.id,
@@ -225,11 +251,7 @@ impl GitHub {
     /// When the next delivery is due.
     #[must_use]
     pub fn next_delivery_at(&self) -> Option<Millis> {
-        let due = self.deliveries.values().filter_map(|d| match d.progress {
-            Progress::Due(at) => Some(at),
-            Progress::Sending | Progress::Answered { .. } | Progress::Vanished => None,
-        });
-        due.min()
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// The receiver answered, or did not (no status).
@@ -250,6 +272,11 @@ impl GitHub {
     #[must_use]
     pub fn delivery_log(&self) -> Vec<&Delivery> {
         self.deliveries.values().rev().filter(|d| d.is_logged()).collect()
+    }
+
+    /// The App's delivery log from the newest down, those before `below` only.
+    pub fn log_before(&self, below: u64) -> impl Iterator<Item = &Delivery> {
+        self.deliveries.range(..below).rev().map(|(_, d)| d).filter(|d| d.is_logged())
     }
 
     /// One delivery of the log.

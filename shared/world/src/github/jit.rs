@@ -62,6 +62,8 @@ impl GitHub {
             return Err(JitError::NameTaken(request.name));
         }
         let id = self.fresh_id();
+        let (lo, hi) = self.settings.runner_shown_ms;
+        let shown_from = cx.now + cx.tape.between(lo, hi);
         // Opaque to everybody but the broker; real ones are base64 of a JSON object of three base64 files.
         let secret =
             json!({ ".runner": { "AgentId": id, "AgentName": request.name }, "nonce": cx.tape.draw(u64::MAX) });
@@ -81,9 +83,14 @@ impl GitHub {
             busy_shown_from: 0,
             ready_at: cx.now,
             unlisted: false,
+            hidden: None,
+            shown_from,
+            idle_shown: None,
+            stuck: false,
         };
         cx.truth.record(cx.now, Fact::RunnerRegistered { runner: runner.name.clone(), runner_id: id });
         self.runners.insert(id, runner.clone());
+        self.living.insert(id);
         Ok((runner, jit_config))
     }
 }

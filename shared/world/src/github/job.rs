@@ -66,8 +66,10 @@ pub struct Job {
     pub runner: Option<(u64, String, u64)>,
     /// When a runner started it.
     pub started_at: Option<Millis>,
-    pub(super) installation_id: u64,
-    pub(super) repository_id: u64,
+    /// The installation that reaches its repository.
+    pub installation_id: u64,
+    /// Its repository.
+    pub repository_id: u64,
     pub(super) conclusion: String,
     /// The payload that all of its deliveries are made from.
     pub(super) template: Value,
@@ -156,7 +158,11 @@ impl GitHub {
         let (id, run_id) = (self.fresh_id(), self.fresh_id());
         let (installation, repository) =
             self.repository(owner, name).ok_or_else(|| PayloadError::NotInstalled(spec.repository.clone()))?;
-        let template = payload::template(installation, repository, id, run_id, &spec, cx.now);
+        let template = if self.settings.compact_payloads {
+            payload::compact(installation, repository, id, run_id, &spec, cx.now)
+        } else {
+            payload::template(installation, repository, id, run_id, &spec, cx.now)
+        };
         let job = Job {
             id,
             run_id,
@@ -175,6 +181,7 @@ impl GitHub {
             misses: 0,
         };
         self.jobs.insert(id, job);
+        self.open.insert(id);
         Ok(id)
     }
 
@@ -211,6 +218,7 @@ impl GitHub {
         };
         let id = job.id;
         self.jobs.insert(id, job);
+        self.open.insert(id);
         self.queue(cx, id);
         Ok(id)
     }
@@ -218,6 +226,17 @@ impl GitHub {
     /// All jobs.
     pub fn jobs(&self) -> impl Iterator<Item = &Job> {
         self.jobs.values()
+    }
+
+    /// Jobs that are not completed.
+    pub fn open_jobs(&self) -> impl Iterator<Item = &Job> {
+        self.open.iter().filter_map(|id| self.jobs.get(id))
+    }
+
+    /// The job of a run that holds one: its id was drawn right before the run's.
+    #[must_use]
+    pub fn job_of_run(&self, run_id: u64) -> Option<&Job> {
+        self.jobs.range(..run_id).next_back().map(|(_, job)| job).filter(|job| job.run_id == run_id)
     }
 
     /// One job.
@@ -253,8 +272,7 @@ impl GitHub {
     /// Matches queued jobs, oldest first, with eligible idle runners.
     pub(super) fn match_jobs(&mut self, cx: &mut Cx<'_>) {
         let mut waiting: Vec<(Millis, u64)> = self
-            .jobs
-            .values()
+            .open_jobs()
             .filter_map(|job| match job.state {
                 JobState::Queued { since, pick_at } if pick_at <= cx.now => Some((since, job.id)),
                 JobState::Queued { .. }
@@ -332,6 +350,7 @@ impl GitHub {
         let Some(job) = self.jobs.get_mut(&id) else {
             return;
         };
+        self.open.remove(&id);
         job.state = JobState::Completed { at: cx.now, conclusion: conclusion.to_owned() };
         if let Some((runner_id, ..)) = job.runner {
             self.consume(cx, runner_id, "its one job is over");
@@ -345,6 +364,9 @@ impl GitHub {
             return;
         };
         runner.job_id = None;
+        if runner.stuck {
+            return;
+        }
         if runner.is_registered() {
             cx.truth.record(cx.now, Fact::RunnerRemoved { runner: runner.name.clone(), why: why.to_owned() });
             self.unregister(cx, runner_id);

@@ -104,6 +104,33 @@ pub(super) fn template(
     payload
 }
 
+/// The same with only what anybody reads: a twentieth of the bytes, where thousands are made, signed and parsed.
+pub(super) fn compact(
+    installation: &Installation,
+    repository: &Repository,
+    id: u64,
+    run_id: u64,
+    spec: &JobSpec,
+    now: Millis,
+) -> Value {
+    let owner = json!({
+        "login": installation.owner, "id": installation.owner_id, "type": owner_type(installation.kind),
+    });
+    let mut payload = json!({
+        "action": "queued",
+        "workflow_job": {
+            "id": id, "run_id": run_id, "run_attempt": 1, "labels": spec.labels, "name": spec.name,
+            "created_at": rfc3339(now),
+        },
+        "repository": { "id": repository.id, "full_name": repository.full_name, "owner": owner },
+        "installation": { "id": installation.id },
+    });
+    if installation.kind == OwnerKind::Organization {
+        payload["organization"] = json!({ "login": installation.owner, "id": installation.owner_id });
+    }
+    payload
+}
+
 /// The body of a delivery of this job as it is now.
 pub(super) fn body(job: &Job, action: &str) -> Bytes {
     if let (Some(bytes), "queued") = (&job.queued_bytes, action) {

@@ -45,6 +45,14 @@ pub struct Runner {
     pub(super) ready_at: Millis,
     /// No call finds it, although it is registered, listens and works (actions/runner#936).
     pub(super) unlisted: bool,
+    /// No call finds it in this time, although it is registered, listens and works (actions/runner#4391, #3589).
+    pub(super) hidden: Option<(Millis, Millis)>,
+    /// From when on calls find it (facts: a new runner appears late).
+    pub(super) shown_from: Millis,
+    /// While its job runs, `busy` is shown false in this time (actions/runner#4422).
+    pub(super) idle_shown: Option<(Millis, Millis)>,
+    /// GitHub holds it busy for good and refuses to delete it (actions/runner#700).
+    pub(super) stuck: bool,
 }
 
 /// A listener's session.
@@ -103,9 +111,27 @@ impl Runner {
         self.registration == Registration::Registered
     }
 
+    /// Whether it was not given a job.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.job_id.is_none() && !self.stuck
+    }
+
+    /// The job that it was given.
+    #[must_use]
+    pub fn job(&self) -> Option<u64> {
+        self.job_id
+    }
+
+    /// Whether GitHub holds it busy for good.
+    #[must_use]
+    pub fn is_stuck(&self) -> bool {
+        self.stuck
+    }
+
     /// Whether calls find the registration.
-    fn is_shown(&self) -> bool {
-        self.is_registered() && !self.unlisted
+    fn is_shown(&self, now: Millis) -> bool {
+        self.is_registered() && !self.unlisted && now >= self.shown_from && !within(self.hidden, now)
     }
 
     /// Whether it is shown online.
@@ -117,7 +143,7 @@ impl Runner {
     /// Whether it is shown busy: GitHub's belief, not the truth.
     #[must_use]
     pub fn is_shown_busy(&self, now: Millis) -> bool {
-        self.job_id.is_some() && now >= self.busy_shown_from
+        self.stuck || (self.job_id.is_some() && now >= self.busy_shown_from && !within(self.idle_shown, now))
     }
 
     /// The instance its listener runs on, from the session or else from the name's end.
@@ -139,9 +165,8 @@ impl GitHub {
     /// The registrations of a scope as one listing shows them, by name when asked; a listing may leave one out.
     pub fn list_runners(&mut self, cx: &mut Cx<'_>, scope: &Scope, name: Option<&str>) -> Vec<Runner> {
         let mut listed: Vec<Runner> = self
-            .runners
-            .values()
-            .filter(|r| r.is_shown() && r.scope.is(scope) && name.is_none_or(|n| n == r.name))
+            .registrations()
+            .filter(|r| r.is_shown(self.clock) && r.scope.is(scope) && name.is_none_or(|n| n == r.name))
             .cloned()
             .collect();
         if !listed.is_empty() && cx.tape.chance(self.settings.list_omission) {
@@ -155,12 +180,25 @@ impl GitHub {
     /// One registration; nothing when it is gone or another scope's (GitHub answers 404 to both).
     #[must_use]
     pub fn runner(&self, scope: &Scope, id: u64) -> Option<&Runner> {
-        self.runners.get(&id).filter(|r| r.is_shown() && r.scope.is(scope))
+        self.runners.get(&id).filter(|r| r.is_shown(self.clock) && r.scope.is(scope))
     }
 
     /// All registrations that exist, whatever a listing shows.
     pub fn registrations(&self) -> impl Iterator<Item = &Runner> {
-        self.runners.values().filter(|r| r.is_registered())
+        self.living().filter(|r| r.is_registered())
+    }
+
+    /// Runners that are registered or whose listener lives.
+    fn living(&self) -> impl Iterator<Item = &Runner> {
+        self.living.iter().filter_map(|id| self.runners.get(id))
+    }
+
+    /// Whoever is neither registered nor listens is not looked through any more.
+    pub(super) fn bury(&mut self, id: u64) {
+        let lives = |r: &Runner| r.is_registered() || r.session.as_ref().is_some_and(|s| s.alive);
+        if !self.runners.get(&id).is_some_and(lives) {
+            self.living.remove(&id);
+        }
     }
 
     /// DELETE. GitHub refuses what *it believes* busy, and believes its own flag (terraform-aws-github-runner#5085): while the flag
@@ -215,13 +253,13 @@ impl GitHub {
         if let Some(runner) = self.runners.get_mut(&id) {
             runner.registration = Registration::Gone { noticed_at };
         }
+        self.bury(id);
     }
 
     /// The job that runs, or is being acquired, on an instance: the truth that P1 is judged by.
     #[must_use]
     pub fn active_job_of_instance(&self, instance_id: &str) -> Option<u64> {
-        self.runners
-            .values()
+        self.living()
             .filter(|r| r.session.as_ref().is_some_and(|s| s.alive))
             .filter(|r| r.instance_id().as_deref() == Some(instance_id))
             .find_map(|r| self.active_job_of_runner(r.id))
@@ -265,4 +303,9 @@ impl GitHub {
             }
         }
     }
+}
+
+/// Whether a moment lies in a time.
+fn within(time: Option<(Millis, Millis)>, now: Millis) -> bool {
+    time.is_some_and(|(from, until)| (from..until).contains(&now))
 }

@@ -8,7 +8,7 @@ impl GitHub {
     /// When something is due by itself.
     #[must_use]
     pub fn next_event_at(&self) -> Option<Millis> {
-        let jobs = self.jobs.values().filter_map(|job| match job.state {
+        let jobs = self.open_jobs().filter_map(|job| match job.state {
             JobState::Queued { since, .. } => Some(since + self.settings.queue_limit_ms),
             JobState::Assigned { missed_at, .. } => Some(missed_at),
             JobState::Running { renewed_at, .. } => Some(renewed_at + self.settings.lost_job_ms),
@@ -27,17 +27,21 @@ impl GitHub {
         self.match_jobs(cx);
     }
 
-    /// The moments at which a job and a runner that both exist become a match. A job without any free runner waits
+    /// The moments at which a job and a runner that both exist become a match, none of them in the past: a listener that
+    /// was there then and is not any more takes nothing. A job without any free runner waits
     /// for a session or a poll, which are events from outside.
     fn matches_at(&self) -> impl Iterator<Item = Millis> {
         let offline_after_ms = self.settings.offline_after_ms;
-        self.jobs.values().filter_map(move |job| {
+        // Whoever is offline now is online only after an event from outside; mostly nobody is free.
+        let free: Vec<_> =
+            self.registrations().filter(|r| r.is_free() && r.is_shown_online(self.clock, offline_after_ms)).collect();
+        self.open_jobs().filter_map(move |job| {
             let JobState::Queued { pick_at, .. } = job.state else {
                 return None;
             };
-            self.registrations()
+            free.iter()
                 .filter(|r| self.could_serve(r, job))
-                .map(|r| (r, r.ready_at.max(pick_at)))
+                .map(|r| (*r, r.ready_at.max(pick_at).max(self.clock)))
                 .filter(|(r, at)| r.is_shown_online(*at, offline_after_ms))
                 .map(|(_, at)| at)
                 .min()
@@ -48,8 +52,7 @@ impl GitHub {
     /// (actions/runner#4728). A listener that cannot get it any more loses the job to the queue.
     fn miss_messages(&mut self, cx: &mut Cx<'_>) {
         let missed: Vec<(u64, u64)> = self
-            .jobs
-            .values()
+            .open_jobs()
             .filter_map(|job| match job.state {
                 JobState::Assigned { runner_id, missed_at, .. } if missed_at <= cx.now => Some((job.id, runner_id)),
                 JobState::Assigned { .. }
@@ -93,8 +96,7 @@ impl GitHub {
     fn give_up_silent_jobs(&mut self, cx: &mut Cx<'_>) {
         let lost_job_ms = self.settings.lost_job_ms;
         let silent: Vec<(u64, bool)> = self
-            .jobs
-            .values()
+            .open_jobs()
             .filter_map(|job| match job.state {
                 JobState::Running { renewed_at, alive, .. } if renewed_at + lost_job_ms <= cx.now => {
                     Some((job.id, alive))
@@ -119,8 +121,7 @@ impl GitHub {
     fn cancel_stale_jobs(&mut self, cx: &mut Cx<'_>) {
         let limit = self.settings.queue_limit_ms;
         let stale: Vec<u64> = self
-            .jobs
-            .values()
+            .open_jobs()
             .filter(|job| matches!(job.state, JobState::Queued { since, .. } if since + limit <= cx.now))
             .map(|job| job.id)
             .collect();
@@ -137,6 +138,9 @@ impl GitHub {
         let due: Vec<u64> =
             self.registrations().filter(|r| self.reaped_at(r).is_some_and(|at| at <= cx.now)).map(|r| r.id).collect();
         for id in due {
+            if let Some(runner) = self.runners.get_mut(&id) {
+                runner.stuck = false;
+            }
             self.consume(cx, id, "not connected for a day");
         }
     }
