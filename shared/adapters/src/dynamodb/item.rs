@@ -69,7 +69,7 @@ pub(super) fn decode(attributes: &Attributes) -> Option<Item> {
         key: key.clone(),
         version: 0,
         schema: UNREADABLE,
-        body: Value::Null,
+        body: Value::Null.into(),
         open: None,
         expires_at: None,
     }))
@@ -125,7 +125,7 @@ mod tests {
             key: Key { kind: Kind::OrphanEvent, id: "octo/hello#runner-i-1".to_owned() },
             version: 3,
             schema: 1,
-            body: serde_json::json!({ "a": [1, null] }),
+            body: serde_json::json!({ "a": [1, null] }).into(),
             open: Some((OpenPartition::Jobs(FleetName::new("linux")), Timestamp(1_700_000_000_123))),
             expires_at: Some(Timestamp(1_700_000_000_000)),
         }

@@ -16,8 +16,14 @@ fn key(id: &str) -> Key {
 }
 
 fn write(id: &str, expect: Expect) -> Write {
-    let item =
-        Item { key: key(id), version: 8, schema: 1, body: json!({ "writer": "us" }), open: None, expires_at: None };
+    let item = Item {
+        key: key(id),
+        version: 8,
+        schema: 1,
+        body: json!({ "writer": "us" }).into(),
+        open: None,
+        expires_at: None,
+    };
     Write { item, expect }
 }
 

@@ -28,14 +28,14 @@ impl Fake {
     /// A record, without a call.
     pub(crate) fn get<R: Record>(&self, id: &str) -> Option<R> {
         let item = self.state().items.get(&R::key(id)).cloned()?;
-        Some(serde_json::from_value(item.body).expect("written by this code"))
+        Some(R::deserialize(&*item.body).expect("written by this code"))
     }
 
     /// Every record of a kind, without a call.
     pub(crate) fn all<R: Record>(&self) -> Vec<R> {
         let of_kind = |item: &&Item| item.key.kind == R::KIND;
         let items: Vec<Item> = self.state().items.values().filter(of_kind).cloned().collect();
-        items.into_iter().map(|item| serde_json::from_value(item.body).expect("written by this code")).collect()
+        items.iter().map(|item| R::deserialize(&*item.body).expect("written by this code")).collect()
     }
 
     /// Everything in the table.

@@ -94,7 +94,7 @@ impl<R: Record> Versioned<R> {
         if item.schema != R::SCHEMA {
             return Err(item.key);
         }
-        match serde_json::from_value(item.body) {
+        match R::deserialize(&*item.body) {
             Ok(record) => Ok(Self { record, expect: Seen::Version(item.version) }),
             Err(_) => Err(item.key),
         }
@@ -115,7 +115,7 @@ impl<R: Record> Versioned<R> {
                 key: R::key(self.record.id()),
                 version,
                 schema: R::SCHEMA,
-                body: serde_json::to_value(&self.record).expect("records are plain structs with text keys"),
+                body: serde_json::to_value(&self.record).expect("records are plain structs with text keys").into(),
                 open: self.record.open(),
                 expires_at: self.record.expires_at(),
             },

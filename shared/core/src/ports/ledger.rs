@@ -1,5 +1,9 @@
 //! DynamoDB, one table: items with a version, written only by compare-and-swap.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::error::PortError;
@@ -83,6 +87,30 @@ impl std::fmt::Display for OpenPartition {
     }
 }
 
+/// A record's fields. Shared: an item is read far more often than written, and reading copies none of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body(Arc<Value>);
+
+impl From<Value> for Body {
+    fn from(fields: Value) -> Self {
+        Self(Arc::new(fields))
+    }
+}
+
+impl Deref for Body {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self::from)
+    }
+}
+
 /// A record as it lies in the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -93,7 +121,7 @@ pub struct Item {
     /// Schema of the body; a reader leaves schemas alone that it does not know.
     pub schema: u32,
     /// The record.
-    pub body: Value,
+    pub body: Body,
     /// Place in the sparse index, while there is one.
     pub open: Option<(OpenPartition, Timestamp)>,
     /// DynamoDB's TTL, on closed records only. It may live up to 48 h longer; a reader treats it as present until it

@@ -19,7 +19,7 @@ pub use demand::{
     AccountKind, ApiBudget, Delivery, DeliveryLog, FailedDeliveries, Installation, JobReading, JobSearch, JobState,
     Jobs, LogPlace, OpenJob, Priced, Queue, Reached, Redelivery,
 };
-pub use ledger::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
+pub use ledger::{Body, Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 pub use parameters::{KillSwitch, Parameters};
 pub use registry::{Deregistration, JitConfig, JitRequest, Registered, Registry, RegistryRead, Runner};
 pub use vital_signs::{VitalSign, VitalSigns, Worker};

@@ -29,6 +29,8 @@ mod unsigned;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::{FailedPass, Ground, Report, run_pass};
 use crate::config::{Mode, Policy};
 use crate::error::Class;
@@ -198,9 +200,7 @@ fn jobs_api_names(fake: &Fake, job: u64, state: JobState, runner_id: Option<u64>
 fn name_of(fake: &Fake, id: RunnerId) -> RunnerName {
     let state = fake.state();
     let mut records = state.items.values().filter_map(|item| {
-        (item.key.kind == Kind::Instance)
-            .then(|| serde_json::from_value::<InstanceRecord>(item.body.clone()).ok())
-            .flatten()
+        (item.key.kind == Kind::Instance).then(|| InstanceRecord::deserialize(&*item.body).ok()).flatten()
     });
     let own = records.find(|record| record.runner_id == Some(id));
     own.map_or_else(|| RunnerName::new(format!("another-{id}")), |record| record.runner_name)

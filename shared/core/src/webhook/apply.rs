@@ -465,7 +465,7 @@ mod tests {
             key: Key { kind: crate::ports::Kind::Instance, id: "i-0a".into() },
             version: 3,
             schema: 99,
-            body: serde_json::json!({}),
+            body: serde_json::json!({}).into(),
             open: None,
             expires_at: None,
         });
@@ -483,7 +483,7 @@ mod tests {
             },
             version: 3,
             schema: 99,
-            body: serde_json::json!({}),
+            body: serde_json::json!({}).into(),
             open: None,
             expires_at: None,
         };

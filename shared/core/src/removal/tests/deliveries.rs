@@ -33,7 +33,7 @@ fn a_failed_delivery_of_another_instances_foreign_record_blocks_nobody() {
         key: crate::ports::Key { kind: crate::ports::Kind::Instance, id: "i-2".into() },
         version: 3,
         schema: 99,
-        body: serde_json::json!({}),
+        body: serde_json::json!({}).into(),
         open: None,
         expires_at: None,
     });

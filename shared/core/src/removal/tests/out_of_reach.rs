@@ -22,7 +22,7 @@ fn metric(report: Report, name: &str) -> u64 {
 fn a_record_that_we_cannot_read_is_an_error_past_the_hard_age_and_its_instance_is_never_touched() {
     type Change = fn(Item) -> Item;
     let schema: Change = |item| Item { schema: 2, ..item };
-    let shape: Change = |item| Item { body: serde_json::json!({ "instance_id": 1 }), ..item };
+    let shape: Change = |item| Item { body: serde_json::json!({ "instance_id": 1 }).into(), ..item };
     for (case, change) in [("another schema", schema), ("an unreadable shape", shape)] {
         for template in [Some("lt-1"), Some("lt-2"), None] {
             let fake = Fake::new();
