@@ -9,7 +9,7 @@ use super::plan::{self, Capacity, Condition};
 use crate::config::{Fleet, Mutant, Policy};
 use crate::error::PortError;
 use crate::ids::{FleetName, InstanceId, LaunchToken, Scope};
-use crate::ledger::{self, FleetRecord, InstanceRecord, JobRecord, LaunchRecord, Reservation, Stored};
+use crate::ledger::{self, FleetRecord, InstanceRecord, JobPhase, JobRecord, LaunchRecord, Reservation, Stored};
 use crate::ports::{Instance, InstanceState, OpenPartition, VitalSign, VitalSigns};
 use crate::scale_up::plan::{has_ended, lapsed, room};
 use crate::time::Timestamp;
@@ -82,7 +82,7 @@ impl Facts {
         let name = &fleet.name;
         let partition = OpenPartition::Jobs(name.clone());
         let jobs = ledger::open::<JobRecord>(ports, &partition, Timestamp(i64::MAX), JOBS_READ_MAX).await?;
-        self.jobs.insert(name.clone(), jobs.records.into_iter().map(|job| job.record).collect());
+        let jobs: Vec<JobRecord> = jobs.records.into_iter().map(|job| job.record).collect();
         let reservations = match ledger::load::<FleetRecord>(ports, name.as_str()).await? {
             Stored::Present(record) => record.record.reservations,
             Stored::Absent | Stored::Foreign => Vec::new(),
@@ -94,13 +94,17 @@ impl Facts {
         for (reservation, (_, launch)) in open.iter().zip(launches.await?) {
             let shown =
                 self.machines.iter().filter(|machine| machine.token.as_ref() == Some(&reservation.token)).count();
-            let scope = match launch {
-                Stored::Present(launch) => Some(launch.record.access.scope),
-                Stored::Absent | Stored::Foreign => None,
+            let (scope, abandoned) = match launch {
+                Stored::Present(launch) => {
+                    let abandoned = is_abandoned(reservation, &launch.record, &jobs, fleet, self.now);
+                    (Some(launch.record.access.scope), abandoned)
+                }
+                Stored::Absent | Stored::Foreign => (None, false),
             };
-            let count = (reservation.count as usize).saturating_sub(shown);
+            let count = if abandoned { 0 } else { (reservation.count as usize).saturating_sub(shown) };
             self.unseen.push(Unseen { fleet: name.clone(), scope, token: reservation.token.clone(), count });
         }
+        self.jobs.insert(name.clone(), jobs);
         self.reservations.insert(name.clone(), open);
         Ok(())
     }
@@ -154,6 +158,24 @@ impl Facts {
     pub(super) fn room(&self, fleet: &Fleet) -> usize {
         room(fleet, &self.listing, self.reservations.get(&fleet.name).map_or(&[], Vec::as_slice), self.now)
     }
+}
+
+/// Whether nothing is going to come of a launch: its call was never answered, its lease is over, so that what it
+/// launched would be shown, and none of its jobs is left for whose sake somebody repeats the call. It holds room for as
+/// long as it may ([`room`]), but it serves no job that waits. A pool's launch has no jobs; its pass repeats it.
+fn is_abandoned(
+    reservation: &Reservation,
+    launch: &LaunchRecord,
+    jobs: &[JobRecord],
+    fleet: &Fleet,
+    now: Timestamp,
+) -> bool {
+    let repeats =
+        |job: &JobRecord| matches!(&job.phase, JobPhase::Launching { token, .. } if *token == reservation.token);
+    reservation.answered_at.is_none()
+        && now.since(reservation.at) > fleet.timers.launch_lease
+        && !launch.job_ids.is_empty()
+        && !jobs.iter().any(repeats)
 }
 
 fn machine(

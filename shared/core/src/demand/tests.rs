@@ -138,6 +138,25 @@ fn a_job_whose_runner_another_job_took_gets_another_runner_although_nobody_told_
 }
 
 #[test]
+fn a_launch_that_was_never_answered_and_that_no_job_wants_any_more_serves_nobody() {
+    let fake = world([1]);
+    pass(&fake, &policy());
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    scale_up(&fake, &policy());
+    fake.heal();
+    fake.state_mut().queue.clear();
+    let launching = job(&fake, 1);
+    assert!(matches!(launching.phase, JobPhase::Launching { .. }), "{launching:?}");
+    // Another runner took the job, so that nobody repeats the call; and another job waits.
+    fake.put_job(JobId(1), JobState::Completed);
+    fake.put(&JobRecord { phase: JobPhase::Completed { at: fake.now(), conclusion: None }, ..launching });
+    fake.queue_job(JobId(2), "linux", fake.now().minus(4 * MINUTE));
+    fake.pass(6 * MINUTE);
+    pass(&fake, &policy());
+    assert_eq!(sent(&fake), [2], "what was asked for and never came is not on its way");
+}
+
+#[test]
 fn many_short_jobs_that_came_and_went_untold_are_no_storm() {
     let fake = world(1..=15);
     let mut policy = policy();
