@@ -1,0 +1,127 @@
+//! What happens next: events by time, and among those of one moment in the order in which they were noted.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::task::Waker;
+
+use runner_scaler_world::Millis;
+
+use crate::hosts::Errand;
+use crate::lambda::{Function, TaskId};
+
+/// Something that happens at its time.
+#[derive(Debug)]
+pub enum Event {
+    /// The world has something to do by itself.
+    World,
+    /// A call or a sleep of an invocation is over.
+    Wake(TaskId, Waker),
+    /// An invocation reaches its time limit.
+    TimeLimit(TaskId),
+    /// `EventBridge` invokes a function, and notes the next time.
+    Schedule(Function),
+    /// `EventBridge` invokes a function once more, as at-least-once allows.
+    InvokeAgain(Function),
+    /// The queue may have messages for scale-up.
+    Queue,
+    /// GitHub has deliveries to send.
+    Deliveries,
+    /// An instance has something to do, if it is still the same life of it.
+    Host {
+        /// The instance.
+        host: usize,
+        /// Its life: what an ended process was about to do does not happen.
+        life: u32,
+        /// What.
+        errand: Errand,
+    },
+    /// A minute of workload.
+    Minute,
+    /// The adversary gives a job to this runner now.
+    Strike {
+        /// The runner's name.
+        runner: String,
+    },
+    /// GitHub is in trouble with one of the owners, and the next time is noted.
+    Trouble,
+    /// Everything is held against what must be true by now.
+    Inspection,
+    /// A person sends the dead letters back to the queue.
+    Redrive,
+    /// The faults end.
+    Quiet,
+}
+
+struct Entry {
+    at: Millis,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Entry {}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Entry {
+    /// The heap gives the greatest first, so the earliest is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.sequence).cmp(&(self.at, self.sequence))
+    }
+}
+
+/// The events to come.
+#[derive(Default)]
+pub struct Agenda {
+    heap: BinaryHeap<Entry>,
+    noted: u64,
+}
+
+impl Agenda {
+    /// Notes an event.
+    pub fn note(&mut self, at: Millis, event: Event) {
+        self.noted += 1;
+        self.heap.push(Entry { at, sequence: self.noted, event });
+    }
+
+    /// Takes the next event that is due until then.
+    pub fn take(&mut self, until: Millis) -> Option<(Millis, Event)> {
+        if self.heap.peek()?.at > until {
+            return None;
+        }
+        self.heap.pop().map(|entry| (entry.at, entry.event))
+    }
+
+    /// Events noted so far.
+    #[must_use]
+    pub fn noted(&self) -> u64 {
+        self.noted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_by_time_and_then_in_the_order_in_which_they_were_noted() {
+        let mut agenda = Agenda::default();
+        for (at, event) in [(5, Event::Quiet), (3, Event::World), (5, Event::Minute), (9, Event::Queue)] {
+            agenda.note(at, event);
+        }
+        let mut taken = Vec::new();
+        while let Some((at, event)) = agenda.take(5) {
+            taken.push((at, format!("{event:?}")));
+        }
+        assert_eq!(taken, [(3, "World".to_owned()), (5, "Quiet".to_owned()), (5, "Minute".to_owned())]);
+    }
+}

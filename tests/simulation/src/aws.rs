@@ -1,0 +1,266 @@
+//! What lies at AWS besides instances: the queue, the ledger, parameters, vital signs.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::ids::InstanceId;
+use runner_scaler_core::ports::{Expect, Item, JitConfig, Key, OpenPartition, VitalSign, Write};
+use runner_scaler_core::scale_up::{JobMessage, Outcome};
+use runner_scaler_core::time::Timestamp;
+use runner_scaler_world::Millis;
+
+use crate::agenda::Event;
+use crate::coverage::Counter;
+use crate::lambda::{Function, Start, Work};
+use crate::sim::Sim;
+use crate::swarm::{MINUTE, SECOND};
+
+/// `infra/modules/queue`: six times the time limit of scale-up, and the batching window.
+const VISIBILITY: Millis = 6 * MINUTE + 5 * SECOND;
+/// `infra/modules/queue`: two and a half hours of visibility.
+const RECEIVES_MAX: u32 = 25;
+/// `infra/main.tf`.
+const BATCH_MAX: usize = 50;
+/// The event source mapping waits so long for a batch to fill.
+const WINDOW: Millis = SECOND;
+/// Invocations of scale-up at once.
+const AT_ONCE: usize = 5;
+
+/// A message in the queue.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its body.
+    pub body: String,
+    /// The job that it is about.
+    pub job_id: u64,
+    /// When it was sent.
+    pub sent_at: Millis,
+    /// From when on it is received.
+    pub visible_at: Millis,
+    /// How often it was received.
+    pub receives: u32,
+    /// Whether it is a dead letter.
+    pub dead: bool,
+}
+
+impl Message {
+    /// Whether it is no job message: nobody can ever be done with it.
+    #[must_use]
+    pub fn is_poison(&self) -> bool {
+        self.job_id == POISON
+    }
+}
+
+/// Stands for the job of a message that is none.
+const POISON: u64 = 0;
+
+/// The queue of queued jobs and its dead letters.
+#[derive(Debug, Default)]
+pub struct Queue {
+    /// Messages by number.
+    pub messages: BTreeMap<u64, Message>,
+    sent: u64,
+}
+
+/// A place in the index, from when on it is shown.
+type Change = (Millis, Key, Option<(OpenPartition, Timestamp)>);
+
+/// One table with its sparse index.
+#[derive(Debug, Default)]
+pub struct LedgerTable {
+    items: BTreeMap<Key, Item>,
+    index: BTreeMap<OpenPartition, BTreeSet<(Timestamp, Key)>>,
+    place: BTreeMap<Key, (OpenPartition, Timestamp)>,
+    /// Changes that the index does not show yet.
+    late: VecDeque<Change>,
+}
+
+/// All of it.
+#[derive(Debug, Default)]
+pub struct Aws {
+    /// SQS.
+    pub queue: Queue,
+    /// DynamoDB.
+    pub ledger: LedgerTable,
+    /// SSM: configurations by instance, and since when they lie there.
+    pub parameters: BTreeMap<InstanceId, (Millis, JitConfig)>,
+    /// The table of vital signs.
+    pub vital_signs: BTreeMap<InstanceId, VitalSign>,
+    /// Until when the kill switch is thrown, or cannot be read.
+    pub kill_switch: Option<(Millis, bool)>,
+}
+
+impl LedgerTable {
+    /// One item as it is.
+    #[must_use]
+    pub fn item(&self, key: &Key) -> Option<&Item> {
+        self.items.get(key)
+    }
+
+    /// All items.
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.items.values()
+    }
+
+    /// Writes all or nothing.
+    pub fn write(&mut self, writes: &[Write], now: Millis, lag: Millis) -> Result<(), PortError> {
+        for write in writes {
+            let holds = match (write.expect, self.items.get(&write.item.key)) {
+                (Expect::Absent, None) => true,
+                (Expect::Version(version), Some(item)) => item.version == version,
+                (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
+            };
+            if !holds {
+                return Err(PortError::new("write", Class::Conflict, "ConditionalCheckFailed"));
+            }
+        }
+        for write in writes {
+            let item = write.item.clone();
+            if self.place.get(&item.key) != item.open.as_ref() || !self.late.is_empty() {
+                self.late.push_back((now + lag, item.key.clone(), item.open.clone()));
+            }
+            self.items.insert(item.key.clone(), item);
+        }
+        self.catch_up(now);
+        Ok(())
+    }
+
+    /// The index shows what is old enough.
+    fn catch_up(&mut self, now: Millis) {
+        while self.late.front().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, key, place)) = self.late.pop_front() else { return };
+            if let Some((partition, at)) = self.place.remove(&key)
+                && let Some(entries) = self.index.get_mut(&partition)
+            {
+                entries.remove(&(at, key.clone()));
+            }
+            if let Some((partition, at)) = place {
+                self.index.entry(partition.clone()).or_default().insert((at, key.clone()));
+                self.place.insert(key, (partition, at));
+            }
+        }
+    }
+
+    /// Keys of a partition, as items without their body: the index projects keys only.
+    pub fn open(&mut self, partition: &OpenPartition, until: Timestamp, limit: usize, now: Millis) -> Vec<Item> {
+        self.catch_up(now);
+        let Some(entries) = self.index.get(partition) else { return Vec::new() };
+        let shown = entries.iter().take_while(|(at, _)| *at <= until).take(limit);
+        shown
+            .map(|(at, key)| Item {
+                key: key.clone(),
+                version: 0,
+                schema: 0,
+                body: serde_json::Value::Null.into(),
+                open: Some((partition.clone(), *at)),
+                expires_at: None,
+            })
+            .collect()
+    }
+
+    /// What has expired is deleted, as late as the lag says.
+    pub fn forget(&mut self, now: Millis, lag: Millis) {
+        self.items.retain(|_, item| item.expires_at.is_none_or(|at| at.0 + lag > now));
+    }
+}
+
+impl Sim {
+    /// A message for scale-up.
+    pub(crate) fn send_message(&mut self, message: &JobMessage, delay: Millis) {
+        let queue = &mut self.aws.queue;
+        queue.sent += 1;
+        let message = Message {
+            body: serde_json::to_string(message).unwrap_or_default(),
+            job_id: message.job_id.0,
+            sent_at: self.now,
+            visible_at: self.now + delay,
+            receives: 0,
+            dead: false,
+        };
+        queue.messages.insert(queue.sent, message);
+        self.agenda.note(self.now + delay + WINDOW, Event::Queue);
+    }
+
+    /// A message that is no job message gets into the queue.
+    pub(crate) fn poison(&mut self) {
+        let queue = &mut self.aws.queue;
+        queue.sent += 1;
+        let message = Message {
+            body: "{}".to_owned(),
+            job_id: POISON,
+            sent_at: self.now,
+            visible_at: self.now,
+            receives: 0,
+            dead: false,
+        };
+        queue.messages.insert(queue.sent, message);
+        self.agenda.note(self.now, Event::Queue);
+    }
+
+    /// The event source mapping looks into the queue.
+    pub(crate) fn receive_messages(&mut self) {
+        let now = self.now;
+        if self.running(Function::ScaleUp) >= AT_ONCE {
+            self.agenda.note(now + SECOND, Event::Queue);
+            return;
+        }
+        let mut batch = Vec::new();
+        for (number, message) in &mut self.aws.queue.messages {
+            if message.dead || message.visible_at > now || batch.len() == BATCH_MAX {
+                continue;
+            }
+            message.receives += 1;
+            if message.receives > RECEIVES_MAX {
+                message.dead = true;
+                self.coverage.hit(Counter::DeadLetter);
+                continue;
+            }
+            // Once more although it is in hand: at least once, at the same time.
+            let twice = self.world.tape.chance(self.plan.message_doubled);
+            message.visible_at = now + if twice { SECOND } else { VISIBILITY };
+            self.agenda.note(message.visible_at, Event::Queue);
+            if twice {
+                self.coverage.hit(Counter::MessageDoubled);
+            }
+            batch.push(*number);
+        }
+        if !batch.is_empty() {
+            self.starts.push(Start { function: Function::ScaleUp, work: Work::Batch(batch) });
+        }
+    }
+
+    /// A batch ended: what is done with is deleted, and held against what must be known of it by then (S3).
+    pub(crate) fn settle_batch(&mut self, numbers: &[u64], outcomes: &[(String, Outcome)], not_queued: &[u64]) {
+        for (id, outcome) in outcomes {
+            let Some(number) = id.parse().ok().filter(|number| numbers.contains(number)) else { continue };
+            match outcome {
+                Outcome::Failed(_) => self.tally.messages_failed += 1,
+                Outcome::Launched | Outcome::AlreadyServed | Outcome::NotQueued | Outcome::Waiting => {
+                    if let Some(message) = self.aws.queue.messages.remove(&number) {
+                        self.check_acknowledged(&message, outcome, not_queued);
+                    }
+                }
+            }
+        }
+        // Room for another batch.
+        self.agenda.note(self.now, Event::Queue);
+    }
+
+    /// A person sends the dead letters back.
+    pub(crate) fn redrive(&mut self) {
+        let now = self.now;
+        for message in self.aws.queue.messages.values_mut().filter(|message| message.dead) {
+            message.dead = false;
+            message.receives = 0;
+            message.visible_at = now;
+            self.coverage.hit(Counter::Redrive);
+        }
+        self.agenda.note(now, Event::Queue);
+    }
+
+    /// Bodies of the messages of a batch, with their ids.
+    pub(crate) fn messages_of(&self, numbers: &[u64]) -> Vec<(String, String)> {
+        let body = |number: &u64| Some((number.to_string(), self.aws.queue.messages.get(number)?.body.clone()));
+        numbers.iter().filter_map(body).collect()
+    }
+}

@@ -1,0 +1,200 @@
+//! What must come to its end once the faults are over: L1 to L5, and by them L6 to L9.
+//!
+//! L6: nobody helps, whatever died where. L7: one owner's GitHub that stays broken holds nobody else's things up; what
+//! hangs then is reported as L7. L8 and L9: leases, claims and waits end by time, or something here hangs on them.
+
+use runner_scaler_core::ids::InstanceId;
+use runner_scaler_core::ports::Worker;
+use runner_scaler_world::Millis;
+
+use super::instance_of;
+use crate::agenda::Event;
+use crate::hosts::Host;
+use crate::sim::Sim;
+use crate::swarm::{HOUR, MINUTE, SECOND};
+
+/// A job starts within the time of a boot and two scans of the demand-reconciler.
+const START_WITHIN: Millis = 15 * MINUTE;
+/// One that waited before: its message may have been received a moment before the faults ended, and is hidden.
+const HIDDEN: Millis = 6 * MINUTE + 5 * SECOND;
+/// An instance that does nothing ends within this.
+const END_WITHIN: Millis = 45 * MINUTE;
+/// A registration without an instance is gone within this, and a configuration too.
+const SETTLED_WITHIN: Millis = HOUR;
+/// A registration that GitHub holds busy is gone when GitHub itself removes it.
+const STUCK_WITHIN: Millis = 25 * HOUR;
+/// A message is done with or a dead letter.
+const MESSAGE_WITHIN: Millis = HOUR;
+
+impl Sim {
+    /// Everything is held against what must be true by now.
+    pub(crate) fn inspect(&mut self) {
+        self.agenda.note(self.now + 5 * MINUTE, Event::Inspection);
+        self.check_forgeries();
+        if self.quiet {
+            self.touch(|_| ());
+            self.check_jobs();
+            self.check_instances();
+            self.check_registrations();
+            self.check_parameters();
+            self.check_messages();
+        }
+    }
+
+    /// S5: nobody acted on a job that only a forged delivery told of.
+    fn check_forgeries(&mut self) {
+        if let Some(id) = self.world.truth.forged_jobs_looked_up().first().copied()
+            && self.checker.reported.insert(format!("forged {id}"))
+        {
+            self.checker.violated("S5", self.now, format!("job {id} of a forged delivery was looked up"));
+        }
+    }
+
+    fn is_broken(&self, owner: &str) -> bool {
+        let login = owner.split('/').next().unwrap_or_default();
+        self.broken.and_then(|place| self.owners.get(place)).is_some_and(|broken| broken.login == login)
+    }
+
+    /// The name of an invariant, or L7 where one owner is broken and this is another's.
+    fn named(&self, invariant: &'static str) -> &'static str {
+        if self.broken.is_some() { "L7" } else { invariant }
+    }
+
+    fn check_jobs(&mut self) {
+        let (now, quiet_at) = (self.now, self.quiet_at);
+        let mut late = Vec::new();
+        for id in &self.checker.waiting {
+            let Some(job) = self.checker.jobs.get(id).filter(|job| job.served && !job.reported) else { continue };
+            let since = job.waits_since.unwrap_or(job.queued_at).max(quiet_at).max(self.checker.full_at);
+            let within = if job.queued_at < quiet_at { START_WITHIN + HIDDEN } else { START_WITHIN };
+            if now - since > within {
+                late.push((*id, since));
+            }
+        }
+        for (id, since) in late {
+            let owner = self.owner_of_job(id).unwrap_or_default();
+            if let Some(job) = self.checker.jobs.get_mut(&id) {
+                job.reported = true;
+            }
+            if !self.is_broken(&owner) && !self.is_full() {
+                let what = format!("job {id} of {owner} waits for {} s", (now - since) / SECOND);
+                self.checker.violated(self.named("L1"), now, what);
+            }
+        }
+    }
+
+    /// Whether every fleet is at its cap: a job may wait for room.
+    fn is_full(&self) -> bool {
+        self.checker.caps.iter().any(|(fleet, cap)| {
+            let living = self.checker.alive.iter().filter_map(|id| self.checker.instances.get(id));
+            living.filter(|instance| instance.fleet == *fleet).count() >= *cap
+        })
+    }
+
+    fn owner_of_job(&self, id: u64) -> Option<String> {
+        let job = self.world.github.job(id)?;
+        self.world.github.installation(job.installation_id).map(|installation| installation.owner.clone())
+    }
+
+    fn check_instances(&mut self) {
+        let (now, quiet_at) = (self.now, self.quiet_at);
+        let mut late = Vec::new();
+        for id in &self.checker.alive {
+            let Some(instance) = self.checker.instances.get(id) else { continue };
+            if instance.job.is_some() || instance.reported {
+                continue;
+            }
+            let since = instance.idle_since.max(quiet_at);
+            if now - since > END_WITHIN {
+                late.push((id.clone(), instance.owner.clone(), since));
+            }
+        }
+        for (id, owner, since) in late {
+            if self.is_broken(&owner) {
+                continue;
+            }
+            if self.waits_for_hard_age(&id) {
+                if let Some(instance) = self.checker.instances.get_mut(&id) {
+                    instance.reported = true;
+                }
+                self.tally.left_to_hard_age += 1;
+                continue;
+            }
+            if let Some(instance) = self.checker.instances.get_mut(&id) {
+                instance.reported = true;
+            }
+            let what = format!("{id} of {owner} does nothing for {} s and lives", (now - since) / SECOND);
+            self.checker.violated(self.named("L2"), now, what);
+        }
+    }
+
+    /// The documented exceptions, which the hard age ends: only a busy flag is known of it, and its supervisor is dead
+    /// (README, "What it does not promise"); its last sign says that a worker runs, and nobody is left to write another
+    /// (design section 4); its launch died before its record was written, so that no absence counts, and it does not
+    /// end itself (ARCHITECTURE, "rebuilt is not known").
+    fn waits_for_hard_age(&self, id: &str) -> bool {
+        let Some(instance) = self.checker.instances.get(id) else { return false };
+        let stuck = self.world.github.registrations().any(|r| r.is_stuck() && instance_of(&r.name) == Some(id));
+        let ends_itself = instance.supervised && !self.hosts.of(id).is_some_and(Host::is_off);
+        let sign = self.aws.vital_signs.get(&InstanceId::new(id));
+        let works_for_ever = sign.is_some_and(|sign| sign.worker != Worker::None) && !ends_itself;
+        (stuck && !instance.supervised) || works_for_ever || (self.checker.rebuilt.contains(id) && !ends_itself)
+    }
+
+    fn check_registrations(&mut self) {
+        let (now, quiet_at) = (self.now, self.quiet_at);
+        let mut late = Vec::new();
+        for runner in self.world.github.registrations() {
+            let Some(instance) = instance_of(&runner.name).and_then(|id| self.checker.instances.get(id)) else {
+                continue;
+            };
+            let Some(ended_at) = instance.ended_at else { continue };
+            let within = if runner.is_stuck() { STUCK_WITHIN } else { SETTLED_WITHIN };
+            if now - ended_at.max(quiet_at) > within && !self.is_broken(&instance.owner) {
+                late.push(runner.name.clone());
+            }
+        }
+        for name in late {
+            if self.checker.reported.insert(name.clone()) {
+                let what = format!("{name} is registered, and its instance is gone for an hour");
+                self.checker.violated(self.named("L3"), now, what);
+            }
+        }
+    }
+
+    fn check_parameters(&mut self) {
+        let (now, quiet_at) = (self.now, self.quiet_at);
+        let mut late = Vec::new();
+        for (id, (put_at, _)) in &self.aws.parameters {
+            let ended_at = match self.checker.instances.get(id.as_str()) {
+                Some(instance) => instance.ended_at,
+                None => Some(*put_at),
+            };
+            if ended_at.is_some_and(|at| now - at.max(*put_at).max(quiet_at) > SETTLED_WITHIN) {
+                late.push(format!("the configuration of {id} lies in the parameter store, and the instance is gone"));
+            }
+        }
+        for what in late {
+            if self.checker.reported.insert(what.clone()) {
+                self.checker.violated(self.named("L4"), now, what);
+            }
+        }
+    }
+
+    fn check_messages(&mut self) {
+        let (now, quiet_at) = (self.now, self.quiet_at);
+        let mut late = Vec::new();
+        for (number, message) in &self.aws.queue.messages {
+            if !message.dead && !message.is_poison() && now - message.sent_at.max(quiet_at) > MESSAGE_WITHIN {
+                late.push((*number, message.job_id, message.receives));
+            }
+        }
+        for (number, job, receives) in late {
+            let owner = self.owner_of_job(job).unwrap_or_default();
+            if !self.is_broken(&owner) && self.checker.reported.insert(format!("message {number}")) {
+                let what = format!("message {number} of job {job} was received {receives} times and is not done with");
+                self.checker.violated(self.named("L5"), now, what);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! S4: nothing is launched twice, too often, or over a cap.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use runner_scaler_core::ids::InstanceId;
+use runner_scaler_core::ports::{Key, Kind, LaunchRequest};
+use runner_scaler_world::world::Flaw;
+use runner_scaler_world::{Millis, World};
+
+use super::{Checker, InstanceTruth};
+use crate::sim::Sim;
+use crate::swarm::MINUTE;
+
+/// The storm guard's window.
+const WINDOW: Millis = 10 * MINUTE;
+/// Launches that it allows besides two for each job.
+const SLACK: usize = 5;
+/// So long a launch counts as in flight: the launch lease.
+const IN_FLIGHT: Millis = 5 * MINUTE;
+
+/// What was launched, and what wanted it.
+#[derive(Default)]
+pub(super) struct Launches {
+    /// Jobs by launch.
+    jobs_of: BTreeMap<String, Vec<u64>>,
+    /// Launches by job.
+    of_job: BTreeMap<u64, Vec<String>>,
+    /// Instances by launch.
+    instances_of: BTreeMap<String, Vec<String>>,
+    /// Client tokens that EC2 knows.
+    tokens: BTreeSet<String>,
+    /// Living instances by fleet.
+    pub(super) alive: BTreeMap<String, usize>,
+    /// Instances launched in the window.
+    recent: VecDeque<Millis>,
+    /// Jobs that wait.
+    waiting: usize,
+    /// When jobs stopped to wait, in the window.
+    served: VecDeque<Millis>,
+}
+
+impl Launches {
+    pub(super) fn job_waits(&mut self) {
+        self.waiting += 1;
+    }
+
+    pub(super) fn job_stops_waiting(&mut self, at: Millis) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.served.push_back(at);
+    }
+
+    fn wanted(&mut self, now: Millis) -> usize {
+        while self.served.front().is_some_and(|at| *at < now - WINDOW) {
+            self.served.pop_front();
+        }
+        self.waiting + self.served.len()
+    }
+
+    fn launched(&mut self, now: Millis) -> usize {
+        self.recent.push_back(now);
+        while self.recent.front().is_some_and(|at| *at < now - WINDOW) {
+            self.recent.pop_front();
+        }
+        self.recent.len()
+    }
+}
+
+impl Checker {
+    /// Whether EC2 knows a client token.
+    #[must_use]
+    pub fn knows_token(&self, token: &str) -> bool {
+        self.launches.tokens.contains(token)
+    }
+
+    /// EC2 launched an instance.
+    pub(super) fn instance_launched(&mut self, id: &str, fleet: Option<&str>, at: Millis, world: &World) {
+        let tag = |key: &str| world.ec2.instance(id).and_then(|i| i.tags.get(key)).cloned().unwrap_or_default();
+        let fleet = fleet.unwrap_or_default().to_owned();
+        let launch = tag("ghr:launch");
+        let alive = self.launches.alive.entry(fleet.clone()).or_default();
+        *alive += 1;
+        let alive = *alive;
+        self.note_full(&fleet, at);
+        if let Some(cap) = self.caps.get(&fleet).copied().filter(|cap| alive > *cap) {
+            self.violated("S4", at, format!("fleet {fleet} has {alive} living instances, {cap} at most"));
+        }
+        let (launched, wanted) = (self.launches.launched(at), self.launches.wanted(at));
+        if launched > 2 * wanted + SLACK {
+            self.violated("S4", at, format!("{launched} launches in 10 min while {wanted} jobs wanted a runner"));
+        }
+        self.alive.insert(id.to_owned());
+        self.instances.insert(
+            id.to_owned(),
+            InstanceTruth {
+                fleet,
+                owner: tag("ghr:owner"),
+                launch,
+                launched_at: at,
+                registered: false,
+                used: false,
+                job: None,
+                idle_since: at,
+                ended_at: None,
+                supervised: true,
+                flaw: Flaw::None,
+                reported: false,
+            },
+        );
+    }
+}
+
+impl Sim {
+    /// EC2 is about to launch: the jobs of that launch must not have another one that is in flight.
+    pub(crate) fn before_launch(&mut self, request: &LaunchRequest, replayed: bool) {
+        let launch = request.tags.get("ghr:launch").cloned().unwrap_or_default();
+        let key = Key { kind: Kind::Launch, id: launch.clone() };
+        let jobs: Vec<u64> = self
+            .aws
+            .ledger
+            .item(&key)
+            .and_then(|item| item.body.get("job_ids"))
+            .and_then(|ids| ids.as_array())
+            .map(|ids| ids.iter().filter_map(serde_json::Value::as_u64).collect())
+            .unwrap_or_default();
+        let now = self.now;
+        if !replayed {
+            for job in &jobs {
+                if let Some(instance) = self.checker.in_flight(*job, &launch, now) {
+                    let what = format!("launch {launch} for job {job} while {instance} is in flight for it");
+                    self.checker.violated("S4", now, what);
+                }
+            }
+        }
+        let launches = &mut self.checker.launches;
+        for job in &jobs {
+            let of_job = launches.of_job.entry(*job).or_default();
+            if !of_job.contains(&launch) {
+                of_job.push(launch.clone());
+            }
+        }
+        launches.jobs_of.insert(launch, jobs);
+        launches.tokens.insert(request.token.as_str().to_owned());
+    }
+
+    /// EC2 launched these.
+    pub(crate) fn launched(&mut self, request: &LaunchRequest, ids: &[InstanceId]) {
+        let launch = request.tags.get("ghr:launch").cloned().unwrap_or_default();
+        let own = self.checker.launches.instances_of.entry(launch).or_default();
+        own.extend(ids.iter().map(|id| id.as_str().to_owned()));
+    }
+}
+
+impl Checker {
+    /// An instance of another launch of this job that is on its way to take it.
+    fn in_flight(&self, job: u64, but: &str, now: Millis) -> Option<&str> {
+        // A launch of several jobs serves as many as it has instances: others may have taken them.
+        let launches = self.launches.of_job.get(&job)?.iter().filter(|launch| launch.as_str() != but);
+        let instances = launches.filter_map(|launch| {
+            let jobs = self.launches.jobs_of.get(launch)?;
+            let ids = self.launches.instances_of.get(launch)?;
+            // One that runs elsewhere counts until we were told so: until then this launch has to be kept for it.
+            let told = |job: &u64| self.jobs.get(job).is_some_and(|job| job.start_known.is_some());
+            let waiting = jobs.iter().filter(|job| self.waiting.contains(job) || !told(job)).count();
+            let free: Vec<&String> = ids.iter().filter(|id| self.is_on_its_way(id, now)).collect();
+            (free.len() >= waiting).then(|| free.first().map(|id| id.as_str())).flatten()
+        });
+        instances.into_iter().next_back()
+    }
+
+    /// Notes when a fleet has no room: jobs that wait then wait for room.
+    pub(super) fn note_full(&mut self, fleet: &str, at: Millis) {
+        let alive = self.launches.alive.get(fleet).copied().unwrap_or(0);
+        if self.caps.get(fleet).is_some_and(|cap| alive >= *cap) {
+            self.full_at = at;
+        }
+    }
+
+    fn is_on_its_way(&self, id: &str, now: Millis) -> bool {
+        self.instances.get(id).is_some_and(|instance| {
+            // One that was registered and whose configuration was not handed over gets none any more, and one that the
+            // invocation that launched it did not register is nobody's: their launches failed.
+            let equipped = self.handed_over.contains(id);
+            let in_hand = !instance.registered && now - instance.launched_at < MINUTE;
+            instance.ended_at.is_none()
+                && (equipped || in_hand)
+                && !instance.used
+                && instance.flaw == Flaw::None
+                && now - instance.launched_at < IN_FLIGHT
+        })
+    }
+}

@@ -1,0 +1,379 @@
+//! What must hold, judged from what really happened.
+//!
+//! Only S3, S8, S10 and S11 look at what went through the ports; everything else reads the world's facts. A violation
+//! bears the name of its invariant. On an instance without a supervisor a job may be lost to a DELETE that nothing
+//! could have known better: such a loss is counted, and is a violation where it is not the documented one.
+
+mod ends;
+mod launches;
+mod steps;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use runner_scaler_world::truth::{Ending, Fact};
+use runner_scaler_world::world::Flaw;
+use runner_scaler_world::{Millis, World};
+
+use crate::coverage::{Counter, Coverage};
+use crate::report::Tally;
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// `S1` to `S11`, `L1` to `L9`.
+    pub invariant: &'static str,
+    /// When it was seen.
+    pub at: Millis,
+    /// What is wrong, with ids.
+    pub what: String,
+}
+
+/// A job as it truly is.
+#[derive(Debug, Clone)]
+pub struct JobTruth {
+    /// When it was queued.
+    pub queued_at: Millis,
+    /// Since when it waits for a runner; none once it runs or is over.
+    pub waits_since: Option<Millis>,
+    /// Whether some fleet takes it.
+    pub served: bool,
+    /// Whether its `queued` delivery was lost.
+    pub silent: bool,
+    /// When it was given to a runner.
+    pub assigned_at: Option<Millis>,
+    /// Whether its `in_progress` delivery was taken by us.
+    pub start_known: Option<Millis>,
+    /// Whether it was complained about.
+    reported: bool,
+}
+
+/// An instance as it truly is.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own moment")]
+pub struct InstanceTruth {
+    /// Its fleet.
+    pub fleet: String,
+    /// Where its runner registers.
+    pub owner: String,
+    /// The launch that it came from.
+    pub launch: String,
+    /// When.
+    pub launched_at: Millis,
+    /// Whether a runner was registered for it.
+    pub registered: bool,
+    /// Whether it ever was given a job.
+    pub used: bool,
+    /// The job that runs.
+    pub job: Option<u64>,
+    /// Since when it does nothing.
+    pub idle_since: Millis,
+    /// When it began to end.
+    pub ended_at: Option<Millis>,
+    /// Whether a supervisor lives on it; not known before it boots.
+    pub supervised: bool,
+    /// What is wrong with it.
+    pub flaw: Flaw,
+    reported: bool,
+}
+
+/// What is known of the truth, and what was wrong.
+#[derive(Default)]
+pub struct Checker {
+    /// Whether the job that is queued next is one that a fleet takes.
+    pub coming: Option<bool>,
+    /// Caps by fleet.
+    pub caps: BTreeMap<String, usize>,
+    /// Jobs.
+    pub jobs: BTreeMap<u64, JobTruth>,
+    /// Jobs that wait.
+    waiting: BTreeSet<u64>,
+    /// Instances.
+    pub instances: BTreeMap<String, InstanceTruth>,
+    /// Instances that are alive.
+    alive: BTreeSet<String>,
+    launches: launches::Launches,
+    /// When a fleet last had no room.
+    full_at: Millis,
+    /// Runners that we deregistered, and when.
+    deregistered: BTreeMap<String, Millis>,
+    /// Instances whose configuration was handed over.
+    handed_over: BTreeSet<String>,
+    /// Instances whose record was rebuilt.
+    rebuilt: BTreeSet<String>,
+    /// Registrations and parameters that were complained about.
+    reported: BTreeSet<String>,
+    /// What was wrong.
+    pub violations: Vec<Violation>,
+}
+
+impl Checker {
+    /// Something is wrong.
+    pub fn violated(&mut self, invariant: &'static str, at: Millis, what: String) {
+        self.violations.push(Violation { invariant, at, what });
+    }
+
+    /// An instance booted.
+    pub fn booted(&mut self, id: &str, supervised: bool, flaw: Flaw) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.supervised = supervised;
+            instance.flaw = flaw;
+        }
+    }
+
+    /// An instance's supervisor died.
+    pub fn lost_supervisor(&mut self, id: &str) {
+        if let Some(instance) = self.instances.get_mut(id) {
+            instance.supervised = false;
+        }
+    }
+
+    /// The record of an instance was made of what EC2 shows.
+    pub fn rebuilt(&mut self, id: &str) {
+        self.rebuilt.insert(id.to_owned());
+    }
+
+    /// An instance's configuration lies in the parameter store.
+    pub fn handed_over(&mut self, id: &str) {
+        self.handed_over.insert(id.to_owned());
+    }
+
+    /// Whether the configuration of the runner of that name was handed over.
+    #[must_use]
+    pub fn was_handed_over(&self, runner: &str) -> bool {
+        instance_of(runner).is_some_and(|id| self.handed_over.contains(id))
+    }
+
+    /// Takes in what happened.
+    #[expect(clippy::too_many_lines, reason = "one flat match: an arm for each fact")]
+    pub fn take_in(&mut self, at: Millis, fact: &Fact, world: &World, coverage: &mut Coverage, tally: &mut Tally) {
+        match fact {
+            Fact::JobQueued { job_id, .. } => {
+                let served = self.coming.take().unwrap_or(true);
+                tally.jobs += 1;
+                self.jobs.insert(
+                    *job_id,
+                    JobTruth {
+                        queued_at: at,
+                        waits_since: Some(at),
+                        served,
+                        silent: false,
+                        assigned_at: None,
+                        start_known: None,
+                        reported: false,
+                    },
+                );
+                self.waiting.insert(*job_id);
+                self.launches.job_waits();
+            }
+            Fact::JobAssigned { job_id, runner } => {
+                if let Some(job) = self.jobs.get_mut(job_id) {
+                    job.assigned_at = Some(at);
+                }
+                if let Some(instance) = instance_of(runner).and_then(|id| self.instances.get_mut(id)) {
+                    instance.used = true;
+                }
+            }
+            Fact::JobRequeued { job_id, .. } => {
+                coverage.hit(Counter::Requeued);
+                if let Some(job) = self.jobs.get_mut(job_id) {
+                    job.waits_since = Some(at);
+                }
+                if self.waiting.insert(*job_id) {
+                    self.launches.job_waits();
+                }
+            }
+            Fact::JobStarted { job_id, runner, .. } => {
+                if let Some(job) = self.jobs.get_mut(job_id) {
+                    if let Some(since) = job.waits_since.take()
+                        && job.served
+                    {
+                        tally.starts.push(at - since);
+                    }
+                    if job.silent {
+                        coverage.hit(Counter::Rescue);
+                    }
+                }
+                self.stops_waiting(*job_id, at);
+                if let Some(instance) = instance_of(runner).and_then(|id| self.instances.get_mut(id)) {
+                    instance.job = Some(*job_id);
+                }
+            }
+            Fact::JobCompleted { job_id, .. } => {
+                tally.completed += 1;
+                self.job_over(*job_id, at);
+            }
+            Fact::JobCancelled { job_id } => self.job_over(*job_id, at),
+            Fact::JobDropped { job_id, why } => {
+                tally.dropped += 1;
+                if why.contains("too long") && self.jobs.get(job_id).is_some_and(|job| job.served) {
+                    self.violated("L1", at, format!("job {job_id} was given up by GitHub: {why}"));
+                }
+                self.job_over(*job_id, at);
+            }
+            Fact::JobKilled { job_id, instance_id } => {
+                tally.lost += 1;
+                self.job_over(*job_id, at);
+                self.killed_with(*job_id, instance_id, at, world, tally);
+            }
+            Fact::JobCancelledByLostRegistration { job_id, runner } => {
+                tally.lost += 1;
+                coverage.hit(Counter::ListenerCancelled);
+                self.job_over(*job_id, at);
+                if let Some(deregistered_at) = self.deregistered.get(runner).copied() {
+                    self.killed_by_delete(*job_id, runner, deregistered_at, at, tally);
+                }
+            }
+            Fact::InstanceLaunched { instance_id, fleet } => {
+                tally.launches += 1;
+                self.instance_launched(instance_id, fleet.as_deref(), at, world);
+            }
+            Fact::RunnerRegistered { runner, .. } => {
+                if let Some(instance) = instance_of(runner).and_then(|id| self.instances.get_mut(id)) {
+                    instance.registered = true;
+                }
+            }
+            Fact::RunnerConnected { instance_id: Some(id), .. } => {
+                if let Some(instance) = self.instances.get_mut(id) {
+                    instance.idle_since = at;
+                }
+            }
+            Fact::InstanceEnding { instance_id, ending, active_job } => {
+                self.instance_ends(instance_id, ending, *active_job, at, coverage, tally);
+            }
+            Fact::RunnerDeregistered { runner, active_job, .. } => {
+                self.deregistered.insert(runner.clone(), at);
+                if active_job.is_some() {
+                    coverage.hit(Counter::DeletedWithJob);
+                    let supervised = instance_of(runner)
+                        .and_then(|id| self.instances.get(id))
+                        .is_some_and(|instance| instance.supervised);
+                    if supervised {
+                        self.violated("S2", at, format!("{runner} was deregistered while job {active_job:?} ran"));
+                    }
+                }
+            }
+            Fact::ForeignTouched { instance_id, operation } => {
+                self.violated("S6", at, format!("{operation} of {instance_id}, which is somebody else's"));
+            }
+            Fact::DeliveryAnswered { action, job_id: Some(job_id), status, .. } => {
+                if matches!(status, Some(200..=299))
+                    && action == "in_progress"
+                    && let Some(job) = self.jobs.get_mut(job_id)
+                {
+                    job.start_known.get_or_insert(at);
+                }
+            }
+            Fact::DeliveryLost { action, job_id: Some(job_id) } => {
+                if action == "queued"
+                    && let Some(job) = self.jobs.get_mut(job_id)
+                {
+                    job.silent = true;
+                }
+            }
+            Fact::ForgeryAnswered { status, job_id } => {
+                if !matches!(status, Some(400..=499 | 502) | None) {
+                    self.violated("S5", at, format!("a forged delivery of job {job_id:?} was answered {status:?}"));
+                }
+            }
+            Fact::InstanceBooted { .. }
+            | Fact::Befell { .. }
+            | Fact::TerminationRefused { .. }
+            | Fact::InstanceTerminated { .. }
+            | Fact::RunnerConnected { instance_id: None, .. }
+            | Fact::DeregistrationRefused { .. }
+            | Fact::RunnerRemoved { .. }
+            | Fact::DeliveryAnswered { job_id: None, .. }
+            | Fact::DeliveryLost { job_id: None, .. }
+            | Fact::TrapSprung { .. } => {}
+        }
+    }
+
+    fn stops_waiting(&mut self, job_id: u64, at: Millis) {
+        if self.waiting.remove(&job_id) {
+            self.launches.job_stops_waiting(at);
+        }
+    }
+
+    fn job_over(&mut self, job_id: u64, at: Millis) {
+        self.stops_waiting(job_id, at);
+        if let Some(job) = self.jobs.get_mut(&job_id) {
+            job.waits_since = None;
+        }
+        // A job runs on a living instance, of which there are few.
+        for id in &self.alive {
+            if let Some(instance) = self.instances.get_mut(id).filter(|instance| instance.job == Some(job_id)) {
+                instance.job = None;
+                instance.idle_since = at;
+            }
+        }
+    }
+
+    fn instance_ends(
+        &mut self,
+        id: &str,
+        ending: &Ending,
+        active_job: Option<u64>,
+        at: Millis,
+        coverage: &mut Coverage,
+        tally: &mut Tally,
+    ) {
+        self.alive.remove(id);
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        instance.ended_at = Some(at);
+        let fleet = instance.fleet.clone();
+        self.note_full(&fleet, at);
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        *self.launches.alive.entry(instance.fleet.clone()).or_default() -= 1;
+        if instance.job.is_none() && active_job.is_none() {
+            tally.ends.push(at - instance.idle_since);
+        }
+        match ending {
+            Ending::Spot => coverage.hit(Counter::Spot),
+            Ending::PowerOff => {}
+            Ending::Api { caller } => {
+                if let Some(job) = active_job {
+                    let (supervised, what) =
+                        (instance.supervised, format!("{caller} terminated {id} while job {job} ran"));
+                    if supervised {
+                        self.violated("S1", at, what);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A job died with its instance: by us, by EC2, or by itself.
+    fn killed_with(&mut self, job_id: u64, id: &str, at: Millis, world: &World, tally: &mut Tally) {
+        let by_us = world.truth.facts().iter().rev().take(40).any(|(_, fact)| {
+            matches!(fact, Fact::InstanceEnding { instance_id, ending: Ending::Api { .. }, .. } if instance_id == id)
+        });
+        if by_us {
+            tally.killed += 1;
+            let known = self.jobs.get(&job_id).and_then(|job| job.start_known);
+            if known.is_some() {
+                self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
+            }
+        }
+    }
+
+    /// A job was cancelled by its listener because we had deleted its registration.
+    fn killed_by_delete(&mut self, job_id: u64, runner: &str, deleted_at: Millis, at: Millis, tally: &mut Tally) {
+        tally.killed += 1;
+        let Some(job) = self.jobs.get(&job_id) else { return };
+        let supervised =
+            instance_of(runner).and_then(|id| self.instances.get(id)).is_some_and(|instance| instance.supervised);
+        let known_before = job.start_known.is_some_and(|known| known < deleted_at);
+        let assigned_before = job.assigned_at.is_some_and(|assigned| assigned <= deleted_at);
+        let what = format!("job {job_id} was cancelled: {runner} had been deregistered");
+        if supervised {
+            self.violated("S2", at, what);
+        } else if known_before || !assigned_before {
+            self.violated("S2", at, format!("{what}, and that is not the documented loss"));
+        }
+    }
+}
+
+/// The instance in a runner's name.
+fn instance_of(runner: &str) -> Option<&str> {
+    runner.rfind("i-").and_then(|start| runner.get(start..))
+}

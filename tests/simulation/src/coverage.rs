@@ -1,0 +1,196 @@
+//! What must have happened at least once over a batch of seeds: without it the batch says nothing about it.
+
+use crate::ports::Op;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Something that has to happen.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Counter {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Counter {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// In words.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// The supervisor stopped an idle listener because it was asked to.
+    DrainedIdle = "drained while idle",
+    /// The request met a job.
+    DrainRefused = "drain refused because busy",
+    /// The adversary struck before CreateTags had its effect.
+    DrainStruckBefore = "job assigned before the drain request",
+    /// Between its effect and its answer.
+    DrainStruckBetween = "job assigned between drain request and answer",
+    /// After its answer.
+    DrainStruckAfter = "job assigned after the drain request",
+    /// The adversary struck before DELETE had its effect.
+    DeleteStruckBefore = "job assigned before DELETE",
+    /// Between its effect and its answer.
+    DeleteStruckBetween = "job assigned between DELETE and answer",
+    /// After its answer.
+    DeleteStruckAfter = "job assigned after DELETE",
+    /// The adversary struck before TerminateInstances had its effect.
+    TerminateStruckBefore = "adversary struck before TerminateInstances",
+    /// Between its effect and its answer.
+    TerminateStruckBetween = "adversary struck between TerminateInstances and answer",
+    /// After its answer.
+    TerminateStruckAfter = "adversary struck after TerminateInstances",
+    /// The adversary struck at a read of one runner.
+    ReadStruck = "job assigned while its runner was read",
+    /// DELETE of a runner that has a job, answered 204 because the flag lies.
+    DeletedWithJob = "DELETE 204 with a lying flag",
+    /// DELETE answered 204.
+    Deleted = "DELETE 204",
+    /// DELETE answered 422.
+    DeleteBusy = "DELETE 422",
+    /// DELETE answered 404 although the registration exists.
+    DeleteAbsentAlive = "DELETE 404 of a runner that exists",
+    /// GET answered 404 although the registration exists.
+    ReadAbsentAlive = "GET 404 of a runner that exists",
+    /// TerminateInstances took effect.
+    Terminated = "TerminateInstances",
+    /// TerminateInstances answered `NotFound` although the instance lives.
+    TerminateNotFoundAlive = "TerminateInstances NotFound of a living instance",
+    /// The same token and the same request again.
+    TokenReplayed = "client token replayed",
+    /// The same again when its instances were dead.
+    DeadTokenReplayed = "client token of a dead instance replayed",
+    /// 409 where the configuration had been handed over.
+    NameTakenHandedOver = "JIT 409 after the configuration was handed over",
+    /// 409 where it had not.
+    NameTaken = "JIT 409 without a configuration handed over",
+    /// A listener that hangs after it acknowledged.
+    Ghost = "ghost",
+    /// A job whose `queued` delivery was lost started.
+    Rescue = "job started although its delivery was lost",
+    /// Two invocations of a timer at once.
+    Overlap = "passes overlap",
+    /// The second began in a destructive call of the first.
+    OverlapInDestruction = "doubled timer in a destructive step",
+    /// A pass ended because its deadline was near.
+    DeadlineStop = "pass stopped by its deadline",
+    /// The next went on and came to its end.
+    DeadlineResume = "pass resumed after a deadline",
+    /// An invocation met its time limit.
+    TimeLimit = "invocation killed at its time limit",
+    /// A message became a dead letter.
+    DeadLetter = "dead letter",
+    /// Dead letters were sent back.
+    Redrive = "dead letters redriven",
+    /// A message was delivered twice.
+    MessageDoubled = "message delivered twice",
+    /// A delivery signed with the first secret.
+    FirstSecret = "first secret in use",
+    /// A delivery signed with the second.
+    SecondSecret = "second secret in use",
+    /// A stranger's delivery.
+    Forgery = "forged delivery",
+    /// GitHub was in trouble with an owner.
+    Trouble = "GitHub in trouble with an owner",
+    /// One owner's GitHub stayed broken for ever.
+    OneStaysBroken = "one owner stays broken",
+    /// A conditional write was refused.
+    Conflict = "ledger conflict",
+    /// EC2 had less than was asked for.
+    PartialFleet = "partial fleet",
+    /// EC2 had nothing.
+    NoCapacity = "no capacity",
+    /// A spot instance was taken back.
+    Spot = "spot interruption",
+    /// A delivery was asked for again.
+    Redelivery = "delivery repeated",
+    /// A listener lost its registration in mid-job.
+    ListenerCancelled = "listener cancelled its job",
+    /// A job was assigned while nobody of ours acted, between two events.
+    Requeued = "job requeued",
+}
+
+/// Counts of everything, and of deaths and lost answers at every call.
+#[derive(Debug, Clone)]
+pub struct Coverage {
+    counts: Vec<u64>,
+    /// Deaths at a call: before and after its effect.
+    died: Vec<[u64; 2]>,
+    /// Answers lost after the effect.
+    lost: Vec<u64>,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self { counts: vec![0; Counter::ALL.len()], died: vec![[0; 2]; Op::ALL.len()], lost: vec![0; Op::ALL.len()] }
+    }
+}
+
+impl Coverage {
+    /// It happened.
+    pub fn hit(&mut self, counter: Counter) {
+        if let Some(count) = self.counts.get_mut(counter as usize) {
+            *count += 1;
+        }
+    }
+
+    /// An invocation died at a call.
+    pub fn died(&mut self, op: Op, after: bool) {
+        if let Some(counts) = self.died.get_mut(op as usize) {
+            counts[usize::from(after)] += 1;
+        }
+    }
+
+    /// An answer was lost.
+    pub fn lost(&mut self, op: Op) {
+        if let Some(count) = self.lost.get_mut(op as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.counts.get(counter as usize).copied().unwrap_or(0)
+    }
+
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Self) {
+        for (own, others) in self.counts.iter_mut().zip(&other.counts) {
+            *own += others;
+        }
+        for (own, others) in self.died.iter_mut().zip(&other.died) {
+            own[0] += others[0];
+            own[1] += others[1];
+        }
+        for (own, others) in self.lost.iter_mut().zip(&other.lost) {
+            *own += others;
+        }
+    }
+
+    /// Every count with its name.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(String, u64)> {
+        let of_counters = Counter::ALL.iter().map(|counter| (counter.text().to_owned(), self.count(*counter)));
+        let of_calls = Op::ALL.iter().flat_map(|op| {
+            let [before, after] = self.died.get(*op as usize).copied().unwrap_or_default();
+            let lost = self.lost.get(*op as usize).copied().unwrap_or(0);
+            let died =
+                [(format!("killed before {}", op.name()), before), (format!("killed after {}", op.name()), after)];
+            died.into_iter().chain(op.changes().then(|| (format!("answer lost of {}", op.name()), lost)))
+        });
+        of_counters.chain(of_calls).collect()
+    }
+
+    /// What never happened.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        self.lines().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+    }
+}

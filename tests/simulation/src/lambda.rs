@@ -1,0 +1,214 @@
+//! Invocations: which function, until when, and whether they die before their end.
+
+use std::pin::Pin;
+
+use runner_scaler_core::scale_up::Outcome;
+use runner_scaler_world::Millis;
+
+use crate::sim::Sim;
+use crate::swarm::{MINUTE, SECOND};
+
+/// Where an invocation's future lies, and which of those that lay there it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskId {
+    /// Its place.
+    pub place: usize,
+    /// Its number among those that had that place.
+    pub life: u32,
+}
+
+/// The functions of the product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Function {
+    /// Takes deliveries.
+    Webhook,
+    /// Launches.
+    ScaleUp,
+    /// Drains and removes what is idle.
+    ScaleDown,
+    /// Settles what lost each other.
+    OrphanSweeper,
+    /// Finds jobs that nobody serves.
+    DemandReconciler,
+}
+
+impl Function {
+    /// Those with a schedule.
+    pub const SCHEDULED: [Self; 3] = [Self::ScaleDown, Self::OrphanSweeper, Self::DemandReconciler];
+
+    /// As the world knows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::ScaleUp => "scale-up",
+            Self::ScaleDown => "scale-down",
+            Self::OrphanSweeper => "orphan-sweeper",
+            Self::DemandReconciler => "demand-reconciler",
+        }
+    }
+
+    /// Its time limit (`infra/main.tf`).
+    #[must_use]
+    pub fn time_limit(self) -> Millis {
+        match self {
+            Self::Webhook => 10 * SECOND,
+            Self::ScaleUp | Self::ScaleDown | Self::DemandReconciler => MINUTE,
+            Self::OrphanSweeper => 4 * MINUTE,
+        }
+    }
+
+    /// Its schedule (`infra/main.tf`).
+    #[must_use]
+    pub fn period(self) -> Millis {
+        match self {
+            Self::OrphanSweeper => 5 * MINUTE,
+            Self::Webhook | Self::ScaleUp | Self::ScaleDown | Self::DemandReconciler => MINUTE,
+        }
+    }
+}
+
+/// What an invocation is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A pass.
+    Pass,
+    /// Messages of the queue, by their number.
+    Batch(Vec<u64>),
+    /// One of GitHub's deliveries.
+    Delivery(u64),
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Done {
+    /// A pass, and whether it failed or was cut by its deadline.
+    Pass {
+        /// Whether it reports errors.
+        failed: bool,
+        /// Whether its deadline cut it.
+        cut: bool,
+    },
+    /// A batch: the outcome by message id.
+    Batch(Vec<(String, Outcome)>),
+    /// A delivery: the status.
+    Answer(u16),
+}
+
+/// An invocation that runs.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Its function.
+    pub function: Function,
+    /// What it is about.
+    pub work: Work,
+    /// When it began.
+    pub began_at: Millis,
+    /// Calls so far.
+    pub calls: u64,
+    /// The call at which it dies, and whether after its effect.
+    pub dies_at: Option<(u64, bool)>,
+    /// Jobs that GitHub told it are not queued (any more, or yet).
+    pub not_queued: Vec<u64>,
+    /// Whether it is in the middle of a call that ends an instance or a registration.
+    pub destroys: bool,
+}
+
+/// An invocation to be begun.
+#[derive(Debug)]
+pub struct Start {
+    /// Its function.
+    pub function: Function,
+    /// What it is about.
+    pub work: Work,
+}
+
+/// A future of an invocation.
+pub type Task = Pin<Box<dyn Future<Output = Done>>>;
+
+impl Sim {
+    /// An invocation begins: whether it will die is decided now.
+    pub(crate) fn begin_invocation(&mut self, id: TaskId, start: Start) {
+        let Start { function, work } = start;
+        let dies_at = self
+            .world
+            .tape
+            .chance(self.plan.kill)
+            .then(|| (1 + self.world.tape.draw(self.plan.kill_within - 1), self.world.tape.draw(1) == 1));
+        let invocation = Invocation {
+            function,
+            work,
+            began_at: self.now,
+            calls: 0,
+            dies_at,
+            not_queued: Vec::new(),
+            destroys: false,
+        };
+        if self.invocations.len() <= id.place {
+            self.invocations.resize_with(id.place + 1, || None);
+        }
+        self.tally.invocations += 1;
+        if self.timeline.is_kept() {
+            let jobs = match &invocation.work {
+                Work::Batch(numbers) => {
+                    let of = |number: &u64| self.aws.queue.messages.get(number).map(|message| message.job_id);
+                    numbers.iter().filter_map(of).collect()
+                }
+                Work::Pass | Work::Delivery(_) => Vec::new(),
+            };
+            let name = function.name();
+            self.timeline.note(self.now, || format!("{name} begins: {:?} jobs {jobs:?}", invocation.work));
+        }
+        self.agenda.note(self.now + function.time_limit(), crate::agenda::Event::TimeLimit(id));
+        if let Some(place) = self.invocations.get_mut(id.place) {
+            *place = Some(invocation);
+        }
+    }
+
+    /// An invocation ended by itself (`done`), or died.
+    pub(crate) fn end_invocation(&mut self, id: TaskId, done: Option<Done>) {
+        let Some(invocation) = self.invocations.get_mut(id.place).and_then(Option::take) else { return };
+        let name = invocation.function.name();
+        self.timeline.note(self.now, || format!("{name} ends: {done:?}"));
+        match (invocation.work, done) {
+            (Work::Pass, Some(Done::Pass { failed, cut })) => {
+                self.tally.passes += 1;
+                self.tally.failed_passes += u64::from(failed);
+                if cut {
+                    self.coverage.hit(crate::coverage::Counter::DeadlineStop);
+                    self.cut[invocation.function as usize] = true;
+                } else if std::mem::take(&mut self.cut[invocation.function as usize]) {
+                    self.coverage.hit(crate::coverage::Counter::DeadlineResume);
+                }
+            }
+            (Work::Batch(messages), done) => {
+                let outcomes = match done {
+                    Some(Done::Batch(outcomes)) => outcomes,
+                    Some(Done::Pass { .. } | Done::Answer(_)) | None => Vec::new(),
+                };
+                self.settle_batch(&messages, &outcomes, &invocation.not_queued);
+            }
+            (Work::Delivery(delivery), done) => {
+                // A process that dies is a bad gateway to GitHub; one that takes too long is nothing.
+                let took = self.now - invocation.began_at;
+                let status = match done {
+                    Some(Done::Answer(status)) => Some(status),
+                    Some(Done::Pass { .. } | Done::Batch(_)) | None if took < Function::Webhook.time_limit() => {
+                        Some(502)
+                    }
+                    Some(Done::Pass { .. } | Done::Batch(_)) | None => None,
+                };
+                self.touch(|world| {
+                    let (github, mut cx) = world.github();
+                    github.delivery_answered(&mut cx, delivery, status, took);
+                });
+            }
+            (Work::Pass, Some(Done::Batch(_) | Done::Answer(_)) | None) => {}
+        }
+    }
+
+    /// Invocations of a function that run.
+    pub(crate) fn running(&self, function: Function) -> usize {
+        self.invocations.iter().flatten().filter(|invocation| invocation.function == function).count()
+    }
+}

@@ -1,0 +1,378 @@
+//! Which faults a seed has and how strong they are: every rate of the simulation is in this file.
+//!
+//! A third of the seeds has one or two faults only, so that one does not hide another; a tenth has none of its own and
+//! is attacked by the adversary alone. Nothing here is lowered to make a seed pass.
+
+use runner_scaler_world::instance::SupervisorSettings;
+use runner_scaler_world::{Millis, Settings, Tape};
+
+/// A second in milliseconds.
+pub const SECOND: Millis = 1_000;
+/// A minute in milliseconds.
+pub const MINUTE: Millis = 60 * SECOND;
+/// An hour in milliseconds.
+pub const HOUR: Millis = 60 * MINUTE;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+        }
+    };
+}
+
+faults! {
+    /// `busy` is shown late, for minutes false in mid-job, or never.
+    BusyLies,
+    /// A runner that died stays busy and undeletable.
+    BusyStuck,
+    /// Runners that lists and reads leave out.
+    Hidden,
+    /// Everything of an owner is 404, 403, 502, throttled or nearly empty for a while.
+    Storms,
+    /// GitHub's calls fail, or their answers get lost.
+    GitHubCalls,
+    /// EC2's calls fail, or their answers get lost.
+    Ec2Calls,
+    /// The ledger's, the queue's and the parameter store's calls fail, or their answers get lost.
+    AwsCalls,
+    /// Deliveries are lost.
+    WebhooksLost,
+    /// Deliveries come several times, late, out of order, and of old jobs.
+    WebhooksDisordered,
+    /// Strangers post deliveries.
+    Forgeries,
+    /// Invocations die at any await.
+    Kills,
+    /// Calls take minutes, so that time limits are met.
+    Slow,
+    /// Timers fire twice.
+    Timers,
+    /// Messages come twice.
+    Queue,
+    /// Instances become visible late.
+    Visibility,
+    /// No capacity, or less than asked for.
+    Capacity,
+    /// Spot instances are taken back.
+    Spot,
+    /// Instances take long to boot and to end, or do not power off.
+    Sluggish,
+    /// Boots that never register, listeners that hang after they acknowledged.
+    Defects,
+    /// The index of the ledger lags.
+    Index,
+    /// Vital signs are not written at times, drain requests not read.
+    Signs,
+    /// Instances' clocks are wrong.
+    Clocks,
+    /// Supervisors that are dead or die.
+    NoSupervisor,
+    /// The kill switch is thrown or cannot be read for a while.
+    KillSwitch,
+    /// Instances of others that look like ours.
+    LookAlikes,
+    /// Jobs are cancelled by their users while they wait.
+    Cancellations,
+}
+
+/// What may happen to a call of one service. Probabilities a call.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallFaults {
+    /// It fails, and did nothing.
+    pub refused: f64,
+    /// It is throttled, and did nothing.
+    pub throttled: f64,
+    /// It did its work, and the answer is lost.
+    pub lost: f64,
+}
+
+/// Everything that a seed decides beforehand.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its faults, for people.
+    pub faults: Vec<Fault>,
+    /// The world's times and faults.
+    pub world: Settings,
+    /// The supervisors' times.
+    pub supervisor: SupervisorSettings,
+    /// GitHub's calls.
+    pub github: CallFaults,
+    /// EC2's calls.
+    pub ec2: CallFaults,
+    /// Calls of DynamoDB, SQS and SSM.
+    pub aws: CallFaults,
+    /// Probability that an invocation dies at one of its calls.
+    pub kill: f64,
+    /// Calls into which a death falls, counted from the invocation's first.
+    pub kill_within: u64,
+    /// Probability that a call hangs until its client gives up.
+    pub hang: f64,
+    /// Probability that a timer fires twice.
+    pub timer_doubled: f64,
+    /// Probability a minute that a message gets into the queue that is no job message.
+    pub poison: f64,
+    /// Probability that EC2 does not know an instance that it is asked to end.
+    pub not_found: f64,
+    /// Probability that a message is delivered twice.
+    pub message_doubled: f64,
+    /// Largest lag of the ledger's index.
+    pub index_lag: Millis,
+    /// Probability that a vital sign is not written.
+    pub beat_lost: f64,
+    /// Probability that a look at the drain request fails.
+    pub look_lost: f64,
+    /// How wrong an instance's clock may be, in either direction.
+    pub clock_skew: Millis,
+    /// Probability that an instance's supervisor is dead from the start.
+    pub supervisor_dead: f64,
+    /// Probability that it dies in the instance's first hour.
+    pub supervisor_dies: f64,
+    /// Probability that a boot never registers.
+    pub never_registers: f64,
+    /// Probability that a listener hangs after it acknowledged a job.
+    pub ghost: f64,
+    /// Mean time between two troubles of GitHub with one owner; 0 is never.
+    pub trouble_every: Millis,
+    /// How long such a trouble lasts.
+    pub trouble_for: (Millis, Millis),
+    /// Probability that the adversary strikes at a call that is a race.
+    pub adversary: f64,
+    /// Probability that it strikes at a read of one runner.
+    pub adversary_reads: f64,
+    /// Probability a minute that a stranger posts a delivery.
+    pub forgery: f64,
+    /// Probability a minute that a waiting job is cancelled by its user.
+    pub cancellation: f64,
+    /// Probability a minute that the kill switch is thrown.
+    pub kill_switch: f64,
+    /// Instances of others at the start.
+    pub look_alikes: u64,
+    /// Probability that GitHub signs with the second secret.
+    pub second_secret: f64,
+    /// Organisations and users that the App is installed for.
+    pub owners: u64,
+    /// Probability that an owner is a user, whose runners are registered with repositories.
+    pub user: f64,
+    /// Fleets.
+    pub fleets: u64,
+    /// Instances that a fleet may have.
+    pub cap: u32,
+    /// Jobs a day, most likely; each hour has its own share, and some have none.
+    pub jobs_a_day: u64,
+    /// Probability that in the quiet hours one owner's GitHub stays broken.
+    pub one_stays_broken: f64,
+}
+
+/// Probability that a fault is part of a seed that has many.
+const FAULT: f64 = 0.45;
+/// Probability that a seed has no fault of its own.
+const NONE: f64 = 0.1;
+/// Probability that a seed has one or two.
+const FEW: f64 = 0.33;
+/// The supervisors' absence is drawn in more seeds than other faults would be: at least one in ten.
+const NO_SUPERVISOR: f64 = 0.15;
+
+impl Plan {
+    /// Draws a seed's plan.
+    pub fn draw(tape: &mut Tape) -> Self {
+        let mut faults = Vec::new();
+        // An ended tape draws no fault: the benign choice of each of these is none.
+        if tape.chance(1.0 - NONE) {
+            if tape.chance(FEW / (1.0 - NONE)) {
+                for _ in 0..=tape.draw(1) {
+                    let place = tape.draw(Fault::ALL.len() as u64 - 1);
+                    faults.extend(usize::try_from(place).ok().and_then(|place| Fault::ALL.get(place)));
+                }
+            } else {
+                let of_many = |fault: &Fault| *fault != Fault::NoSupervisor;
+                faults.extend(Fault::ALL.iter().copied().filter(of_many).filter(|_| tape.chance(FAULT)));
+            }
+            if tape.chance(NO_SUPERVISOR) {
+                faults.push(Fault::NoSupervisor);
+            }
+        }
+        faults.sort_unstable();
+        faults.dedup();
+        let mut plan = Self::kind(tape);
+        for fault in &faults {
+            plan.add(*fault, tape);
+        }
+        plan.faults = faults;
+        plan
+    }
+
+    /// A plan without faults but the adversary's.
+    fn kind(tape: &mut Tape) -> Self {
+        let mut world = Settings::default();
+        world.github.compact_payloads = true;
+        world.github.busy_lag_ms = (0, 60 * SECOND);
+        world.ec2.boot_ms = (20 * SECOND, 90 * SECOND);
+        // EC2 says "under an hour"; every listing carries them.
+        world.ec2.terminated_lingers_ms = tape.between(6 * MINUTE, 20 * MINUTE);
+        Self {
+            faults: Vec::new(),
+            world,
+            supervisor: SupervisorSettings {
+                // The looks are driven by the request, at the times of such a period (`hosts`).
+                drain_look_every_ms: i64::MAX / 4,
+                ..SupervisorSettings::default()
+            },
+            github: CallFaults::default(),
+            ec2: CallFaults::default(),
+            aws: CallFaults::default(),
+            kill: 0.0,
+            kill_within: 40,
+            hang: 0.0,
+            timer_doubled: 0.0,
+            message_doubled: 0.0,
+            poison: 0.0,
+            not_found: 0.0,
+            index_lag: 0,
+            beat_lost: 0.0,
+            look_lost: 0.0,
+            clock_skew: 0,
+            supervisor_dead: 0.0,
+            supervisor_dies: 0.0,
+            never_registers: 0.0,
+            ghost: 0.0,
+            trouble_every: 0,
+            trouble_for: (MINUTE, 40 * MINUTE),
+            adversary: 0.3,
+            adversary_reads: 0.02,
+            forgery: 0.0,
+            cancellation: 0.0,
+            kill_switch: 0.0,
+            look_alikes: 0,
+            second_secret: 0.2,
+            owners: 1 + tape.draw(2),
+            user: 0.25,
+            fleets: 1 + tape.draw(1),
+            cap: 12 + u32::try_from(tape.draw(18)).unwrap_or(0),
+            jobs_a_day: 200 + tape.draw(400),
+            one_stays_broken: 0.2,
+        }
+    }
+
+    fn add(&mut self, fault: Fault, tape: &mut Tape) {
+        let github = &mut self.world.github;
+        let ec2 = &mut self.world.ec2;
+        match fault {
+            Fault::BusyLies => {
+                github.busy_lag_ms = (0, 90 * SECOND);
+                github.lying_busy_flag = drawn(tape, 0.01, 0.2);
+                github.stale_busy_flag = drawn(tape, 0.02, 0.3);
+            }
+            Fault::BusyStuck => github.stuck_busy_flag = drawn(tape, 0.2, 1.0),
+            Fault::Hidden => {
+                github.list_omission = drawn(tape, 0.005, 0.1);
+                github.hidden_runner = drawn(tape, 0.01, 0.15);
+                github.runner_shown_ms = (0, 90 * SECOND);
+            }
+            Fault::Storms => self.trouble_every = tape.between(2 * HOUR, 12 * HOUR),
+            Fault::GitHubCalls => self.github = CallFaults::draw(tape, 0.05),
+            Fault::Ec2Calls => self.ec2 = CallFaults::draw(tape, 0.08),
+            Fault::AwsCalls => self.aws = CallFaults::draw(tape, 0.02),
+            Fault::WebhooksLost => github.lose_webhooks = drawn(tape, 0.02, 0.5),
+            Fault::WebhooksDisordered => {
+                github.duplicate_webhooks = drawn(tape, 0.02, 0.3);
+                github.webhook_copies_max = 3;
+                github.late_webhooks = drawn(tape, 0.02, 0.3);
+                github.resend_completed = drawn(tape, 0.005, 0.05);
+            }
+            Fault::Forgeries => self.forgery = 0.02,
+            Fault::Kills => {
+                self.kill = drawn(tape, 0.02, 0.3);
+                self.kill_within = 8 + tape.draw(30);
+            }
+            Fault::Slow => self.hang = drawn(tape, 0.0005, 0.01),
+            Fault::Timers => self.timer_doubled = drawn(tape, 0.02, 0.3),
+            Fault::Queue => {
+                self.message_doubled = drawn(tape, 0.02, 0.3);
+                self.poison = drawn(tape, 0.0, 0.005);
+            }
+            Fault::Visibility => {
+                ec2.visibility_lag_ms = (0, tape.between(10 * SECOND, 5 * MINUTE));
+                self.not_found = drawn(tape, 0.02, 0.3);
+            }
+            Fault::Capacity => {
+                ec2.no_capacity_rate = drawn(tape, 0.05, 0.5);
+                let types = [("m7i.large", tape.draw(12)), ("m7a.large", tape.draw(12))];
+                ec2.capacity = types.map(|(name, n)| (name.to_owned(), 6 + u32::try_from(n).unwrap_or(0))).into();
+            }
+            Fault::Spot => ec2.spot_interruption = drawn(tape, 0.01, 0.2),
+            Fault::Sluggish => {
+                ec2.boot_ms = (20 * SECOND, tape.between(100 * SECOND, 8 * MINUTE));
+                ec2.shutdown_ms = (5 * SECOND, tape.between(MINUTE, 15 * MINUTE));
+                ec2.power_off_fails = drawn(tape, 0.005, 0.05);
+            }
+            Fault::Defects => {
+                self.never_registers = drawn(tape, 0.01, 0.1);
+                self.ghost = drawn(tape, 0.005, 0.05);
+                github.refuse_acquisition = drawn(tape, 0.005, 0.05);
+            }
+            Fault::Index => self.index_lag = tape.between(SECOND, MINUTE),
+            Fault::Signs => {
+                self.beat_lost = drawn(tape, 0.02, 0.2);
+                self.look_lost = drawn(tape, 0.05, 0.5);
+            }
+            Fault::Clocks => self.clock_skew = tape.between(SECOND, 3 * MINUTE),
+            Fault::NoSupervisor => {
+                self.supervisor_dead = drawn(tape, 0.05, 1.0);
+                self.supervisor_dies = drawn(tape, 0.0, 0.3);
+            }
+            Fault::KillSwitch => self.kill_switch = 0.002,
+            Fault::LookAlikes => self.look_alikes = 1 + tape.draw(5),
+            Fault::Cancellations => self.cancellation = drawn(tape, 0.005, 0.05),
+        }
+    }
+
+    /// Whether every instance has a supervisor that lives.
+    #[must_use]
+    pub fn supervised(&self) -> bool {
+        self.supervisor_dead == 0.0 && self.supervisor_dies == 0.0
+    }
+
+    /// The faults end: what is left are times and what cannot be undone.
+    pub fn quieten(&mut self) {
+        let calm = CallFaults::default();
+        (self.github, self.ec2, self.aws) = (calm, calm, calm);
+        (self.kill, self.hang, self.timer_doubled, self.message_doubled) = (0.0, 0.0, 0.0, 0.0);
+        (self.poison, self.not_found) = (0.0, 0.0);
+        (self.beat_lost, self.look_lost, self.clock_skew) = (0.0, 0.0, 0);
+        (self.supervisor_dead, self.supervisor_dies, self.never_registers, self.ghost) = (0.0, 0.0, 0.0, 0.0);
+        (self.trouble_every, self.index_lag) = (0, 0);
+        (self.adversary, self.adversary_reads) = (0.0, 0.0);
+        (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
+        let github = &mut self.world.github;
+        (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);
+        (github.list_omission, github.hidden_runner) = (0.0, 0.0);
+        (github.lose_webhooks, github.duplicate_webhooks, github.late_webhooks) = (0.0, 0.0, 0.0);
+        (github.resend_completed, github.refuse_acquisition) = (0.0, 0.0);
+        let ec2 = &mut self.world.ec2;
+        (ec2.no_capacity_rate, ec2.spot_interruption, ec2.power_off_fails) = (0.0, 0.0, 0.0);
+        ec2.capacity.clear();
+        (ec2.boot_ms, ec2.shutdown_ms, ec2.visibility_lag_ms) =
+            ((20 * SECOND, 90 * SECOND), (5 * SECOND, 60 * SECOND), (0, 5 * SECOND));
+    }
+}
+
+impl CallFaults {
+    fn draw(tape: &mut Tape, most: f64) -> Self {
+        Self { refused: drawn(tape, 0.001, most), throttled: drawn(tape, 0.001, most), lost: drawn(tape, 0.001, most) }
+    }
+}
+
+/// A rate between two, in a hundred steps; the lower one on an ended tape.
+fn drawn(tape: &mut Tape, lo: f64, hi: f64) -> f64 {
+    const STEPS: u32 = 100;
+    let step = u32::try_from(tape.draw(u64::from(STEPS))).unwrap_or(0);
+    lo + (hi - lo) * f64::from(step) / f64::from(STEPS)
+}
