@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 /// So many instances that have never spoken, and none that has, are taken for a mistake in where their signs are looked
 /// for. More, and a small deployment whose key is wrong loses every veto unnoticed; fewer, and some machines whose
-/// supervisors never started wait for the hard age or a person.
+/// supervisors died early wait for the hard age or a person.
 const UNHEARD_MAX: usize = 5;
 
 /// After `boot_grace` an instance has so long to give its first sign, which it renews every minute. Longer, and silence
@@ -30,6 +30,10 @@ pub fn unheard_of(evidence: &[Evidence], policy: &Policy, now: Timestamp) -> Opt
 fn should_have_spoken(evidence: &Evidence, policy: &Policy, now: Timestamp) -> bool {
     let Some(record) = evidence.known_record().filter(|record| record.origin == Origin::Launch) else { return false };
     let launched_at = record.launched_at.max(evidence.instance.launched_at);
+    // A supervisor starts the listener, so where a runner was seen there is one. Where none ever was, the image may be
+    // broken: such machines are silent in truth, and must go.
+    let runner_was_seen = record.has_job_evidence() || record.job_completed.is_some() || record.idle_since.is_some();
     evidence.instance.state == InstanceState::Running
+        && runner_was_seen
         && now.since(launched_at) >= policy.timers(&record.fleet).boot_grace + FIRST_SIGN
 }

@@ -129,7 +129,7 @@ impl Gathered {
         report.error(format!(
             "not one of {count} instances that should have given a vital sign by now ever did: VITAL_SIGNS_TABLE or \
              VITAL_SIGNS_KEY_PREFIX is probably wrong (was the instances' role made anew?); their silence counts as \
-             unread and keeps them, and if it is their supervisors that never started, end them by hand"
+             unread and keeps them, and if it is their supervisors that died, end them by hand"
         ));
         self.unsigned = VitalEvidence::Unread;
         for evidence in self.evidence.iter_mut().filter(|evidence| evidence.vital_sign == VitalEvidence::Never) {

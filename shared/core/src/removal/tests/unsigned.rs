@@ -21,10 +21,11 @@ fn sign(fake: &Fake, id: InstanceId) {
     fake.state_mut().vital_signs.insert(id, sign);
 }
 
-/// One of many instances that nobody has ever heard of.
+/// One of many instances that nobody has ever heard of, though its runner was seen.
 fn put_unheard(fake: &Fake, n: usize) {
     let id = put_nth(fake, n);
     fake.state_mut().vital_signs.remove(&id);
+    edit(fake, &id, |record| record.idle_since = Some(record.launched_at));
 }
 
 /// What a row that leans on silence needs besides, of the n-th instance.
@@ -41,13 +42,15 @@ const ROWS: [Row; 4] = [
         fake.state_mut().runners.clear();
     }),
     ("row 16", |fake, _| fake.state_mut().runners.clear()),
-    ("row 18", |fake, n| {
-        let mut state = fake.state_mut();
-        let (_, runner) = state.runners.iter_mut().find(|(_, r)| r.id.0 == 1000 + n as u64).expect("registered");
-        (runner.online, runner.version) = (false, Some(None));
-    }),
+    ("row 18", never_connected),
     ("row 20", |_, _| {}),
 ];
+
+fn never_connected(fake: &Fake, n: usize) {
+    let mut state = fake.state_mut();
+    let (_, runner) = state.runners.iter_mut().find(|(_, r)| r.id.0 == 1000 + n as u64).expect("registered");
+    (runner.online, runner.version) = (false, Some(None));
+}
 
 #[test]
 fn where_no_instance_ever_spoke_silence_is_unread_and_said_to_be_a_mistake() {
@@ -127,4 +130,20 @@ fn an_instance_that_listings_miss_keeps_its_registration_while_signs_count_as_un
     let fake = Fake::new();
     idle_runner(&fake);
     ends_and_leaves_nothing(&fake, "a single one that never spoke");
+}
+
+/// A broken image: no supervisor ever started, so no runner ever connected. Nothing is wrong with where signs are looked
+/// for, and a fleet at its cap must get its room back.
+#[test]
+fn machines_on_which_no_runner_was_ever_seen_are_silent_in_truth() {
+    let fake = Fake::new();
+    for n in 0..6 {
+        put_unheard(&fake, n);
+        edit(&fake, &nth(n), |record| record.idle_since = None);
+        never_connected(&fake, n);
+    }
+    fake.pass(DUE);
+    assert!(!told(&swept(&fake, &policy())));
+    minutes(&fake, &policy(), 110);
+    assert_eq!(grounds(&fake), [Ground::NeverConnected; 6]);
 }
