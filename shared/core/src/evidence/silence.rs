@@ -9,12 +9,12 @@ use crate::ports::InstanceState;
 use crate::time::Timestamp;
 
 /// So many instances that have never spoken, and none that has, are taken for a mistake in where their signs are looked
-/// for. More, and a small deployment whose key is wrong loses every veto unnoticed; fewer, and some machines whose
-/// supervisors died early wait for the hard age or a person.
+/// for. More, and a small deployment whose key is wrong loses every veto unnoticed; fewer, and some supervisors that
+/// died raise a false alarm.
 const UNHEARD_MAX: usize = 5;
 
-/// After `boot_grace` an instance has so long to give its first sign, which it renews every minute. Longer, and silence
-/// counts against running jobs for that much longer where the key is wrong; shorter, and slow boots raise an alarm.
+/// After `boot_grace` an instance has so long to give its first sign, which it renews every minute. Longer, and a
+/// wrong key is told that much later; shorter, and slow boots raise an alarm.
 const FIRST_SIGN: Duration = Duration::from_mins(10);
 
 /// How many instances should have spoken by now, where they are many and not one ever did: then the table or the key is

@@ -42,8 +42,6 @@ pub(super) struct Gathered {
     deliveries: Deliveries,
     fates_asked: usize,
     mutant: Mutant,
-    /// What it means in this pass that an instance has no vital sign.
-    unsigned: VitalEvidence,
 }
 
 /// The runners of one scope as GitHub listed them in this pass.
@@ -103,7 +101,6 @@ impl Gathered {
             deliveries: Deliveries::default(),
             fates_asked: 0,
             mutant: policy.mutant,
-            unsigned: VitalEvidence::Never,
         };
         for (instance, (_, stored)) in instances.into_iter().zip(records) {
             let vital_sign = match &mut signs {
@@ -118,23 +115,18 @@ impl Gathered {
             }
             gathered.evidence.push(evidence);
         }
-        gathered.doubt_silence(policy, report);
+        gathered.report_silence(policy, report);
         gathered.fill_pools(policy);
         Ok(gathered)
     }
 
-    /// Where none of many instances has ever spoken, silence is ours and not theirs: it counts as unread.
-    fn doubt_silence(&mut self, policy: &Policy, report: &mut Report) {
+    /// Where none of many instances has ever spoken, somebody has to look.
+    fn report_silence(&self, policy: &Policy, report: &mut Report) {
         let Some(count) = unheard_of(&self.evidence, policy, self.now) else { return };
         report.error(format!(
             "not one of {count} instances that should have given a vital sign by now ever did: VITAL_SIGNS_TABLE or \
-             VITAL_SIGNS_KEY_PREFIX is probably wrong (was the instances' role made anew?); their silence counts as \
-             unread and keeps them, and if it is their supervisors that died, end them by hand"
+             VITAL_SIGNS_KEY_PREFIX is probably wrong (was the instances' role made anew?), or their supervisors died"
         ));
-        self.unsigned = VitalEvidence::Unread;
-        for evidence in self.evidence.iter_mut().filter(|evidence| evidence.vital_sign == VitalEvidence::Never) {
-            evidence.vital_sign = VitalEvidence::Unread;
-        }
     }
 
     fn evidence_of(
@@ -205,7 +197,7 @@ impl Gathered {
             launched_at: record.record.launched_at,
             tags: BTreeMap::new(),
         };
-        let sign = vital_sign(ports, &instance.id, self.unsigned, report).await;
+        let sign = vital_sign(ports, &instance.id, report).await;
         let evidence =
             self.evidence_of(instance, record_evidence(Stored::Present(record), policy, self.now), sign, policy);
         // The record was made by a launch of ours, or rebuilt from an instance that was ours.
@@ -449,7 +441,7 @@ impl Gathered {
             (Word::Unsettled | Word::Unreadable, _) => DeliveryEvidence::Unsettled,
         };
         self.remember_news(ports, report).await;
-        evidence.vital_sign = vital_sign(ports, &record.instance_id, self.unsigned, report).await;
+        evidence.vital_sign = vital_sign(ports, &record.instance_id, report).await;
         evidence.record = match ledger::load::<InstanceRecord>(ports, record.instance_id.to_string()).await {
             Ok(stored) => record_evidence(stored, policy, ports.now()),
             Err(error) => {
@@ -584,16 +576,12 @@ fn with_listing(by_itself: RegistrationEvidence, listed: Option<&Runner>) -> Reg
     }
 }
 
-/// One instance's vital sign, read alone; `unsigned` where it has none.
-async fn vital_sign<P: RemovalPorts>(
-    ports: &P,
-    id: &InstanceId,
-    unsigned: VitalEvidence,
-    report: &mut Report,
-) -> VitalEvidence {
+/// One instance's vital sign, read alone.
+async fn vital_sign<P: RemovalPorts>(ports: &P, id: &InstanceId, report: &mut Report) -> VitalEvidence {
     match VitalSigns::read(ports, std::slice::from_ref(id)).await {
         Ok(signs) => {
-            signs.into_iter().find(|(own, _)| own == id).map_or(unsigned, |(_, sign)| VitalEvidence::Sign(sign))
+            let own = signs.into_iter().find(|(own, _)| own == id);
+            own.map_or(VitalEvidence::Never, |(_, sign)| VitalEvidence::Sign(sign))
         }
         Err(error) => {
             report.error(error);
