@@ -22,8 +22,8 @@ pub(super) enum Admission {
 /// How often a job's first write is tried again when an event came in between.
 const CONFLICTS_MAX: usize = 3;
 
-/// Decides for one message by the job's record, as it was `stored` a moment ago, which is written before GitHub is asked: from then on the job is found
-/// again even if the message is lost.
+/// Decides for one message by the job's record, as it was `stored` a moment ago. It is written before GitHub is asked: from
+/// then on the job is found again even if the message is lost.
 pub(super) async fn record<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     message: &JobMessage,
