@@ -103,7 +103,8 @@ fn the_scenario_ends_with_every_promise_held_and_every_scene_as_announced() {
 fn a_function_killed_in_the_middle_loses_no_job_and_leaks_nothing() {
     let (output, summary) = local(&["--kill-function", "scale-up"]);
     assert!(summary["functions_killed"].as_u64().is_some_and(|killed| killed > 0), "{}", lossy(&output.stdout));
-    assert_all_went_well(&output, &summary);
+    // An instance that waits for its configuration until its job is cancelled is drained before its scene can begin.
+    assert_every_promise_held(&output, &summary);
 }
 
 #[test]
