@@ -63,7 +63,7 @@ pub enum RecordEvidence {
 /// The instance's vital sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VitalEvidence {
-    /// The table could not be read, or is not where the instances write ([`unheard_of`]).
+    /// The table could not be read.
     Unread,
     /// Read, and the instance never wrote one.
     Never,
