@@ -1,5 +1,7 @@
 //! EC2: [`ComputeRead`] and [`Compute`]. The only module that calls `TerminateInstances`.
 
+use std::sync::Arc;
+
 use aws_sdk_ec2::Client;
 use aws_sdk_ec2::types::{
     CreateFleetError, CreateFleetInstance, DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest,
@@ -114,7 +116,7 @@ fn instance_of(instance: &Ec2Instance) -> Option<Instance> {
         id: InstanceId::new(instance.instance_id()?),
         state: state_of(instance.state().and_then(|state| state.name()).map_or("", |name| name.as_str())),
         launched_at: Timestamp(instance.launch_time()?.to_millis().ok()?),
-        tags: tags.collect(),
+        tags: Arc::new(tags.collect()),
     })
 }
 
@@ -161,7 +163,7 @@ async fn create_fleet(client: &Client, request: &LaunchRequest) -> Result<Launch
             .instances()
             .iter()
             .flat_map(CreateFleetInstance::instance_ids)
-            .map(InstanceId::new)
+            .map(|id| InstanceId::new(id.as_str()))
             .collect(),
         errors: answer.errors().iter().map(fault_of).collect(),
     })

@@ -1,5 +1,6 @@
 //! A proof and a warrant for the tests, made the only way there is: by evidence that establishes their ground.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use runner_scaler_core::config::{Environment, Policy, parse_policy};
@@ -10,7 +11,7 @@ use runner_scaler_core::evidence::{
 };
 use runner_scaler_core::ids::{Access, FleetName, InstanceId, LaunchToken, RunnerId, RunnerName};
 use runner_scaler_core::ledger::{InstanceRecord, Versioned};
-use runner_scaler_core::ports::{Instance, InstanceState, Item, Key, Ledger, OpenPartition, Runner, Tags, Write};
+use runner_scaler_core::ports::{Instance, InstanceState, Item, Key, Ledger, OpenPartition, Runner, Write};
 use runner_scaler_core::removal::{Deregisterable, DeregistrationWarrant, Terminable, TerminationProof};
 use runner_scaler_core::time::Timestamp;
 
@@ -75,7 +76,7 @@ fn evidence(id: &str, access: Access, state: InstanceState, runner_id: Option<Ru
         record.gone_at = Some(NOW.minus(Duration::from_mins(1)));
     }
     Evidence {
-        instance: Instance { id, state, launched_at: Timestamp(0), tags: Tags::new() },
+        instance: Instance { id, state, launched_at: Timestamp(0), tags: Arc::default() },
         ownership: Ownership::Ours,
         record: RecordEvidence::Present(Box::new(Versioned::new(record))),
         vital_sign: VitalEvidence::Never,

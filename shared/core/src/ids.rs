@@ -3,8 +3,9 @@
 //! GitHub's ids exceed 32 bits (the payload examples of octokit/webhooks 3a58428, read 2026-11-20), so they are `u64`.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -21,17 +22,22 @@ macro_rules! number_id {
     };
 }
 
+/// Ids are handed on far more often than made, so their text is shared.
+fn shared_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        #[serde(from = "String")]
+        pub struct $name(#[serde(serialize_with = "shared_text")] Arc<str>);
 
         impl $name {
             /// Takes the text as it is.
             #[must_use]
-            pub fn new(text: impl Into<String>) -> Self {
+            pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
             }
 
@@ -39,6 +45,12 @@ macro_rules! text_id {
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(text: String) -> Self {
+                Self::new(text)
             }
         }
 
@@ -159,7 +171,14 @@ impl Scope {
     /// Whether both mean the same place: GitHub's logins and names ignore case.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
-        self.to_string().eq_ignore_ascii_case(&other.to_string())
+        match (self, other) {
+            (Self::Organization { owner }, Self::Organization { owner: other }) => owner.eq_ignore_ascii_case(other),
+            (Self::Repository { owner, name }, Self::Repository { owner: other_owner, name: other_name }) => {
+                owner.eq_ignore_ascii_case(other_owner) && name.eq_ignore_ascii_case(other_name)
+            }
+            (Self::Organization { .. }, Self::Repository { .. })
+            | (Self::Repository { .. }, Self::Organization { .. }) => false,
+        }
     }
 }
 

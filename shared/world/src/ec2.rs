@@ -13,6 +13,7 @@ mod settings;
 use crate::truth::Ending;
 use crate::{Millis, Tape};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use change::StateChange;
 pub use describe::{DescribeRequest, Filter, InstancePage};
@@ -32,7 +33,7 @@ pub enum Ec2Event {
         /// Its id.
         instance_id: String,
         /// Its tags at launch.
-        tags: Tags,
+        tags: Arc<Tags>,
     },
     /// The instance runs: its process may start.
     Booted {

@@ -168,6 +168,12 @@ impl World {
         (&mut self.github, Cx { now: self.now, tape: &mut self.tape, truth: &mut self.truth })
     }
 
+    /// The same, for an operation after which nothing happens sooner by itself than before it: a renewed lock.
+    pub fn github_to_put_off(&mut self) -> (&mut GitHub, Cx<'_>) {
+        self.github.tell_time(self.now);
+        (&mut self.github, Cx { now: self.now, tape: &mut self.tape, truth: &mut self.truth })
+    }
+
     /// Sets a trap.
     pub fn set_trap(&mut self, trap: Trap) {
         self.traps.set(trap);

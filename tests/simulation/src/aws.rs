@@ -1,10 +1,11 @@
 //! What lies at AWS besides instances: the queue, the ledger, parameters, vital signs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ids::InstanceId;
-use runner_scaler_core::ports::{Expect, Item, JitConfig, Key, OpenPartition, VitalSign, Write};
+use runner_scaler_core::ports::{Body, Expect, Item, JitConfig, Key, OpenPartition, VitalSign, Write};
 use runner_scaler_core::scale_up::{JobMessage, Outcome};
 use runner_scaler_core::time::Timestamp;
 use runner_scaler_world::Millis;
@@ -65,12 +66,15 @@ pub struct Queue {
 /// A place in the index, from when on it is shown.
 type Change = (Millis, Key, Option<(OpenPartition, Timestamp)>);
 
+/// The same hashes in every run: two runs of one seed are the same run.
+type Hashed = BuildHasherDefault<DefaultHasher>;
+
 /// One table with its sparse index.
 #[derive(Debug, Default)]
 pub struct LedgerTable {
-    items: BTreeMap<Key, Item>,
+    items: HashMap<Key, Item, Hashed>,
     index: BTreeMap<OpenPartition, BTreeSet<(Timestamp, Key)>>,
-    place: BTreeMap<Key, (OpenPartition, Timestamp)>,
+    place: HashMap<Key, (OpenPartition, Timestamp), Hashed>,
     /// Changes that the index does not show yet.
     late: VecDeque<Change>,
 }
@@ -95,11 +99,6 @@ impl LedgerTable {
     #[must_use]
     pub fn item(&self, key: &Key) -> Option<&Item> {
         self.items.get(key)
-    }
-
-    /// All items.
-    pub fn items(&self) -> impl Iterator<Item = &Item> {
-        self.items.values()
     }
 
     /// Writes all or nothing.
@@ -151,7 +150,7 @@ impl LedgerTable {
                 key: key.clone(),
                 version: 0,
                 schema: 0,
-                body: serde_json::Value::Null.into(),
+                body: Body::new("null"),
                 open: Some((partition.clone(), *at)),
                 expires_at: None,
             })

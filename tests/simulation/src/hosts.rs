@@ -325,7 +325,7 @@ impl Sim {
             }
             Effect::Renew { runner_id, job_id } => {
                 let renewed = self.touch(|world| {
-                    let (github, mut cx) = world.github();
+                    let (github, mut cx) = world.github_to_put_off();
                     github.renew(&mut cx, job_id, runner_id)
                 });
                 Some(Input::Renewed(if renewed { Answer::Found(()) } else { Answer::Absent }))

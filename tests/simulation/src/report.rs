@@ -42,8 +42,6 @@ pub struct Tally {
     pub left_to_hard_age: u64,
     /// Messages that came back.
     pub messages_failed: u64,
-    /// Writes to the ledger.
-    pub writes: u64,
     /// From a job's queueing to its start.
     pub starts: Vec<Millis>,
     /// From an instance's last work to its end.
@@ -67,7 +65,6 @@ impl Tally {
         self.kills += other.kills;
         self.messages_failed += other.messages_failed;
         self.left_to_hard_age += other.left_to_hard_age;
-        self.writes += other.writes;
     }
 }
 

@@ -2,9 +2,8 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use runner_scaler_core::ids::FleetName;
-use runner_scaler_core::ports::{Item, Key, Kind, OpenPartition};
+use runner_scaler_core::ports::{Body, Item, Key, Kind, OpenPartition};
 use runner_scaler_core::time::Timestamp;
-use serde_json::Value;
 
 use super::Attributes;
 
@@ -40,7 +39,7 @@ pub(super) fn encode(item: &Item) -> Attributes {
     };
     set("version", number(item.version));
     set("schema", number(item.schema));
-    set("body", text(item.body.to_string()));
+    set("body", text(item.body.as_str()));
     if let Some((partition, at)) = &item.open {
         set("open_pk", text(partition.to_string()));
         set("open_sk", text(format!("{}#{}", open_time(*at), item.key.id)));
@@ -60,7 +59,7 @@ pub(super) fn decode(attributes: &Attributes) -> Option<Item> {
             key: key.clone(),
             version: number_of(attributes, "version")?,
             schema: number_of(attributes, "schema")?,
-            body: serde_json::from_str(text_of(attributes, "body")?).ok()?,
+            body: Body::new(text_of(attributes, "body")?),
             open: open_of(attributes),
             expires_at: number_of::<i64>(attributes, "expires_at").map(|s| Timestamp(s.saturating_mul(1_000))),
         })
@@ -69,7 +68,7 @@ pub(super) fn decode(attributes: &Attributes) -> Option<Item> {
         key: key.clone(),
         version: 0,
         schema: UNREADABLE,
-        body: Value::Null.into(),
+        body: Body::new("null"),
         open: None,
         expires_at: None,
     }))

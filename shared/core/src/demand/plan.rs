@@ -246,7 +246,7 @@ mod tests {
     use crate::fake::{fleet, installation};
     use crate::ids::{FleetName, InstanceId, LaunchToken, Repository, RunId, RunnerId, RunnerName};
     use crate::ledger::JobStarted;
-    use crate::ports::Tags;
+    use std::sync::Arc;
 
     const NOW: Timestamp = Timestamp(1_795_176_000_000);
 
@@ -277,7 +277,7 @@ mod tests {
                 "asked to drain, and the record does not say so yet",
                 0,
                 |instance, _, _| {
-                    instance.tags.insert("ghr:drain".into(), "x".into());
+                    Arc::make_mut(&mut instance.tags).insert("ghr:drain".into(), "x".into());
                 },
                 Spent,
             ),
@@ -290,7 +290,7 @@ mod tests {
                 id: InstanceId::new("i-1"),
                 state: InstanceState::Running,
                 launched_at: ago(age),
-                tags: Tags::new(),
+                tags: Arc::default(),
             };
             let mut record = InstanceRecord::launched(
                 instance.id.clone(),
@@ -545,7 +545,7 @@ mod tests {
             id: InstanceId::new("i-1"),
             state: InstanceState::Terminated,
             launched_at: ago(age),
-            tags: Tags::new(),
+            tags: Arc::default(),
         };
         assert!(is_barren(&instance(599), Some(&record), NOW) && is_barren(&instance(599), None, NOW));
         assert!(!is_barren(&instance(600), Some(&record), NOW));

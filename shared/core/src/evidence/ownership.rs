@@ -44,6 +44,8 @@ impl Ownership {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::fake::policy;
     use crate::ids::{Access, FleetName, InstanceId, LaunchToken, RunnerName, Scope};
@@ -69,7 +71,9 @@ mod tests {
             id: InstanceId::new("i-1"),
             state: InstanceState::Running,
             launched_at: Timestamp(0),
-            tags: tags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect(),
+            tags: Arc::new(
+                tags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect(),
+            ),
         }
     }
 

@@ -1,5 +1,6 @@
 //! EC2, SQS and SSM.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Fake, State};
@@ -7,7 +8,7 @@ use crate::error::{Class, PortError};
 use crate::ids::{Deployment, InstanceId, LaunchToken};
 use crate::ports::{
     Compute, ComputeRead, Instance, InstanceState, JitConfig, KillSwitch, LaunchAnswer, LaunchFault, LaunchRequest,
-    Offering, Parameters, Queue, TAGGED_MAX, Termination,
+    Offering, Parameters, Queue, TAGGED_MAX, Tags, Termination,
 };
 use crate::removal::TerminationProof;
 use crate::scale_up::JobMessage;
@@ -33,6 +34,14 @@ impl ComputeRead for Fake {
 
     async fn instances_of_launch(&self, token: &LaunchToken) -> Result<Vec<Instance>, PortError> {
         self.call("ComputeRead::instances_of_launch", |state| Ok(tagged(state, "ghr:launch", token.as_str()))).await
+    }
+}
+
+impl Fake {
+    /// Somebody changes an instance's tags.
+    pub(crate) fn retag(&self, id: &InstanceId, change: impl FnOnce(&mut Tags)) {
+        let mut state = self.state_mut();
+        change(Arc::make_mut(&mut state.instances.get_mut(id).expect("an instance").tags));
     }
 }
 
@@ -73,7 +82,7 @@ impl Compute for Fake {
             let mut tagged = Vec::new();
             for id in instance_ids {
                 if let Some(instance) = state.instances.get_mut(id) {
-                    instance.tags.insert("ghr:drain".to_owned(), at.to_string());
+                    Arc::make_mut(&mut instance.tags).insert("ghr:drain".to_owned(), at.to_string());
                     tagged.push(id.clone());
                 }
             }
@@ -115,8 +124,12 @@ fn launch(state: &mut State, request: &LaunchRequest) -> InstanceId {
     let id = InstanceId::new(format!("i-{:017x}", state.instances_made));
     let mut tags = request.tags.clone();
     tags.insert("aws:ec2launchtemplate:id".to_owned(), request.template.id.clone());
-    let instance =
-        Instance { id: id.clone(), state: InstanceState::Pending, launched_at: Timestamp(state.now_ms), tags };
+    let instance = Instance {
+        id: id.clone(),
+        state: InstanceState::Pending,
+        launched_at: Timestamp(state.now_ms),
+        tags: tags.into(),
+    };
     state.instances.insert(id.clone(), instance);
     id
 }

@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Class, Classify, PortError};
 use crate::ids::FleetName;
-use crate::ports::{Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
+use crate::ports::{Body, Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
 pub use breaker::{AbsenceBreaker, BackPressure, Pace};
@@ -36,7 +36,7 @@ pub use miss::MissRecord;
 pub use offering::{AVOIDED_FOR, OfferingRecord};
 
 /// A kind of record.
-pub trait Record: Clone + Serialize + DeserializeOwned {
+pub trait Record: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {
     /// Its kind.
     const KIND: Kind;
     /// Schema that this code writes and the only one it reads.
@@ -94,7 +94,7 @@ impl<R: Record> Versioned<R> {
         if item.schema != R::SCHEMA {
             return Err(item.key);
         }
-        match R::deserialize(&*item.body) {
+        match item.body.parse() {
             Ok(record) => Ok(Self { record, expect: Seen::Version(item.version) }),
             Err(_) => Err(item.key),
         }
@@ -115,7 +115,7 @@ impl<R: Record> Versioned<R> {
                 key: R::key(self.record.id()),
                 version,
                 schema: R::SCHEMA,
-                body: serde_json::to_value(&self.record).expect("records are plain structs with text keys").into(),
+                body: Body::new(serde_json::to_string(&self.record).expect("records are plain structs with text keys")),
                 open: self.record.open(),
                 expires_at: self.record.expires_at(),
             },

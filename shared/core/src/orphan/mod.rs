@@ -54,8 +54,11 @@ async fn over_unlisted_records<P: RemovalPorts>(ports: &P, policy: &Policy, pass
         }
     };
     let open_count = shown.len();
-    let mut unlisted: Vec<String> =
-        shown.into_iter().map(|item| item.key.id).filter(|id| !listed.contains_key(&InstanceId::new(id))).collect();
+    let mut unlisted: Vec<String> = shown
+        .into_iter()
+        .map(|item| item.key.id)
+        .filter(|id| !listed.contains_key(&InstanceId::new(id.as_str())))
+        .collect();
     unlisted.sort_unstable();
     let after = pass.cursor_mut().unlisted_after.take();
     let first = after.map_or(0, |after| unlisted.partition_point(|id| id.as_str() <= after.as_str()));

@@ -1,6 +1,7 @@
 //! EC2: which instances exist, and the three calls that change that.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +42,8 @@ pub struct Instance {
     pub state: InstanceState,
     /// When EC2 launched it.
     pub launched_at: Timestamp,
-    /// All its tags.
-    pub tags: Tags,
+    /// All its tags. Shared: a listing is handed on and looked through far more often than a tag changes.
+    pub tags: Arc<Tags>,
 }
 
 /// An instance type in a subnet, and so in one zone.

@@ -1,9 +1,9 @@
 //! DynamoDB, one table: items with a version, written only by compare-and-swap.
 
-use std::ops::Deref;
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
-use serde::{Deserialize, Deserializer};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::PortError;
@@ -87,27 +87,54 @@ impl std::fmt::Display for OpenPartition {
     }
 }
 
-/// A record's fields. Shared: an item is read far more often than written, and reading copies none of them.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Body(Arc<Value>);
+/// A record's fields, as the JSON text that lies in the table. Shared, and read once: whoever holds the same body again
+/// (a table in memory hands it to every reader) neither copies nor reads the text again.
+#[derive(Clone, Debug)]
+pub struct Body(Arc<Fields>);
+
+#[derive(Debug)]
+struct Fields {
+    text: String,
+    read: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Body {
+    /// That text, whatever it says.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(Arc::new(Fields { text: text.into(), read: OnceLock::new() }))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// What the text says, where it is JSON of that shape.
+    pub fn parse<T>(&self) -> Result<T, serde_json::Error>
+    where
+        T: DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        if let Some(read) = self.0.read.get().and_then(|read| read.downcast_ref::<T>()) {
+            return Ok(read.clone());
+        }
+        let read: T = serde_json::from_str(&self.0.text)?;
+        // Who came first stays; another reader may want another type of it.
+        let _kept = self.0.read.set(Box::new(read.clone()));
+        Ok(read)
+    }
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
 
 impl From<Value> for Body {
     fn from(fields: Value) -> Self {
-        Self(Arc::new(fields))
-    }
-}
-
-impl Deref for Body {
-    type Target = Value;
-
-    fn deref(&self) -> &Value {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Body {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(Self::from)
+        Self::new(fields.to_string())
     }
 }
 

@@ -433,7 +433,7 @@ fn concerned(payload: &str) -> BTreeSet<InstanceId> {
     let parsed = serde_json::from_str::<serde_json::Value>(payload).unwrap_or_default();
     let job = parsed.get("workflow_job").and_then(serde_json::Value::as_object);
     match job.map(|job| job.get("runner_name").unwrap_or(&serde_json::Value::Null)) {
-        Some(serde_json::Value::String(name)) => RunnerName::new(name).instance_id().into_iter().collect(),
+        Some(serde_json::Value::String(name)) => RunnerName::new(name.as_str()).instance_id().into_iter().collect(),
         Some(serde_json::Value::Null) => BTreeSet::new(),
         Some(_) | None => InstanceId::all_in(payload).take(CONCERNS_MAX).collect(),
     }

@@ -2,6 +2,7 @@
 //! then everything that may keep it, and of that the ledger last, so that an event that arrives meanwhile is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tracing::warn;
 
@@ -195,7 +196,7 @@ impl Gathered {
             id: record.record.instance_id.clone(),
             state: InstanceState::Terminated,
             launched_at: record.record.launched_at,
-            tags: BTreeMap::new(),
+            tags: Arc::default(),
         };
         let sign = vital_sign(ports, &instance.id, report).await;
         let evidence =

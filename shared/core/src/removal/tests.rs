@@ -29,8 +29,6 @@ mod unsigned;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::{FailedPass, Ground, Report, run_pass};
 use crate::config::{Mode, Policy};
 use crate::error::Class;
@@ -41,7 +39,7 @@ use crate::ids::{
 use crate::ledger::{InstanceRecord, JobPhase, JobRecord, JobStarted};
 use crate::orphan;
 use crate::ports::{
-    Delivery, Instance, InstanceState, JobReading, JobState, KillSwitch, Kind, Runner, VitalSign, Worker,
+    Delivery, Instance, InstanceState, JobReading, JobState, KillSwitch, Kind, Runner, Tags, VitalSign, Worker,
 };
 use crate::time::{Clock, Deadline, Timestamp};
 use crate::webhook::{self, Event};
@@ -81,7 +79,7 @@ fn put_instance(fake: &Fake, id: &InstanceId) {
         id: id.clone(),
         state: InstanceState::Running,
         launched_at: fake.now(),
-        tags: tags.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        tags: Tags::from(tags.map(|(key, value)| (key.to_owned(), value.to_owned()))).into(),
     };
     fake.state_mut().instances.insert(id.clone(), instance);
 }
@@ -200,7 +198,7 @@ fn jobs_api_names(fake: &Fake, job: u64, state: JobState, runner_id: Option<u64>
 fn name_of(fake: &Fake, id: RunnerId) -> RunnerName {
     let state = fake.state();
     let mut records = state.items.values().filter_map(|item| {
-        (item.key.kind == Kind::Instance).then(|| InstanceRecord::deserialize(&*item.body).ok()).flatten()
+        (item.key.kind == Kind::Instance).then(|| item.body.parse::<InstanceRecord>().ok()).flatten()
     });
     let own = records.find(|record| record.runner_id == Some(id));
     own.map_or_else(|| RunnerName::new(format!("another-{id}")), |record| record.runner_name)
@@ -579,9 +577,9 @@ fn look_alikes_and_bypassed_instances_are_never_touched() {
         fake.put_runner(&access().scope, runner());
         if bypass {
             fake.put(&record(&fake));
-            let mut state = fake.state_mut();
-            let tags = &mut state.instances.get_mut(&id()).expect("put").tags;
-            tags.insert("ghr:bypass-removal".into(), "true".into());
+            fake.retag(&id(), |tags| {
+                tags.insert("ghr:bypass-removal".into(), "true".into());
+            });
         }
         fake.pass(Duration::from_secs(6 * 24 * 3_600));
         tick(&fake, &policy());
@@ -687,12 +685,9 @@ fn the_hard_age_ends_an_instance_though_github_is_down() {
 fn an_instance_without_record_is_rebuilt_and_then_only_drained() {
     let fake = Fake::new();
     put_instance(&fake, &id());
-    fake.state_mut()
-        .instances
-        .get_mut(&id())
-        .expect("put")
-        .tags
-        .insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.retag(&id(), |tags| {
+        tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    });
     fake.put_runner(&access().scope, runner());
     for _ in 0..PASSES_MAX {
         tick(&fake, &policy());

@@ -1,6 +1,6 @@
 //! What mutants do with a batch that we do not do.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::equip::Equipped;
 use super::{Batch, JobMessage, LaunchPorts, Outcome};
@@ -91,7 +91,7 @@ pub(super) async fn delete_taken<P: LaunchPorts>(
     };
     record.record.stopped_since = Some(Timestamp(0));
     let evidence = Evidence {
-        instance: Instance { id: id.clone(), state: InstanceState::Stopped, launched_at: now, tags: BTreeMap::new() },
+        instance: Instance { id: id.clone(), state: InstanceState::Stopped, launched_at: now, tags: Arc::default() },
         ownership: Ownership::Ours,
         record: RecordEvidence::Present(Box::new(record)),
         vital_sign: VitalEvidence::Never,

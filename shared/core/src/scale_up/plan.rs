@@ -1,6 +1,7 @@
 //! What to launch, under which token, with how much room; what an instance still needs; what became of a launch's jobs.
 //! Pure: no port, no clock. Never decides whether anything is ended.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -107,14 +108,20 @@ pub fn demand(reading: &JobReading) -> Demand {
 /// between is then counted by its reservation.
 #[must_use]
 pub fn room(fleet: &Fleet, listing: &[Instance], reservations: &[Reservation], now: Timestamp) -> usize {
-    let tagged = |instance: &Instance, key: &str, value: &str| instance.tags.get(key).is_some_and(|own| own == value);
-    let of_fleet = |instance: &&Instance| tagged(instance, "ghr:fleet", fleet.name.as_str());
-    let living = listing.iter().filter(of_fleet).filter(|instance| !has_ended(instance.state)).count();
-    let unseen: usize = reservations
-        .iter()
-        .filter(|reservation| !lapsed(reservation, now))
+    let of_fleet = |instance: &&Instance| instance.tags.get("ghr:fleet").is_some_and(|own| own == fleet.name.as_str());
+    let living = listing.iter().filter(|i| !has_ended(i.state)).filter(of_fleet).count();
+    let counted = || reservations.iter().filter(|reservation| !lapsed(reservation, now));
+    let mut seen: BTreeMap<&str, usize> = counted().map(|reservation| (reservation.token.as_str(), 0)).collect();
+    if !seen.is_empty() {
+        for launch in listing.iter().filter_map(|instance| instance.tags.get("ghr:launch")) {
+            if let Some(count) = seen.get_mut(launch.as_str()) {
+                *count += 1;
+            }
+        }
+    }
+    let unseen: usize = counted()
         .map(|reservation| {
-            let seen = listing.iter().filter(|i| tagged(i, "ghr:launch", reservation.token.as_str())).count();
+            let seen = seen.get(reservation.token.as_str()).copied().unwrap_or(0);
             (reservation.count as usize).saturating_sub(seen)
         })
         .sum();
@@ -603,7 +610,8 @@ mod tests {
             id: InstanceId::new("i-1"),
             state,
             launched_at: NOW,
-            tags: Tags::from([("ghr:fleet".to_owned(), fleet.to_owned()), ("ghr:launch".to_owned(), token.to_owned())]),
+            tags: Tags::from([("ghr:fleet".to_owned(), fleet.to_owned()), ("ghr:launch".to_owned(), token.to_owned())])
+                .into(),
         };
         let reserved = |token: &str, count, age_minutes: u64, answered: bool| {
             let at = NOW.minus(Duration::from_secs(60 * age_minutes));

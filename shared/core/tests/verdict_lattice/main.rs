@@ -5,6 +5,7 @@ mod axes;
 mod lattice;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use runner_scaler_core::config::{Environment, HARD_AGE, Policy, parse_policy};
@@ -84,7 +85,7 @@ fn evidence(record: InstanceRecord) -> Evidence {
             id: InstanceId::new("i-1"),
             state: InstanceState::Running,
             launched_at: Timestamp(0),
-            tags: BTreeMap::new(),
+            tags: Arc::default(),
         },
         ownership: Ownership::Ours,
         record: RecordEvidence::Present(Box::new(Versioned::new(record))),

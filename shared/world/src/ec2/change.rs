@@ -4,6 +4,7 @@ use super::{Ec2, Ec2Error, Instance, State, Tags};
 use crate::truth::Ending;
 use crate::{Millis, Tape};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Ids or resources in one call, as documented for both operations.
 const PER_CALL_MAX: usize = 1_000;
@@ -73,7 +74,7 @@ impl Ec2 {
         }
         for id in ids {
             if let Some(instance) = self.instances.get_mut(id) {
-                instance.tags.extend(tags.clone());
+                Arc::make_mut(&mut instance.tags).extend(tags.clone());
             }
         }
         Ok(())

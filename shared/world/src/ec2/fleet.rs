@@ -5,6 +5,7 @@ use super::instance::Step;
 use super::{Ec2, Ec2Error, Ec2Event, Instance, Market, Origin, State, Tags};
 use crate::{Millis, Tape};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The longest client token (API reference, `CreateFleet`: 64 ASCII characters, read 2026-11-20).
 const TOKEN_MAX: usize = 64;
@@ -143,7 +144,7 @@ impl Ec2 {
     /// Another account user's instance, running and visible at once; no event comes of it.
     pub fn launch_foreign(&mut self, tags: Tags, now: Millis) -> String {
         let pool = Pool { instance_type: Some("t3.small".to_owned()), subnet_id: Some("subnet-0f0f0f0f".to_owned()) };
-        let id = self.insert_instance(&pool, Market::OnDemand, tags, "fleet-of-somebody-else", now);
+        let id = self.insert_instance(&pool, Market::OnDemand, tags.into(), "fleet-of-somebody-else", now);
         if let Some(instance) = self.instances.get_mut(&id) {
             instance.origin = Origin::Foreign;
             instance.state = State::Running;
@@ -197,19 +198,19 @@ impl Ec2 {
         fleet_id: &str,
         (now, tape): (Millis, &mut Tape),
     ) -> FleetGroup {
-        let tags = tags_of(request, &template, fleet_id);
+        let tags = Arc::new(tags_of(request, &template, fleet_id));
         let instance_ids = (0..count)
             .map(|_| {
-                let id = self.insert_instance(&pool, request.market, tags.clone(), fleet_id, now);
+                let id = self.insert_instance(&pool, request.market, Arc::clone(&tags), fleet_id, now);
                 self.schedule(&id, now, tape);
-                self.outbox.push((now, Ec2Event::Launched { instance_id: id.clone(), tags: tags.clone() }));
+                self.outbox.push((now, Ec2Event::Launched { instance_id: id.clone(), tags: Arc::clone(&tags) }));
                 id
             })
             .collect();
         FleetGroup { template, pool, market: request.market, instance_ids }
     }
 
-    fn insert_instance(&mut self, pool: &Pool, market: Market, tags: Tags, fleet_id: &str, now: Millis) -> String {
+    fn insert_instance(&mut self, pool: &Pool, market: Market, tags: Arc<Tags>, fleet_id: &str, now: Millis) -> String {
         self.launched += 1;
         let id = format!("i-0{:016x}", mixed(self.launched));
         let subnet_id = pool.subnet_id.clone().unwrap_or_else(|| "subnet-0d0d0d0d".to_owned());

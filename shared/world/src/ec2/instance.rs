@@ -2,8 +2,9 @@
 
 use crate::Millis;
 use crate::truth::Ending;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Tags by key.
 pub type Tags = BTreeMap<String, String>;
@@ -150,7 +151,8 @@ pub struct Instance {
     /// The token EC2 Fleet itself used. Whether it is ever the caller's own is not documented, so here it is not.
     pub client_token: String,
     /// Its tags, EC2's own `aws:` ones included.
-    pub tags: Tags,
+    #[serde(serialize_with = "shared")]
+    pub tags: Arc<Tags>,
     /// `disableApiTermination`: calls to end it are refused.
     pub protected: bool,
     /// Why it ended.
@@ -161,6 +163,10 @@ pub struct Instance {
     /// When EC2 takes it back.
     #[serde(skip)]
     pub(super) interruption_at: Option<Millis>,
+}
+
+fn shared<S: Serializer>(tags: &Arc<Tags>, serializer: S) -> Result<S::Ok, S::Error> {
+    tags.as_ref().serialize(serializer)
 }
 
 /// A change that happens by itself.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use runner_scaler_core::ids::InstanceId;
+use runner_scaler_core::ledger::LaunchRecord;
 use runner_scaler_core::ports::{Key, Kind, LaunchRequest};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
@@ -118,9 +119,8 @@ impl Sim {
             .aws
             .ledger
             .item(&key)
-            .and_then(|item| item.body.get("job_ids"))
-            .and_then(|ids| ids.as_array())
-            .map(|ids| ids.iter().filter_map(serde_json::Value::as_u64).collect())
+            .and_then(|item| item.body.parse::<LaunchRecord>().ok())
+            .map(|launch| launch.job_ids.iter().map(|id| id.0).collect())
             .unwrap_or_default();
         let now = self.now;
         if !replayed {

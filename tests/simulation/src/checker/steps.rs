@@ -10,9 +10,6 @@ use serde_json::Value;
 use crate::aws::Message;
 use crate::sim::Sim;
 
-/// One write in so many is searched for secrets.
-const SEARCHED: u64 = 16;
-
 /// Parts of what must never be written: the webhook's secrets, and how every JIT configuration begins (`{".runner`).
 const SECRETS: [&str; 3] = ["secret of the simulation", "eyIucnVubmVy", "ghs_"];
 
@@ -74,7 +71,7 @@ impl Sim {
 
     fn instance_field(&self, id: &str, field: &str) -> Option<Value> {
         let key = Key { kind: Kind::Instance, id: id.to_owned() };
-        self.aws.ledger.item(&key).and_then(|item| item.body.get(field)).cloned()
+        super::field_of(&self.aws.ledger.item(&key)?.body, field)
     }
 
     /// S11: a runner registers where and as what its instance was launched for.
@@ -115,28 +112,24 @@ impl Sim {
         }
     }
 
-    /// S7: what was written holds no secret. One in some writes is searched.
+    /// S7: what was written holds no secret.
     pub(crate) fn note_writes(&mut self, writes: &[Write]) {
-        self.tally.writes += 1;
-        for write in writes.iter().filter(|write| write.item.key.kind == Kind::Instance && write.item.version == 1) {
-            if write.item.body.get("origin").is_some_and(|origin| origin.get("rebuilt").is_some()) {
-                self.checker.rebuilt(&write.item.key.id);
-            }
-        }
-        if self.timeline.is_kept() {
-            for write in writes {
-                let (key, version, phase) = (&write.item.key, write.item.version, write.item.body.get("phase"));
-                let phase = phase.map(Value::to_string).unwrap_or_default();
-                self.timeline.note(self.now, || format!("    writes {key} v{version} {phase}"));
-            }
-        }
-        if !self.tally.writes.is_multiple_of(SEARCHED) {
-            return;
-        }
         for write in writes {
-            if holds_secret(&write.item.body) {
-                let what = format!("{} holds a secret", write.item.key);
-                self.checker.violated("S7", self.now, what);
+            let Key { kind, id } = &write.item.key;
+            if is_secret(write.item.body.as_str()) {
+                self.checker.violated("S7", self.now, format!("{} holds a secret", write.item.key));
+            }
+            if *kind == Kind::Instance && write.item.version == 1 {
+                let origin = super::field_of(&write.item.body, "origin");
+                if origin.is_some_and(|origin| origin.get("rebuilt").is_some()) {
+                    self.checker.rebuilt(id);
+                }
+            }
+            if self.timeline.is_kept() {
+                let (key, version) = (&write.item.key, write.item.version);
+                let phase = super::field_of(&write.item.body, "phase").map(|phase| phase.to_string());
+                let phase = phase.unwrap_or_default();
+                self.timeline.note(self.now, || format!("    writes {key} v{version} {phase}"));
             }
         }
     }
@@ -144,13 +137,4 @@ impl Sim {
 
 fn is_secret(text: &str) -> bool {
     SECRETS.iter().any(|secret| text.contains(secret))
-}
-
-fn holds_secret(value: &Value) -> bool {
-    match value {
-        Value::String(text) => is_secret(text),
-        Value::Array(items) => items.iter().any(holds_secret),
-        Value::Object(fields) => fields.values().any(holds_secret),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
-    }
 }

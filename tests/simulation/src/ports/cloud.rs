@@ -163,7 +163,7 @@ impl Sim {
             .touch(|world| world.ec2.create_fleet(&fleet, now, &mut world.tape))
             .map_err(|error| refused("CreateFleet", &error))?;
         let instance_ids: Vec<InstanceId> =
-            answer.groups.iter().flat_map(|group| &group.instance_ids).map(InstanceId::new).collect();
+            answer.groups.iter().flat_map(|group| &group.instance_ids).map(|id| InstanceId::new(id.as_str())).collect();
         if replayed {
             self.coverage.hit(Counter::TokenReplayed);
             let dead = |id: &InstanceId| self.world.ec2.instance(id.as_str()).is_none_or(|i| !i.state.is_alive());

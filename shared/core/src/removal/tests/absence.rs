@@ -14,7 +14,9 @@ fn an_instance_whose_tag_was_taken_away_keeps_its_runner() {
     idle_runner(&fake);
     job_starts(&fake);
     fake.pass(2 * HOUR);
-    fake.state_mut().instances.get_mut(&id()).unwrap().tags.remove("ghr:environment");
+    fake.retag(&id(), |tags| {
+        tags.remove("ghr:environment");
+    });
     for _ in 0..20 {
         let now = fake.now();
         fake.state_mut().vital_signs.insert(id(), VitalSign { beat_at: now, worker: Worker::Running });
@@ -29,10 +31,14 @@ fn a_sighting_between_two_omissions_disproves_both() {
     idle_runner(&fake);
     fake.pass(2 * HOUR);
     let hide = |f: &Fake| {
-        f.state_mut().instances.get_mut(&id()).unwrap().tags.insert("ghr:environment".into(), "x".into());
+        f.retag(&id(), |tags| {
+            tags.insert("ghr:environment".into(), "x".into());
+        });
     };
     let show = |f: &Fake| {
-        f.state_mut().instances.get_mut(&id()).unwrap().tags.insert("ghr:environment".into(), "test".into());
+        f.retag(&id(), |tags| {
+            tags.insert("ghr:environment".into(), "test".into());
+        });
     };
     hide(&fake);
     let _ = sweep(&fake, &policy());
@@ -81,7 +87,9 @@ fn an_instance_seen_again_is_cleaned_up_when_it_ends() {
     idle_runner(&fake);
     fake.pass(2 * HOUR);
     let t = |f: &Fake, v: &str| {
-        f.state_mut().instances.get_mut(&id()).unwrap().tags.insert("ghr:environment".into(), v.into());
+        f.retag(&id(), |tags| {
+            tags.insert("ghr:environment".into(), v.into());
+        });
     };
     t(&fake, "x");
     fake.state_mut().runners[0].1.online = true;
@@ -111,7 +119,9 @@ fn a_worker_that_ran_when_last_heard_of_keeps_a_missed_instance() {
     fake.state_mut().vital_signs.insert(id(), VitalSign { beat_at: now, worker: Worker::Running });
     fake.state_mut().runners[0].1.online = false; // offline lies (runner 3448, 3892)
     fake.pass(15 * MINUTE);
-    fake.state_mut().instances.get_mut(&id()).unwrap().tags.remove("ghr:environment");
+    fake.retag(&id(), |tags| {
+        tags.remove("ghr:environment");
+    });
     for _ in 0..30 {
         tick(&fake, &policy());
     }
@@ -227,7 +237,9 @@ fn a_sighting_of_a_bypassed_or_stopped_instance_disproves_an_absence() {
         idle_runner(&fake);
         fake.pass(2 * HOUR);
         let tag = |fake: &Fake, key: &str, value: &str| {
-            fake.state_mut().instances.get_mut(&id()).expect("put").tags.insert(key.into(), value.into());
+            fake.retag(&id(), |tags| {
+                tags.insert(key.into(), value.into());
+            });
         };
         tag(&fake, "ghr:environment", "x");
         let _ = sweep(&fake, &policy());
@@ -281,7 +293,9 @@ fn an_instance_that_is_back_is_looked_at_as_in_row_16() {
     fake.state_mut().runners[0].1.online = false;
     fake.pass(2 * HOUR);
     let tag = |fake: &Fake, value: &str| {
-        fake.state_mut().instances.get_mut(&id()).expect("put").tags.insert("ghr:environment".into(), value.into());
+        fake.retag(&id(), |tags| {
+            tags.insert("ghr:environment".into(), value.into());
+        });
     };
     tag(&fake, "x");
     assert!(minutes_until(&fake, |fake| fake.state().runners.is_empty()).is_some());
@@ -347,7 +361,9 @@ fn a_sighting_as_stopped_disproves_omissions_before_it() {
     let fake = Fake::new();
     idle_runner(&fake);
     let show = |fake: &Fake, value: &str| {
-        fake.state_mut().instances.get_mut(&id()).unwrap().tags.insert("ghr:environment".into(), value.into());
+        fake.retag(&id(), |tags| {
+            tags.insert("ghr:environment".into(), value.into());
+        });
     };
     fake.pass(2 * HOUR);
     show(&fake, "x");

@@ -279,7 +279,7 @@ fn roads_of_instances() -> Vec<Road> {
         Road::new("row 24: no record, so that only the hard age ends it", HardAge, |fake| {
             put_instance(fake, &id());
             let template = ("aws:ec2launchtemplate:id".to_owned(), "lt-1".to_owned());
-            fake.state_mut().instances.get_mut(&id()).expect("put").tags.extend([template]);
+            fake.retag(&id(), |tags| tags.extend([template]));
             fake.put_runner(&access().scope, runner());
         })
         .by(DAY),

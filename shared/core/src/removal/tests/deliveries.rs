@@ -109,7 +109,7 @@ fn the_cursor_over_deliveries_stays_below_dynamodbs_item_limit() {
         }
         let done = minutes_until_deregistered(&fake);
         let item = fake.state().items.get(&DeliveryCursor::key(DeliveryCursor::ID)).cloned();
-        let size = item.map_or(0, |item| item.body.to_string().len());
+        let size = item.map_or(0, |item| item.body.as_str().len());
         let reads = fake.calls_of("DeliveryLog::delivery_payload");
         assert!(
             done.is_some(),

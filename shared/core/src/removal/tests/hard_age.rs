@@ -25,12 +25,10 @@ fn the_hard_age_counts_from_the_last_busy_sighting() {
 fn the_hard_age_needs_no_tags_of_ours() {
     let fake = Fake::new();
     put_instance(&fake, &id());
-    {
-        let mut s = fake.state_mut();
-        let t = &mut s.instances.get_mut(&id()).unwrap().tags;
-        t.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
-        t.remove("ghr:owner");
-    }
+    fake.retag(&id(), |tags| {
+        tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+        tags.remove("ghr:owner");
+    });
     for _ in 0..40 {
         fake.pass(24 * HOUR);
         let _ = scale_down(&fake, &policy());

@@ -1285,18 +1285,18 @@ fn lose_the_record(fake: &Fake) {
 
 /// Sets or takes away a tag of the one instance.
 pub(super) fn tag(fake: &Fake, key: &str, value: Option<&str>) {
-    let mut state = fake.state_mut();
-    let tags = &mut state.instances.get_mut(&id()).expect("an instance").tags;
-    match value {
-        Some(value) => tags.insert(key.to_owned(), value.to_owned()),
-        None => tags.remove(key),
-    };
+    fake.retag(&id(), |tags| {
+        match value {
+            Some(value) => tags.insert(key.to_owned(), value.to_owned()),
+            None => tags.remove(key),
+        };
+    });
 }
 
 pub(super) fn of_our_template(fake: &Fake, id: &InstanceId) {
-    let mut state = fake.state_mut();
-    let tags = &mut state.instances.get_mut(id).expect("an instance").tags;
-    tags.insert(crate::evidence::TEMPLATE_TAG.to_owned(), "lt-1".to_owned());
+    fake.retag(id, |tags| {
+        tags.insert(crate::evidence::TEMPLATE_TAG.to_owned(), "lt-1".to_owned());
+    });
 }
 
 /// The instance last spoke so long ago.

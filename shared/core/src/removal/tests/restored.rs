@@ -7,7 +7,9 @@ use crate::ledger::OrphanEvent;
 fn a_young_instance_is_not_rebuilt() {
     let fake = Fake::new();
     put_instance(&fake, &id());
-    fake.state_mut().instances.get_mut(&id()).unwrap().tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.retag(&id(), |tags| {
+        tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    });
     let _ = sweep(&fake, &policy());
     assert!(
         fake.get::<InstanceRecord>("i-1").is_none(),
@@ -19,7 +21,9 @@ fn a_young_instance_is_not_rebuilt() {
 fn a_rebuilt_record_takes_in_the_orphan_event() {
     let fake = Fake::new();
     put_instance(&fake, &id());
-    fake.state_mut().instances.get_mut(&id()).unwrap().tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.retag(&id(), |tags| {
+        tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    });
     fake.put(&OrphanEvent {
         scope: access().scope,
         runner_name: RunnerName::new("runner-i-1"),
@@ -44,12 +48,9 @@ fn a_rebuilt_record_takes_in_the_orphan_event() {
 fn a_restored_record_in_quarantine_is_kept() {
     let fake = Fake::new();
     idle_runner(&fake);
-    fake.state_mut()
-        .instances
-        .get_mut(&id())
-        .expect("put")
-        .tags
-        .insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.retag(&id(), |tags| {
+        tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    });
     minutes_until_deregistered(&fake).expect("deregistered");
     let backup = fake.items();
     fake.pass(MINUTE);
@@ -74,12 +75,9 @@ fn a_restored_record_in_quarantine_is_kept() {
 fn a_rebuilt_record_with_a_job_still_finds_its_runner() {
     let fake = Fake::new();
     put_instance(&fake, &id());
-    fake.state_mut()
-        .instances
-        .get_mut(&id())
-        .expect("put")
-        .tags
-        .insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.retag(&id(), |tags| {
+        tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    });
     fake.put_runner(&access().scope, runner());
     event(&fake, "in_progress", 1, Some(7));
     assert!(minutes_until(&fake, |fake| fake.get::<InstanceRecord>("i-1").is_some()).is_some());
@@ -96,12 +94,9 @@ fn a_rebuilt_record_with_a_job_still_finds_its_runner() {
 fn a_restored_row_of_absences_proves_nothing() {
     let fake = Fake::new();
     idle_runner(&fake);
-    fake.state_mut()
-        .instances
-        .get_mut(&id())
-        .expect("put")
-        .tags
-        .insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    fake.retag(&id(), |tags| {
+        tags.insert("aws:ec2launchtemplate:id".into(), "lt-1".into());
+    });
     fake.pass(2 * HOUR);
     let at = fake.now();
     edit(&fake, &id(), |r| {
@@ -110,7 +105,9 @@ fn a_restored_row_of_absences_proves_nothing() {
     });
     fake.pass(20 * HOUR); // it was seen for all that time; then the backup of 20 h ago came back
     let restored = Policy { ledger_epoch: Some(fake.now()), ..policy() };
-    fake.state_mut().instances.get_mut(&id()).expect("put").tags.insert("ghr:environment".into(), "x".into());
+    fake.retag(&id(), |tags| {
+        tags.insert("ghr:environment".into(), "x".into());
+    });
     tick(&fake, &restored);
     assert_eq!(record_of(&fake).gone_at, None, "gone by one listing after the restore");
 }

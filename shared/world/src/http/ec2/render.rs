@@ -152,7 +152,7 @@ fn instance(xml: &mut Xml, instance: &Instance) {
         Market::OnDemand => {}
     }
     xml.text("clientToken", &instance.client_token);
-    xml.items("tagSet", &instance.tags, |xml, (key, value)| {
+    xml.items("tagSet", &*instance.tags, |xml, (key, value)| {
         xml.text("key", key);
         xml.text("value", value);
     });
