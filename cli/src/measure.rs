@@ -7,6 +7,7 @@ mod goals;
 mod runtime;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use runner_scaler_world::Settings;
@@ -173,11 +174,16 @@ fn measured(function: Function, binary: &PathBuf, samples: &[(Function, Sample)]
     let peak_kib = own().map(|sample| sample.peak_kib).max().unwrap_or_default();
     Ok(Measured {
         function,
-        start_ms: own().map(|sample| sample.start_to_answer.as_secs_f64() * 1_000.0).collect(),
+        ready_ms: own().map(|sample| milliseconds(sample.start_to_ready)).collect(),
+        answer_ms: own().map(|sample| milliseconds(sample.start_to_answer)).collect(),
         memory_mib: mebi(peak_kib * 1_024),
         binary_mib: mebi(size),
         zip_mib: mebi(zip),
     })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^52 bytes")]

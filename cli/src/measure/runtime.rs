@@ -20,6 +20,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// What one fresh process did.
 #[derive(Debug)]
 pub(crate) struct Sample {
+    /// From before the process was started until it asked for an event: what Lambda bills as the init phase.
+    pub(crate) start_to_ready: Duration,
     /// From before the process was started until its answer had arrived.
     pub(crate) start_to_answer: Duration,
     /// The most memory it ever held, in KiB (`VmHWM`).
@@ -55,15 +57,19 @@ pub(crate) async fn invoke_fresh(subject: &Subject<'_>, event: &Value) -> Result
         seconds: ANSWER_MAX.as_secs(),
         log: subject.log.display().to_string(),
     };
-    let answer = tokio::select! {
-        answer = tokio::time::timeout(ANSWER_MAX, host.invoke(event)) => answer.map_err(|_| late())?,
+    let answered = async {
+        host.asked().await;
+        (system::now().duration_since(started), host.invoke(event).await)
+    };
+    let (start_to_ready, answer) = tokio::select! {
+        answered = tokio::time::timeout(ANSWER_MAX, answered) => answered.map_err(|_| late())?,
         () = process.wait() => return Err(Failure::Program {
             program: subject.function.name().to_owned(),
             output: format!("it ended without an answer; see {}", subject.log.display()),
         }),
     };
     let start_to_answer = system::now().duration_since(started);
-    Ok(Sample { start_to_answer, peak_kib: peak_kib(process.id())?, answer })
+    Ok(Sample { start_to_ready, start_to_answer, peak_kib: peak_kib(process.id())?, answer })
 }
 
 fn command(subject: &Subject<'_>, runtime_api: &str) -> Command {

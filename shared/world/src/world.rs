@@ -269,7 +269,8 @@ impl World {
             self.on_ec2_event(at, event);
         }
         // Whatever the operations were, nothing happens by itself before its time.
-        if !self.github_known || self.github_next.is_some_and(|due| due <= self.now) {
+        self.look_ahead();
+        if self.github_next.is_some_and(|due| due <= self.now) {
             let (github, mut cx) = self.github();
             github.advance(&mut cx);
         }

@@ -32,7 +32,7 @@ impl GitHub {
     /// for a session or a poll, which are events from outside.
     fn matches_at(&self) -> impl Iterator<Item = Millis> {
         let offline_after_ms = self.settings.offline_after_ms;
-        // Whoever is offline now is online only after an event from outside; mostly nobody is free.
+        // Whoever is offline now is online only after an event from outside.
         let free: Vec<_> =
             self.registrations().filter(|r| r.is_free() && r.is_shown_online(self.clock, offline_after_ms)).collect();
         self.open_jobs().filter_map(move |job| {

@@ -64,6 +64,7 @@ pub enum Encoding {
 #[derive(Debug)]
 struct Events {
     function_arn: String,
+    asked: Notify,
     waiting: Mutex<Vec<(String, oneshot::Sender<Outcome>)>>,
     arrived: Notify,
     in_hand: Mutex<Option<oneshot::Sender<Outcome>>>,
@@ -77,6 +78,7 @@ impl LambdaHost {
     pub async fn start(function_arn: String) -> std::io::Result<Self> {
         let events = Arc::new(Events {
             function_arn,
+            asked: Notify::new(),
             waiting: Mutex::default(),
             arrived: Notify::new(),
             in_hand: Mutex::default(),
@@ -94,6 +96,11 @@ impl LambdaHost {
     #[must_use]
     pub fn runtime_api(&self) -> &str {
         &self.address
+    }
+
+    /// Waits until the process asks for an event: its start is over, and what follows is the event's.
+    pub async fn asked(&self) {
+        self.events.asked.notified().await;
     }
 
     /// Hands an event to the process and waits for its answer, however long that takes.
@@ -172,6 +179,7 @@ async fn listen(router: Router) -> std::io::Result<(String, JoinHandle<()>)> {
 
 /// Where there is no event the process waits here, as between invocations.
 async fn next(State(events): State<Arc<Events>>) -> Response {
+    events.asked.notify_one();
     loop {
         if let Some(event) = events.take() {
             let headers = [

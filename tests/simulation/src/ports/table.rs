@@ -52,6 +52,10 @@ impl Ledger for Port {
 
 impl VitalSigns for Port {
     async fn read(&self, instance_ids: &[InstanceId]) -> Result<Vec<(InstanceId, VitalSign)>, PortError> {
+        // As the adapter does.
+        if instance_ids.is_empty() {
+            return Ok(Vec::new());
+        }
         self.call(Op::VitalSigns, None, |sim| {
             let sign = |id: &InstanceId| Some((id.clone(), *sim.aws.vital_signs.get(id)?));
             Ok(instance_ids.iter().filter_map(sign).collect())
