@@ -14,6 +14,9 @@ use support::{Cloud, Machine, Numbers, Plan, cgroups_can_be_made, wait_for};
 /// How many instances live at once.
 const SIDE_BY_SIDE: u64 = 6;
 
+/// Between two lines of progress.
+const PROGRESS: u64 = 1_000;
+
 /// An idle listener must not survive its drain for longer than this on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,6 +45,9 @@ fn rounds(count: u64, freezer: &'static str) -> Tally {
                     let round = next.fetch_add(1, Ordering::Relaxed);
                     if round >= count {
                         return;
+                    }
+                    if round > 0 && round % PROGRESS == 0 {
+                        eprintln!("{round} of {count} rounds, {freezer}");
                     }
                     play(&cloud, &mut Numbers::new(SEED + round), freezer, &tally);
                 }
