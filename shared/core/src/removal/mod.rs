@@ -9,6 +9,7 @@
 //! - `drain`: asks many instances at once to stop if they are idle.
 //! - `open_jobs`: jobs that a runner could have been given, and what the jobs API says of them.
 //! - `out_of_reach`: instances with our tag that only a person can end.
+//! - `duties`: which function carries which verdict out.
 //! - `execute`: one pass over all instances; carries verdicts out. Behaviour belongs in [`crate::verdict`].
 //! - `report`: what a pass did.
 
@@ -18,6 +19,7 @@ use crate::time::Clock;
 mod batch;
 mod deliveries;
 mod drain;
+mod duties;
 mod execute;
 mod gather;
 mod ground;
@@ -29,7 +31,8 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use execute::{Duties, run_pass};
+pub use duties::Duties;
+pub use execute::run_pass;
 pub use ground::{DeregistrationGround, Ground};
 pub use proof::{Deregisterable, DeregistrationWarrant, Terminable, TerminationProof};
 pub use report::{FailedPass, Report, metrics_of};
