@@ -104,9 +104,9 @@ pub struct Reservation {
     pub token: LaunchToken,
     /// Instances asked for; after the answer, instances that came.
     pub count: u32,
-    /// When it was made.
+    /// When it was made, or held again before its call was repeated.
     pub at: Timestamp,
-    /// When EC2 answered; it lapses 10 min later.
+    /// When EC2 answered; it lapses 10 min later, or after `at` while there is no answer.
     pub answered_at: Option<Timestamp>,
 }
 

@@ -22,13 +22,11 @@ pub const JOBS_PER_LAUNCH_MAX: usize = 100;
 /// Jobs in the transaction that stores a launch: its own record and the fleet's are two of the 100 items.
 pub const JOBS_WITH_LAUNCH_MAX: usize = JOBS_PER_LAUNCH_MAX - 2;
 
-/// A reservation counts until its instances are listed, at most this long after EC2 answered (design section 6): a
-/// listing lags by minutes at most (facts/world.md E1).
+/// A reservation counts until its instances are listed, at most this long after EC2 answered (design section 6) or, where
+/// it never did, was last about to be asked: a listing lags by minutes at most (facts/world.md E1). Longer, and a launch
+/// that nobody repeats, because its jobs run elsewhere, keeps others from the room; shorter, and what a listing does not
+/// show yet is launched beyond the cap.
 const RESERVATION_LAPSE: Duration = Duration::from_mins(10);
-
-/// A reservation whose call was never answered counts this long. Its jobs' lease is taken up after minutes and the
-/// call repeated; what is left after an hour is a launch that nobody needs any more, and must not hold room for ever.
-const UNANSWERED_LAPSE: Duration = Duration::from_hours(1);
 
 /// When a job is looked at again that found no room or no capacity. Longer, and it waits although there is room again;
 /// shorter, and a full fleet is asked for over and over.
@@ -131,10 +129,7 @@ pub fn room(fleet: &Fleet, listing: &[Instance], reservations: &[Reservation], n
 /// Whether a reservation counts no more.
 #[must_use]
 pub fn lapsed(reservation: &Reservation, now: Timestamp) -> bool {
-    match reservation.answered_at {
-        Some(answered_at) => now.since(answered_at) > RESERVATION_LAPSE,
-        None => now.since(reservation.at) > UNANSWERED_LAPSE,
-    }
+    now.since(reservation.answered_at.unwrap_or(reservation.at)) > RESERVATION_LAPSE
 }
 
 /// Whether an instance is ending or has ended.
@@ -627,8 +622,8 @@ mod tests {
             ("one seen in part", vec![listed("t", "linux", Running)], vec![reserved("t", 3, 1, true)], 7),
             ("one seen and ended", vec![listed("t", "linux", Terminated)], vec![reserved("t", 1, 1, true)], 10),
             ("a lapsed one", vec![], vec![reserved("t", 3, 11, true)], 10),
-            ("an unanswered one", vec![], vec![reserved("t", 3, 59, false)], 7),
-            ("one that was never answered", vec![], vec![reserved("t", 3, 61, false)], 10),
+            ("an unanswered one", vec![], vec![reserved("t", 3, 10, false)], 7),
+            ("one that nobody asks for any more", vec![], vec![reserved("t", 3, 11, false)], 10),
             ("more than the cap", vec![], vec![reserved("t", 30, 1, true)], 0),
         ] {
             assert_eq!(room(&fleet("linux"), &listing, &reservations, NOW), expected, "{case}");

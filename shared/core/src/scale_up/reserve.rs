@@ -142,7 +142,8 @@ pub(super) enum Held {
     NoRoom,
 }
 
-/// Makes sure that a launch whose call was never answered still has its reservation before the call is repeated.
+/// Makes sure that a launch whose call was never answered has its reservation before the call is repeated, and for as
+/// long after it as what it launches may not be shown.
 pub(super) async fn hold<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
@@ -158,8 +159,9 @@ pub(super) async fn hold<P: LaunchPorts>(
         let wanted = Reservation { token: launch.token.clone(), count: launch.count, at: now, answered_at: None };
         let room_before = plan::room(fleet, listing, &record.reservations, now);
         held = Some(Held::Room);
-        if record.reservations.iter().any(own) {
-            return Change::Keep;
+        if let Some(reservation) = record.reservations.iter_mut().find(|reservation| own(reservation)) {
+            reservation.at = now;
+            return Change::Write;
         }
         record.reservations.push(wanted);
         let room_after = plan::room(fleet, listing, &record.reservations, now);

@@ -240,3 +240,39 @@ fn a_launch_is_not_repeated_while_the_fleets_record_cannot_be_read() {
     assert!(is_failed(&batch(&fake, &policy(), &[1])));
     assert_eq!(fake.calls_of("Compute::create_fleet"), calls);
 }
+
+/// A job starts on a runner of another launch, and we are told.
+fn starts_elsewhere(fake: &Fake, id: u64) {
+    fake.put_job(JobId(id), JobState::InProgress);
+    let mut record = job(fake, id);
+    record.note_started(fake.now(), Some(RunnerId(99)));
+    fake.put(&record);
+}
+
+#[test]
+fn a_launch_that_nobody_repeats_holds_its_room_for_ten_minutes() {
+    let fake = world([1, 2]);
+    let mut small = policy();
+    small.fleets[0].runner_count_max = 1;
+    fake.always_fail("Compute::create_fleet", Class::Throttled { retry_after: None });
+    assert!(is_failed(&batch(&fake, &small, &[1])));
+    fake.heal();
+    starts_elsewhere(&fake, 1);
+    fake.pass(minutes(10));
+    assert_eq!(batch(&fake, &small, &[2]), [Outcome::Waiting], "what it launched may not be shown yet");
+    fake.pass(minutes(1));
+    assert_eq!(batch(&fake, &small, &[2]), [Outcome::Launched]);
+}
+
+#[test]
+fn a_launch_that_is_repeated_holds_its_room_until_what_it_launches_is_shown() {
+    let fake = world([1, 2]);
+    let mut small = policy();
+    small.fleets[0].runner_count_max = 1;
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    for _ in 0..4 {
+        assert!(is_failed(&batch(&fake, &small, &[1])));
+        fake.pass(minutes(6));
+        assert_eq!(batch(&fake, &small, &[2]), [Outcome::Waiting], "it was repeated less than ten minutes ago");
+    }
+}
