@@ -200,6 +200,7 @@ fn waiting_job(number: u64, now: Timestamp) -> JobRecord {
         phase: JobPhase::Queued,
         next_look: now.plus(HOUR),
         launch_count: 0,
+        launches: Vec::new(),
         queued_at,
         runner_id: None,
         recorded_at: Some(queued_at),

@@ -221,6 +221,7 @@ mod tests {
             phase: JobPhase::Queued,
             next_look: Timestamp(now.0 + due_in_seconds * 1_000),
             launch_count: 0,
+            launches: Vec::new(),
             queued_at: now,
             runner_id: None,
             recorded_at: Some(now),

@@ -326,6 +326,7 @@ mod tests {
             phase,
             next_look: NOW.plus(Duration::from_mins(10)),
             launch_count: 1,
+            launches: Vec::new(),
             queued_at: ago(600),
             runner_id: None,
             recorded_at: Some(ago(600)),

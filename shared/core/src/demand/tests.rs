@@ -233,6 +233,7 @@ fn unknown(fake: &Fake) -> JobRecord {
         phase: JobPhase::Queued,
         next_look: fake.now(),
         launch_count: 0,
+        launches: Vec::new(),
         queued_at: fake.now(),
         runner_id: None,
         recorded_at: Some(fake.now()),

@@ -155,6 +155,9 @@ pub struct InstanceRecord {
     pub runner_id: Option<RunnerId>,
     /// The configuration lies in, or went through, SSM.
     pub handed_over_at: Option<Timestamp>,
+    /// When it was found that its configuration is lost, so that it is no use to any job.
+    #[serde(default)]
+    pub lost_at: Option<Timestamp>,
     /// How long the instance may stay idle by the configuration it was launched with, in seconds; that may say less by
     /// now, and a job may have started as late as it then allowed.
     #[serde(default)]
@@ -241,6 +244,7 @@ impl InstanceRecord {
             jit_intent_at: None,
             runner_id: None,
             handed_over_at: None,
+            lost_at: None,
             idle_maximum_seconds: None,
             sought_at: None,
             job_started: None,
@@ -299,6 +303,11 @@ impl InstanceRecord {
             self.break_rows();
         }
         self
+    }
+
+    /// Takes in that its configuration is lost.
+    pub fn note_lost(&mut self, now: Timestamp) {
+        self.lost_at.get_or_insert(now);
     }
 
     /// Ends the rows of readings that say that nobody uses the instance: something else was seen.

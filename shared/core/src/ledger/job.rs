@@ -20,6 +20,11 @@ const WAIT_LIMIT: Duration = Duration::from_hours(72);
 /// more; longer, and a job that lost its runner waits.
 const STALE: Duration = Duration::from_mins(3);
 
+/// Launches that a job remembers. More, and nothing is won: an instance is launched for the time of a boot, and a job is
+/// launched for about once a minute at most; fewer, and a job is launched for although an earlier launch has an instance
+/// left for it.
+const LAUNCHES_MAX: usize = 8;
+
 /// Where a job stands. It never moves backwards but to `Queued`: from a launch that failed, and from a start
 /// that GitHub took back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +81,10 @@ pub struct JobRecord {
     pub next_look: Timestamp,
     /// Launches so far; part of the next launch's token.
     pub launch_count: u32,
+    /// The latest of them, whatever came of them, newest last: an instance of any may be left for this job when another
+    /// job of that launch ran elsewhere.
+    #[serde(default)]
+    pub launches: Vec<LaunchToken>,
     /// When GitHub queued it.
     pub queued_at: Timestamp,
     /// The runner it started on, where an event or the jobs API named one.
@@ -113,6 +122,16 @@ impl JobRecord {
             JobPhase::Started { .. } => self.runner_id.is_none(),
             JobPhase::Completed { .. } => false,
         }
+    }
+
+    /// Takes in that it is launched for.
+    pub fn note_launch(&mut self, token: LaunchToken, lease_until: Timestamp) {
+        self.launch_count += 1;
+        self.launches.push(token.clone());
+        let forgotten = self.launches.len().saturating_sub(LAUNCHES_MAX);
+        self.launches.drain(..forgotten);
+        self.phase = JobPhase::Launching { token, lease_until };
+        self.next_look = lease_until;
     }
 
     /// Takes in that it started, on that runner where it was named; returns whether that is news.
@@ -228,6 +247,7 @@ mod tests {
             phase: JobPhase::Queued,
             next_look: NOW,
             launch_count: 0,
+            launches: Vec::new(),
             queued_at: NOW,
             runner_id: None,
             recorded_at: Some(NOW.minus(WAIT_LIMIT)),

@@ -438,6 +438,7 @@ fn waiting_job(queued_at: Timestamp) -> JobRecord {
         phase: JobPhase::Launched { token: LaunchToken::new("token") },
         next_look: Timestamp(i64::MAX),
         launch_count: 1,
+        launches: Vec::new(),
         queued_at,
         runner_id: None,
         recorded_at: None,

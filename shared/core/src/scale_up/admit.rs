@@ -2,7 +2,7 @@
 
 use crate::config::Fleet;
 use crate::error::{Class, Classify, PortError};
-use crate::ids::{Access, FleetName, JobId};
+use crate::ids::{Access, JobId, LaunchToken};
 use crate::ledger::{self, JobPhase, JobRecord, Stored, Versioned};
 use crate::ports::Ledger;
 use crate::time::Timestamp;
@@ -45,23 +45,45 @@ fn settled(admission: Result<Admission, PortError>) -> Admission {
     admission.unwrap_or_else(|error| Admission::Done(Outcome::Failed(error.to_string())))
 }
 
-/// Sets when a job that still waits is looked at again, and under which fleet; its phase stays.
+/// Sets when a job that waits is looked at again, and under which fleet; its phase stays.
 pub(super) async fn postpone(
     ledger: &impl Ledger,
-    job_id: JobId,
-    fleet: Option<&FleetName>,
+    job: Versioned<JobRecord>,
     until: Timestamp,
 ) -> Result<(), PortError> {
-    let change = |stored| match stored {
-        Stored::Present(mut job @ Versioned { .. }) => {
-            let record: &mut JobRecord = &mut job.record;
+    let phase = job.record.phase.clone();
+    wait_in(ledger, job, phase, until).await
+}
+
+/// Leaves a job to the instances of a launch that was answered, until then.
+pub(super) async fn leave_to(
+    ledger: &impl Ledger,
+    job: Versioned<JobRecord>,
+    token: LaunchToken,
+    until: Timestamp,
+) -> Result<(), PortError> {
+    wait_in(ledger, job, JobPhase::Launched { token }, until).await
+}
+
+/// Where somebody changed the job's phase meanwhile, it is theirs: they set when it is looked at again.
+async fn wait_in(
+    ledger: &impl Ledger,
+    job: Versioned<JobRecord>,
+    phase: JobPhase,
+    until: Timestamp,
+) -> Result<(), PortError> {
+    let JobRecord { job_id, phase: seen, fleet, .. } = job.record.clone();
+    let change = |stored: Stored<JobRecord>| match stored {
+        Stored::Present(mut job) if job.record.phase == seen => {
+            let record = &mut job.record;
+            record.phase = phase.clone();
             record.next_look = until;
-            record.fleet = fleet.cloned().or_else(|| record.fleet.take());
-            record.is_waiting().then_some(job)
+            record.fleet = fleet.clone().or_else(|| record.fleet.take());
+            Some(job)
         }
-        Stored::Absent | Stored::Foreign => None,
+        Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
     };
-    ledger::update(ledger, &job_id.to_string(), change).await.map(drop)
+    ledger::update_known(ledger, &job_id.to_string(), Stored::Present(job), change).await.map(drop)
 }
 
 async fn try_record<P: LaunchPorts>(
@@ -86,14 +108,14 @@ async fn try_record<P: LaunchPorts>(
     }
     let job = find_or_create(batch, fleet, message, stored, now).await?;
     let mut next = plan::next(&job.record, now);
-    let held = matches!(next, Next::InFlight | Next::CheckServed(_));
+    let held = matches!(next, Next::InFlight | Next::CheckServed(_) | Next::LaunchAgain);
     if held && batch.policy.mutant.knows_deliveries_by_id_only() {
         next = Next::Launch;
     }
     Ok(match next {
         Next::NotQueued => Admission::Done(Outcome::NotQueued),
         Next::InFlight => Admission::Done(Outcome::Failed("a launch for it is in flight".to_owned())),
-        Next::Resume(_) | Next::CheckServed(_) | Next::Launch => Admission::Go(next, Box::new(job)),
+        Next::Resume(_) | Next::CheckServed(_) | Next::LaunchAgain | Next::Launch => Admission::Go(next, Box::new(job)),
     })
 }
 
@@ -120,7 +142,7 @@ async fn try_confirm<P: LaunchPorts>(
             let fleet = job.record.fleet.as_ref();
             let until =
                 now.plus(fleet.map_or(&batch.policy.orphan_timers, |fleet| batch.policy.timers(fleet)).boot_grace);
-            postpone(batch.ports, job_id, fleet, until).await?;
+            postpone(batch.ports, job, until).await?;
             // GitHub's time for a job that waits in the queue has not begun.
             note(batch.ports, &id, |job| job.note_not_yet_queued(now)).await?;
             Outcome::Waiting
@@ -206,6 +228,7 @@ fn new_record(fleet: &Fleet, message: &JobMessage, access: Access, now: Timestam
         phase: JobPhase::Queued,
         next_look: now.plus(fleet.timers.boot_grace),
         launch_count: 0,
+        launches: Vec::new(),
         queued_at: message.queued_at,
         runner_id: None,
         recorded_at: Some(now),

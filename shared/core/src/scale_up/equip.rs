@@ -71,7 +71,7 @@ async fn try_equip<P: LaunchPorts>(
     }
     match need {
         Need::Nothing => return Ok(Equipped::Ready),
-        Need::Unsure => return settle_unsure(batch, fleet, launch, registered).await,
+        Need::Unsure => return settle_unsure(batch, fleet, launch, id, registered).await,
         Need::Beyond => return Ok(Equipped::Lost),
         Need::Configuration => {}
         Need::LookUp => {
@@ -125,6 +125,7 @@ async fn settle_unsure<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
+    id: &InstanceId,
     registered: Option<(Timestamp, RunnerId)>,
 ) -> Result<Equipped, PortError> {
     let Some((asked_at, runner_id)) = registered else { return Ok(Equipped::Ready) };
@@ -136,6 +137,8 @@ async fn settle_unsure<P: LaunchPorts>(
         return Ok(Equipped::Retry("whether it has its configuration is not known yet".to_owned()));
     }
     warn!(runner_id = %runner_id, "runner {runner_id} never connected: its configuration was not handed over");
+    let stored = ledger::load(batch.ports, id.as_str()).await?;
+    change(batch, id, stored, |record| record.note_lost(batch.ports.now())).await?;
     Ok(Equipped::Lost)
 }
 
@@ -178,8 +181,12 @@ async fn look_up<P: LaunchPorts>(
         return Ok(false);
     };
     warn!(instance_id = %id, runner_id = %runner.id, "runner {} of {id} is registered, its configuration lost", runner.id);
-    let stored = ledger::load(batch.ports, id.as_str()).await?;
-    change(batch, id, stored, |record| record.note_runner_id(runner.id)).await?;
+    let (stored, now) = (ledger::load(batch.ports, id.as_str()).await?, batch.ports.now());
+    let note = |record: &mut InstanceRecord| {
+        record.note_runner_id(runner.id);
+        record.note_lost(now);
+    };
+    change(batch, id, stored, note).await?;
     Ok(true)
 }
 
@@ -190,34 +197,42 @@ async fn hand_over<P: LaunchPorts>(
     runner_id: RunnerId,
     config: &JitConfig,
 ) -> Result<Equipped, PortError> {
-    if let Err(error) = put(batch, id, config).await {
-        warn!(instance_id = %id, error = %error, class = ?error.class, "could not hand over to {id}: {error}");
-        // Whether it was put is known only where SSM said no.
-        return Ok(match error.class() {
-            Class::OutcomeUnknown => Equipped::Ready,
-            Class::Transient
-            | Class::Throttled { .. }
-            | Class::NoCapacity
-            | Class::Rejected
-            | Class::Conflict
-            | Class::Absent
-            | Class::Denied
-            | Class::Misconfigured => Equipped::Lost,
-        });
+    let put = put(batch, id, config).await;
+    let (now, noted) = (batch.ports.now(), Stored::Present(noted));
+    match put {
+        Put::Done => {}
+        Put::InDoubt => return Ok(Equipped::Ready),
+        Put::Refused => {
+            change(batch, id, noted, |record| record.note_lost(now)).await?;
+            return Ok(Equipped::Lost);
+        }
     }
-    let now = batch.ports.now();
-    let noted = Stored::Present(noted);
     change(batch, id, noted, |record| record.handed_over_at = Some(record.handed_over_at.unwrap_or(now))).await?;
     info!(instance_id = %id, runner_id = %runner_id, "runner {runner_id} handed over to {id}");
     Ok(Equipped::Ready)
 }
 
-async fn put<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, config: &JitConfig) -> Result<(), PortError> {
-    let mut repetition = 0;
+/// What became of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    /// The instance can fetch it.
+    Done,
+    /// It may be there: not every attempt was refused.
+    InDoubt,
+    /// SSM refused every attempt.
+    Refused,
+}
+
+async fn put<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, config: &JitConfig) -> Put {
+    let (mut repetition, mut given_up) = (0, Put::Refused);
     loop {
-        let Err(error) = batch.ports.put_jit_config(id, config).await else { return Ok(()) };
+        let Err(error) = batch.ports.put_jit_config(id, config).await else { return Put::Done };
         let may_pass = match error.class() {
-            Class::Transient | Class::Throttled { .. } | Class::OutcomeUnknown => true,
+            Class::OutcomeUnknown => {
+                given_up = Put::InDoubt;
+                true
+            }
+            Class::Transient | Class::Throttled { .. } => true,
             Class::NoCapacity
             | Class::Rejected
             | Class::Conflict
@@ -226,7 +241,8 @@ async fn put<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, config: &Jit
             | Class::Misconfigured => false,
         };
         if !may_pass || repetition == PUTS_MAX || !batch.has_time() {
-            return Err(error);
+            warn!(instance_id = %id, error = %error, class = ?error.class, "could not hand over to {id}: {error}");
+            return given_up;
         }
         batch.back_off(repetition).await;
         repetition += 1;

@@ -1,8 +1,8 @@
 //! A batch of messages, one outcome each. Behaviour belongs in `plan`; this orders the steps and keeps one message's
 //! fault from another's.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -12,12 +12,12 @@ use tracing::{info, warn};
 
 use crate::config::{Mode, Policy};
 use crate::error::PortError;
-use crate::ids::{Access, FleetName, JobId, LaunchToken};
+use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken};
 use crate::ledger::{self, InstanceRecord, JobRecord, LaunchRecord, Stored, Versioned};
 use crate::ports::{Instance, Ledger};
 use crate::time::{Deadline, Timestamp};
 
-use super::admit::{Admission, confirm, postpone, record};
+use super::admit::{Admission, confirm, leave_to, postpone, record};
 #[cfg(feature = "mutants")]
 use super::broken;
 use super::fulfil::{Attempt, fulfil, resume};
@@ -141,7 +141,7 @@ async fn try_serve_owner<P: LaunchPorts>(
     if batch.policy.mode == Mode::Retire {
         for (_, job) in recorded {
             let until = batch.ports.now().plus(boot_grace(batch, &job.record));
-            outcomes.push(wait(batch.ports, &job.record, until).await);
+            outcomes.push(wait(batch.ports, job, until).await);
         }
         return outcomes;
     }
@@ -225,15 +225,15 @@ async fn within_room<P: LaunchPorts>(
                 *room = left;
                 within.push((next, job));
             }
-            None => beyond.push(job.record),
+            None => beyond.push(job),
         }
     }
-    outcomes.extend(all_wait(batch, &beyond).await);
+    outcomes.extend(all_wait(batch, beyond).await);
     within
 }
 
 /// Jobs that find no room now are looked at again soon.
-async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: &[JobRecord]) -> Vec<(JobId, Outcome)> {
+async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: Vec<Versioned<JobRecord>>) -> Vec<(JobId, Outcome)> {
     let until = batch.ports.now().plus(NO_ROOM_LOOK);
     stream::iter(jobs).map(|job| wait(batch.ports, job, until)).buffer_unordered(CALLS_AT_ONCE).collect().await
 }
@@ -241,7 +241,7 @@ async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: &[JobRecord]) -> V
 /// Whether a job can only be served by another instance. What was launched for it already has its room.
 fn needs_room(next: &Next) -> bool {
     match next {
-        Next::Launch => true,
+        Next::Launch | Next::LaunchAgain => true,
         Next::Resume(_) | Next::CheckServed(_) | Next::NotQueued | Next::InFlight => false,
     }
 }
@@ -278,24 +278,25 @@ async fn sort<'p, P: LaunchPorts>(
 ) -> Vec<Work<'p>> {
     let mut resumes: BTreeMap<LaunchToken, Vec<JobId>> = BTreeMap::new();
     let mut launches: Vec<Group<'p>> = Vec::new();
+    let served = served(batch, &admitted, listing).await;
+    let mut left_alone = Vec::new();
     for (next, job) in admitted {
-        match next {
-            Next::Resume(token) => {
+        match (next, &served) {
+            (Next::Resume(token), _) => {
                 resumes.entry(token).or_default().push(job.record.job_id);
                 continue;
             }
-            Next::CheckServed(token) => match check_served(batch, &job.record, &token, listing).await {
-                Ok(None) => {}
-                Ok(Some(outcome)) => {
-                    outcomes.push((job.record.job_id, outcome));
+            (Next::CheckServed(_) | Next::LaunchAgain, Err(error)) => {
+                outcomes.push(failed(&job.record, error));
+                continue;
+            }
+            (Next::CheckServed(_) | Next::LaunchAgain, Ok(served)) => {
+                if let Some(served) = served.get(&job.record.job_id) {
+                    left_alone.push((job, served));
                     continue;
                 }
-                Err(error) => {
-                    outcomes.push(failed(&job.record, &error));
-                    continue;
-                }
-            },
-            Next::Launch | Next::NotQueued | Next::InFlight => {}
+            }
+            (Next::Launch | Next::NotQueued | Next::InFlight, _) => {}
         }
         // By the labels on record, which the launch is made for.
         let selected = match select(batch.policy, &job.record.labels) {
@@ -310,33 +311,138 @@ async fn sort<'p, P: LaunchPorts>(
             None => launches.push(Group { selected, access: job.record.access.clone(), jobs: vec![job] }),
         }
     }
+    let left: Vec<(JobId, Outcome)> = stream::iter(left_alone)
+        .map(async |(job, Served { by, until })| {
+            let job_id = job.record.job_id;
+            match leave_to(batch.ports, job, by.clone(), *until).await {
+                Ok(()) => (job_id, Outcome::AlreadyServed),
+                Err(error) => (job_id, Outcome::Failed(error.to_string())),
+            }
+        })
+        .buffer_unordered(CALLS_AT_ONCE)
+        .collect()
+        .await;
+    outcomes.extend(left);
     let resumes = resumes.into_iter().map(|(token, jobs)| Work::Resume(token, jobs));
     resumes.chain(launches.into_iter().map(Work::Launch)).collect()
 }
 
-/// Whether a job's completed launch still serves it.
-async fn check_served<P: LaunchPorts>(
+/// A launch that was answered, as far as jobs may count on it.
+struct Answered {
+    launch: LaunchRecord,
+    /// How many of its instances are free.
+    free: usize,
+    /// Until when the last of them counts as serving a job.
+    until: Timestamp,
+}
+
+/// What serves a job.
+struct Served {
+    /// The launch whose instance it is.
+    by: LaunchToken,
+    /// Until when that is believed.
+    until: Timestamp,
+}
+
+/// The jobs that an instance of one of their launches still serves, for all of a batch in three reads. A job that was
+/// given an instance is served while any of that launch is free, for nobody knows which of them is going to take it; one
+/// whose launches left it without, by an instance that no other job of such a launch needs.
+///
+/// The jobs are read after the instances. The other way round, a job that starts on one of them in between would both
+/// need an instance and have taken one, and one too many would be launched.
+async fn served<P: LaunchPorts>(
     batch: &Batch<'_, P>,
-    job: &JobRecord,
-    token: &LaunchToken,
+    admitted: &[Admitted],
     listing: &[Instance],
-) -> Result<Option<Outcome>, PortError> {
-    let ids = match ledger::load::<LaunchRecord>(batch.ports, token.as_str()).await? {
-        Stored::Present(launch) => launch.record.instance_ids.unwrap_or_default(),
-        Stored::Absent | Stored::Foreign => Vec::new(),
+) -> Result<BTreeMap<JobId, Served>, PortError> {
+    let given = |next: &Next| match next {
+        Next::CheckServed(token) => Some(Some(token.clone())),
+        Next::LaunchAgain => Some(None),
+        Next::Launch | Next::NotQueued | Next::InFlight | Next::Resume(_) => None,
     };
-    let records = ledger::load_all::<InstanceRecord>(batch.ports, ids.iter().map(ToString::to_string)).await?;
-    let now = batch.ports.now();
-    let until = records.iter().filter_map(|(_, stored)| match stored {
-        Stored::Present(record) => {
-            let shown = listing.iter().find(|i| i.id == record.record.instance_id).map(|i| i.state);
-            plan::serves_until(&record.record, shown, batch.policy.timers(&record.record.fleet), now)
+    let asked: Vec<(Option<LaunchToken>, &JobRecord)> =
+        admitted.iter().filter_map(|(next, job)| Some((given(next)?, &job.record))).collect();
+    let tokens = asked.iter().flat_map(|(given, job)| given.iter().chain(&job.launches)).collect();
+    let launches = answered(batch, tokens, listing).await?;
+    let (mut served, mut bereft) = (BTreeMap::new(), BTreeMap::new());
+    for (given, job) in asked {
+        match given.and_then(|token| launches.get(&token)) {
+            Some(Answered { launch, until, .. }) => {
+                served.insert(job.job_id, Served { by: launch.token.clone(), until: *until });
+            }
+            None => drop(bereft.insert(job.job_id, job)),
         }
+    }
+    // Runners of a fleet that takes the job no more do not take it either.
+    let may_take = |job: &JobRecord, answered: &Answered| {
+        job.launches.contains(&answered.launch.token) && job.fleet.as_ref() == Some(&answered.launch.fleet)
+    };
+    let wanted = |answered: &&Answered| bereft.values().any(|job| may_take(job, answered));
+    let wanted: Vec<&Answered> = launches.values().filter(wanted).collect();
+    let jobs = jobs_of(batch.ports, &wanted).await?;
+    for answered in wanted {
+        let Answered { launch, free, until } = answered;
+        for job_id in plan::shared_out(launch, *free, &jobs, |job_id| bereft.contains_key(&job_id)) {
+            if bereft.get(&job_id).is_some_and(|job| may_take(job, answered)) {
+                served.entry(job_id).or_insert_with(|| Served { by: launch.token.clone(), until: *until });
+            }
+        }
+    }
+    Ok(served)
+}
+
+/// Those of the launches that have a free instance.
+async fn answered<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    tokens: BTreeSet<&LaunchToken>,
+    listing: &[Instance],
+) -> Result<BTreeMap<LaunchToken, Answered>, PortError> {
+    if tokens.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let stored = ledger::load_all::<LaunchRecord>(batch.ports, tokens.into_iter().map(ToString::to_string)).await?;
+    let launches: Vec<LaunchRecord> = stored
+        .into_iter()
+        .filter_map(|(_, stored)| match stored {
+            Stored::Present(launch) => Some(launch.record),
+            Stored::Absent | Stored::Foreign => None,
+        })
+        .collect();
+    let ids = launches.iter().flat_map(|launch| launch.instance_ids.iter().flatten());
+    let ids: BTreeSet<String> = ids.map(ToString::to_string).collect();
+    if ids.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let now = batch.ports.now();
+    let mut free_until: BTreeMap<InstanceId, Timestamp> = BTreeMap::new();
+    for (_, stored) in ledger::load_all::<InstanceRecord>(batch.ports, ids).await? {
+        let Stored::Present(Versioned { record, .. }) = stored else { continue };
+        let shown = listing.iter().find(|instance| instance.id == record.instance_id).map(|instance| instance.state);
+        if let Some(until) = plan::serves_until(&record, shown, batch.policy.timers(&record.fleet), now) {
+            free_until.insert(record.instance_id, until);
+        }
+    }
+    let with_free = launches.into_iter().filter_map(|launch| {
+        let own: Vec<Timestamp> =
+            launch.instance_ids.iter().flatten().filter_map(|id| free_until.get(id).copied()).collect();
+        let (free, until) = (own.len(), own.into_iter().max()?);
+        Some((launch.token.clone(), Answered { launch, free, until }))
+    });
+    Ok(with_free.collect())
+}
+
+/// What the ledger says of all jobs of these launches.
+async fn jobs_of(ledger: &impl Ledger, launches: &[&Answered]) -> Result<Vec<JobRecord>, PortError> {
+    let ids: BTreeSet<JobId> = launches.iter().flat_map(|answered| answered.launch.job_ids.iter().copied()).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let stored = ledger::load_all::<JobRecord>(ledger, ids.iter().map(ToString::to_string)).await?;
+    let known = stored.into_iter().filter_map(|(_, stored)| match stored {
+        Stored::Present(job) => Some(job.record),
         Stored::Absent | Stored::Foreign => None,
     });
-    let Some(until) = until.max() else { return Ok(None) };
-    postpone(batch.ports, job.job_id, job.fleet.as_ref(), until).await?;
-    Ok(Some(Outcome::AlreadyServed))
+    Ok(known.collect())
 }
 
 async fn carry_out<P: LaunchPorts>(
@@ -384,8 +490,7 @@ async fn launch<P: LaunchPorts>(
         }
         jobs = left;
         if count < JOBS_PER_LAUNCH_MAX {
-            let beyond: Vec<JobRecord> = std::mem::take(&mut jobs).into_iter().map(|job| job.record).collect();
-            outcomes.extend(all_wait(batch, &beyond).await);
+            outcomes.extend(all_wait(batch, std::mem::take(&mut jobs)).await);
         }
     }
     outcomes
@@ -399,10 +504,11 @@ fn failed(job: &JobRecord, error: &PortError) -> (JobId, Outcome) {
     (job.job_id, Outcome::Failed(error.to_string()))
 }
 
-async fn wait(ledger: &impl Ledger, job: &JobRecord, until: Timestamp) -> (JobId, Outcome) {
-    match postpone(ledger, job.job_id, job.fleet.as_ref(), until).await {
-        Ok(()) => (job.job_id, Outcome::Waiting),
-        Err(error) => failed(job, &error),
+async fn wait(ledger: &impl Ledger, job: Versioned<JobRecord>, until: Timestamp) -> (JobId, Outcome) {
+    let job_id = job.record.job_id;
+    match postpone(ledger, job, until).await {
+        Ok(()) => (job_id, Outcome::Waiting),
+        Err(error) => (job_id, Outcome::Failed(error.to_string())),
     }
 }
 

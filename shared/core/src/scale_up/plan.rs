@@ -1,7 +1,7 @@
 //! What to launch, under which token, with how much room; what an instance still needs; what became of a launch's jobs.
 //! Pure: no port, no clock. Never decides whether anything is ended.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -56,6 +56,8 @@ pub enum Next {
     Resume(LaunchToken),
     /// A launch for it was completed: see whether that still serves it.
     CheckServed(LaunchToken),
+    /// Launches for it left it without an instance: see whether one is left for it by now, else launch.
+    LaunchAgain,
     /// Launch.
     Launch,
 }
@@ -68,7 +70,13 @@ pub fn next(record: &JobRecord, now: Timestamp) -> Next {
         JobPhase::Launching { lease_until, .. } if now < *lease_until => Next::InFlight,
         JobPhase::Launching { token, .. } => Next::Resume(token.clone()),
         JobPhase::Launched { token } => Next::CheckServed(token.clone()),
-        JobPhase::Queued => Next::Launch,
+        JobPhase::Queued => {
+            if record.launches.is_empty() {
+                Next::Launch
+            } else {
+                Next::LaunchAgain
+            }
+        }
     }
 }
 
@@ -313,7 +321,7 @@ pub enum Need {
     LookUp,
     /// A configuration; none was ever asked for.
     Configuration,
-    /// It is being removed, or gone: it gets nothing.
+    /// It is being removed, or gone, or its configuration is lost: it gets nothing.
     Beyond,
 }
 
@@ -327,6 +335,7 @@ pub fn need(record: &InstanceRecord) -> Need {
     match (record.jit_intent_at, record.origin) {
         _ if removal => Need::Beyond,
         _ if record.handed_over_at.is_some() || record.has_job_evidence() => Need::Nothing,
+        _ if record.lost_at.is_some() => Need::Beyond,
         _ if record.runner_id.is_some() => Need::Unsure,
         (Some(_), Origin::Launch | Origin::Rebuilt { .. }) | (None, Origin::Rebuilt { .. }) => Need::LookUp,
         (None, Origin::Launch) => Need::Configuration,
@@ -335,7 +344,8 @@ pub fn need(record: &InstanceRecord) -> Need {
 
 /// Until when a completed launch counts as serving its jobs through this instance; `None` when it does not (any more).
 ///
-/// An instance that the listing does not show is taken to be there while it is young: a listing lags.
+/// An instance that the listing does not show is taken to be there while it is young: a listing lags. One whose hand-over
+/// is not on record counts for the time of a lease: whoever launched it goes on with it, or it connects, or it is lost.
 #[must_use]
 pub fn serves_until(
     record: &InstanceRecord,
@@ -343,9 +353,38 @@ pub fn serves_until(
     timers: &Timers,
     now: Timestamp,
 ) -> Option<Timestamp> {
-    let until = record.launched_at.plus(timers.boot_grace).plus(timers.pick_up);
+    let until = match record.handed_over_at {
+        Some(_) => record.launched_at.plus(timers.boot_grace).plus(timers.pick_up),
+        None => record.jit_intent_at.unwrap_or(record.launched_at).plus(timers.launch_lease),
+    };
     let free = !record.has_job_evidence() && need(record) != Need::Beyond;
     (free && !shown.is_some_and(has_ended) && now < until).then_some(until)
+}
+
+/// Which jobs of a completed launch its free instances serve, so many of them as there are: those first that were given
+/// one, then those whose share of the launch is still gone on with, then those that were left without; each by age. Those
+/// that run or are over need none, and those that have another launch neither, unless `bereft` says that nothing is left
+/// of that.
+#[must_use]
+pub fn shared_out<'a>(
+    launch: &LaunchRecord,
+    free: usize,
+    jobs: impl IntoIterator<Item = &'a JobRecord>,
+    bereft: impl Fn(JobId) -> bool,
+) -> BTreeSet<JobId> {
+    let token = &launch.token;
+    let turn = |job: &JobRecord| match &job.phase {
+        JobPhase::Launched { token: own } if own == token => Some(0),
+        JobPhase::Launching { token: own, .. } if own == token => Some(1),
+        JobPhase::Queued => Some(2),
+        JobPhase::Launched { .. } => bereft(job.job_id).then_some(2),
+        JobPhase::Launching { .. } | JobPhase::Started { .. } | JobPhase::Completed { .. } => None,
+    };
+    let of_launch = jobs.into_iter().filter(|job| launch.job_ids.contains(&job.job_id));
+    let mut waiting: Vec<(u8, Timestamp, JobId)> =
+        of_launch.filter_map(|job| Some((turn(job)?, job.queued_at, job.job_id))).collect();
+    waiting.sort_unstable();
+    waiting.into_iter().take(free).map(|(_, _, job_id)| job_id).collect()
 }
 
 /// How many instances of a launch came how far.
@@ -421,6 +460,7 @@ mod tests {
             phase: JobPhase::Queued,
             next_look: NOW,
             launch_count,
+            launches: Vec::new(),
             queued_at: NOW,
             runner_id: None,
             recorded_at: Some(NOW),
@@ -645,6 +685,39 @@ mod tests {
             let record = JobRecord { phase, ..job(1, 1) };
             assert_eq!(next(&record, NOW), expected, "{case}");
         }
+        let again = JobRecord { launches: vec![token], ..job(1, 1) };
+        assert_eq!(next(&again, NOW), Next::LaunchAgain, "queued again");
+    }
+
+    #[test]
+    fn what_is_free_of_a_launch_is_shared_out_to_jobs_that_were_given_one_and_then_to_those_left_without() {
+        let jobs: Vec<JobRecord> = [1, 2, 3].map(|id| job(id, 0)).into();
+        let none = Overrides::default();
+        let choice = choose(&fleet("linux"), &none, nothing_avoided);
+        let refs: Vec<&JobRecord> = jobs.iter().collect();
+        let launch = launch(&policy(), &fleet("linux"), &access(), (&none, choice), &refs, NOW);
+        let (token, other) = (launch.token.clone(), LaunchToken::new("other"));
+        let of = |id, phase| JobRecord { phase, ..job(id, 1) };
+        let launched = |id| of(id, JobPhase::Launched { token: token.clone() });
+        let launching = |id| of(id, JobPhase::Launching { token: token.clone(), lease_until: NOW });
+        let left = |id| of(id, JobPhase::Queued);
+        let started = |id| of(id, JobPhase::Started { at: NOW });
+        let elsewhere = |id| of(id, JobPhase::Launched { token: other.clone() });
+        let older = |job: JobRecord| JobRecord { queued_at: NOW.minus(Duration::from_secs(1)), ..job };
+        for (case, free, jobs, expected) in [
+            ("none is free", 0, vec![left(1)], vec![]),
+            ("given one, and left without", 1, vec![older(left(1)), launched(2)], vec![2]),
+            ("gone on with, and left without", 1, vec![older(left(1)), launching(2)], vec![2]),
+            ("the other runs", 1, vec![started(1), left(2)], vec![2]),
+            ("the other was launched for again", 1, vec![elsewhere(1), left(2)], vec![2]),
+            ("and nothing is left of that launch", 1, vec![left(2), older(elsewhere(3))], vec![3]),
+            ("two were left without", 1, vec![left(1), older(left(2)), started(3)], vec![2]),
+            ("more are free than wanted", 3, vec![left(1), launched(2)], vec![1, 2]),
+            ("a job of another launch", 1, vec![left(2), older(left(9))], vec![2]),
+        ] {
+            let expected: BTreeSet<JobId> = expected.into_iter().map(JobId).collect();
+            assert_eq!(shared_out(&launch, free, &jobs, |id| id == JobId(3)), expected, "{case}");
+        }
     }
 
     #[test]
@@ -656,6 +729,16 @@ mod tests {
             ("rebuilt: never asked is not known", |r| r.origin = Origin::Rebuilt { at: NOW }, Need::LookUp),
             ("registered, hand-over not known", |r| r.runner_id = Some(RunnerId(1)), Need::Unsure),
             ("handed over", |r| r.handed_over_at = Some(NOW), Need::Nothing),
+            (
+                "registered, its configuration lost",
+                |r| (r.runner_id, r.lost_at) = (Some(RunnerId(1)), Some(NOW)),
+                Need::Beyond,
+            ),
+            (
+                "thought lost, and handed over",
+                |r| (r.handed_over_at, r.lost_at) = (Some(NOW), Some(NOW)),
+                Need::Nothing,
+            ),
             ("busy", |r| r.busy_seen_at = Some(NOW), Need::Nothing),
             ("gone", |r| r.gone_at = Some(NOW), Need::Beyond),
             ("deregistered", |r| r.deregistered_at = Some(NOW), Need::Beyond),
@@ -672,8 +755,19 @@ mod tests {
     fn a_launch_serves_its_jobs_while_a_free_instance_of_it_is_young() {
         let timers = fleet("linux").timers;
         let none: Change = |_| {};
+        let in_doubt: Change = |r| (r.handed_over_at, r.jit_intent_at) = (None, Some(NOW.plus(Duration::from_secs(9))));
         for (case, change, shown, age_seconds, expected) in [
             ("running", none, Some(Running), 0, true),
+            ("its hand-over in doubt, within the lease", in_doubt, Some(Running), 308, true),
+            ("its hand-over in doubt, after it", in_doubt, Some(Running), 309, false),
+            ("nobody registered it in that time", |r| r.handed_over_at = None, Some(Running), 300, false),
+            (
+                "its configuration is lost",
+                |r| (r.handed_over_at, r.lost_at) = (None, Some(NOW)),
+                Some(Running),
+                0,
+                false,
+            ),
             ("not listed yet", none, None, 0, true),
             ("ended", none, Some(Terminated), 0, false),
             ("just within its time", none, Some(Running), 959, true),
@@ -681,7 +775,7 @@ mod tests {
             ("it has a job", |r| r.busy_seen_at = Some(NOW), Some(Running), 0, false),
             ("it is being removed", |r| r.gone_at = Some(NOW), Some(Running), 0, false),
         ] {
-            let mut record = instance();
+            let mut record = InstanceRecord { handed_over_at: Some(NOW), ..instance() };
             change(&mut record);
             let now = NOW.plus(Duration::from_secs(age_seconds));
             assert_eq!(serves_until(&record, shown, &timers, now).is_some(), expected, "{case}");

@@ -5,7 +5,7 @@ use tracing::warn;
 use crate::config::{Fleet, Overrides};
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{Access, LaunchToken};
-use crate::ledger::{self, FleetRecord, JobPhase, JobRecord, LaunchRecord, Reservation, Stored, Versioned};
+use crate::ledger::{self, FleetRecord, JobRecord, LaunchRecord, Reservation, Stored, Versioned};
 use crate::ports::{Instance, Ledger, Write};
 use crate::time::Timestamp;
 
@@ -65,9 +65,7 @@ pub(super) async fn reserve<P: LaunchPorts>(
         let for_ever = batch.policy.mutant.claims_for_ever();
         let lease_until = if for_ever { Timestamp(i64::MAX) } else { now.plus(fleet.timers.launch_lease) };
         for job in &mut chosen {
-            job.record.phase = JobPhase::Launching { token: token.clone(), lease_until };
-            job.record.launch_count += 1;
-            job.record.next_look = lease_until;
+            job.record.note_launch(token.clone(), lease_until);
         }
         fleet_record.record.reservations.push(Reservation {
             token: token.clone(),
@@ -283,7 +281,7 @@ async fn reload<P: LaunchPorts>(
 
 fn may_launch(before: &JobRecord, record: &JobRecord, now: Timestamp) -> bool {
     match plan::next(record, now) {
-        Next::Launch => true,
+        Next::Launch | Next::LaunchAgain => true,
         Next::CheckServed(_) => before.phase == record.phase,
         Next::NotQueued | Next::InFlight | Next::Resume(_) => false,
     }

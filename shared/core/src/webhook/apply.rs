@@ -216,6 +216,7 @@ fn new_job(event: &JobEvent, fact: &Fact) -> JobRecord {
         phase: JobPhase::Queued,
         next_look: now,
         launch_count: 0,
+        launches: Vec::new(),
         queued_at: event.created_at.unwrap_or(now),
         runner_id: None,
         recorded_at: Some(now),

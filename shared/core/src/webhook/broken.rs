@@ -75,6 +75,7 @@ async fn was_remembered(
         phase: JobPhase::Queued,
         next_look: now,
         launch_count: 0,
+        launches: Vec::new(),
         queued_at: message.queued_at,
         runner_id: None,
         recorded_at: Some(now),

@@ -407,6 +407,7 @@ fn waiting_job(fake: &Fake, job_id: JobId) -> JobRecord {
         phase: JobPhase::Queued,
         next_look: fake.now(),
         launch_count: 0,
+        launches: Vec::new(),
         queued_at,
         runner_id: None,
         recorded_at: Some(queued_at),

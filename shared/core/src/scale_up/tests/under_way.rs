@@ -5,13 +5,15 @@ use crate::config::{Market, Policy};
 use crate::demand::send_due_jobs;
 use crate::error::Class;
 use crate::fake::{Fake, policy, run};
-use crate::ids::{FleetName, JobId, Repository, RunnerId, RunnerName, Scope};
+use crate::ids::{FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName, Scope};
 use crate::ledger::{
     Fallback, FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record,
 };
-use crate::ports::{Item, JobState};
+use crate::ports::{InstanceState, Item, JobState};
 use crate::scale_up::Outcome;
 use crate::time::{Clock, Deadline};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 fn send_due(fake: &Fake, policy: &Policy) -> usize {
@@ -241,12 +243,155 @@ fn a_launch_is_not_repeated_while_the_fleets_record_cannot_be_read() {
     assert_eq!(fake.calls_of("Compute::create_fleet"), calls);
 }
 
+/// EC2 had one instance for `ids`; the first job got it, the others were left without.
+fn served_in_part(ids: &[u64]) -> Fake {
+    let fake = world(ids.iter().copied());
+    fake.state_mut().capacity = Some(1);
+    let outcomes = batch(&fake, &policy(), ids);
+    assert!(outcomes[0] == Outcome::Launched && outcomes[1..].iter().all(|outcome| *outcome == Outcome::Waiting));
+    fake.state_mut().capacity = None;
+    fake.pass(Duration::from_secs(30));
+    fake
+}
+
 /// A job starts on a runner of another launch, and we are told.
 fn starts_elsewhere(fake: &Fake, id: u64) {
     fake.put_job(JobId(id), JobState::InProgress);
     let mut record = job(fake, id);
     record.note_started(fake.now(), Some(RunnerId(99)));
     fake.put(&record);
+}
+
+fn change_instance(fake: &Fake, change: impl Fn(&mut InstanceRecord)) {
+    let mut record = fake.all::<InstanceRecord>().pop().expect("one");
+    change(&mut record);
+    fake.put(&record);
+}
+
+#[test]
+fn a_job_that_its_launch_left_without_takes_the_instance_that_another_job_of_it_leaves() {
+    let fake = served_in_part(&[1, 2]);
+    starts_elsewhere(&fake, 1);
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed]);
+    assert_eq!((fake.living().len(), fake.state().launches.len()), (1, 1), "one runner for it is enough");
+    let (record, instance) = (job(&fake, 2), fake.all::<InstanceRecord>().pop().expect("one"));
+    assert!(matches!(record.phase, JobPhase::Launched { .. }), "so that demand sees at once when it is gone");
+    assert_eq!(record.next_look, instance.launched_at.plus(minutes(16)), "as for the job that it was launched for");
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed]);
+}
+
+#[test]
+fn a_job_that_its_launch_left_without_is_launched_for_where_no_instance_of_it_is_left() {
+    type Change = fn(&Fake);
+    for (case, change) in [
+        ("the other job still needs it", (|_| {}) as Change),
+        ("it was taken", |fake| {
+            starts_elsewhere(fake, 1);
+            change_instance(fake, |record| record.busy_seen_at = Some(record.launched_at));
+        }),
+        ("it died", |fake| {
+            starts_elsewhere(fake, 1);
+            fake.set_instance_state(&fake.living()[0], InstanceState::Terminated);
+        }),
+        ("its configuration is lost", |fake| {
+            starts_elsewhere(fake, 1);
+            change_instance(fake, |record| {
+                record.handed_over_at = None;
+                record.lost_at = Some(record.launched_at);
+            });
+        }),
+        ("it never connects", |fake| {
+            starts_elsewhere(fake, 1);
+            fake.pass(minutes(16));
+        }),
+        ("the launch's record was lost", |fake| {
+            starts_elsewhere(fake, 1);
+            fake.state_mut().items.retain(|key, _| key.kind != crate::ports::Kind::Launch);
+        }),
+    ] {
+        let fake = served_in_part(&[1, 2]);
+        change(&fake);
+        assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched], "{case}");
+    }
+}
+
+#[test]
+fn of_two_jobs_left_without_the_older_takes_the_instance_and_the_other_is_launched_for() {
+    for ids in [[2, 3], [3, 2]] {
+        let fake = served_in_part(&[1, 2, 3]);
+        starts_elsewhere(&fake, 1);
+        let mut outcomes = batch(&fake, &policy(), &ids);
+        if ids == [3, 2] {
+            outcomes.reverse();
+        }
+        assert_eq!(outcomes, [Outcome::AlreadyServed, Outcome::Launched], "{ids:?}");
+        assert_eq!(fake.living().len(), 2, "{ids:?}");
+    }
+    // Each by itself, whichever comes first.
+    for ids in [[2, 3], [3, 2]] {
+        let fake = served_in_part(&[1, 2, 3]);
+        starts_elsewhere(&fake, 1);
+        for id in ids {
+            batch(&fake, &policy(), &[id]);
+        }
+        assert_eq!(fake.living().len(), 2, "{ids:?}");
+    }
+}
+
+#[test]
+fn a_job_left_to_an_instance_that_another_job_takes_is_sent_again_and_launched_for() {
+    let fake = served_in_part(&[1, 2]);
+    starts_elsewhere(&fake, 1);
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed]);
+    change_instance(&fake, |record| record.busy_seen_at = Some(record.launched_at));
+    fake.pass(minutes(16));
+    assert_eq!(send_due(&fake, &policy()), 1);
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched]);
+}
+
+#[test]
+fn an_instance_that_was_lost_is_left_to_no_job_and_a_later_one_of_its_launch_is() {
+    let fake = world([1, 2]);
+    // The first configuration cannot be handed over, the second can.
+    for call in 1..60 {
+        fake.meanwhile(call, |fake| match fake.calls_of("Registry::generate_jit_config") {
+            0 => {}
+            1 => fake.always_fail("Parameters::put_jit_config", Class::Denied),
+            _ if fake.calls_of("Parameters::put_jit_config") > 0 => fake.heal(),
+            _ => {}
+        });
+    }
+    let outcomes = batch(&fake, &policy(), &[1, 2]);
+    assert_eq!(outcomes, [Outcome::Launched, Outcome::Waiting]);
+    let lost = fake.all::<InstanceRecord>().iter().filter(|record| record.lost_at.is_some()).count();
+    assert_eq!((lost, fake.state().parameters.len()), (1, 1));
+    fake.pass(Duration::from_secs(30));
+    starts_elsewhere(&fake, 1);
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed]);
+}
+
+#[test]
+fn a_configuration_that_may_have_been_put_is_no_loss_although_a_later_attempt_is_refused() {
+    let fake = world([1]);
+    for call in 1..60 {
+        fake.meanwhile(call, |fake| match fake.calls_of("Parameters::put_jit_config") {
+            0 => fake.always_fail("Parameters::put_jit_config", Class::OutcomeUnknown),
+            _ => fake.always_fail("Parameters::put_jit_config", Class::Denied),
+        });
+    }
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
+    assert_eq!(fake.all::<InstanceRecord>()[0].lost_at, None);
+}
+
+#[test]
+fn the_same_batch_again_costs_three_reads_and_a_write_a_job() {
+    let ids: Vec<u64> = (1..=10).collect();
+    let fake = world(ids.iter().copied());
+    batch(&fake, &policy(), &ids);
+    let (reads, writes) = (fake.calls_of("Ledger::read"), fake.calls_of("Ledger::write"));
+    assert_eq!(batch(&fake, &policy(), &ids), vec![Outcome::AlreadyServed; 10]);
+    assert_eq!(fake.calls_of("Ledger::read") - reads, 3, "jobs, launches, instances");
+    assert_eq!(fake.calls_of("Ledger::write") - writes, 10);
 }
 
 #[test]
@@ -275,4 +420,63 @@ fn a_launch_that_is_repeated_holds_its_room_until_what_it_launches_is_shown() {
         fake.pass(minutes(6));
         assert_eq!(batch(&fake, &small, &[2]), [Outcome::Waiting], "it was repeated less than ten minutes ago");
     }
+}
+
+#[test]
+fn a_job_that_was_launched_for_again_takes_what_an_earlier_launch_has_left() {
+    type Change = fn(&Fake, &InstanceId);
+    let taken: Change = |fake, id| {
+        let mut record = fake.get::<InstanceRecord>(id.as_str()).expect("recorded");
+        record.busy_seen_at = Some(fake.now());
+        fake.put(&record);
+    };
+    let dead: Change = |fake, id| fake.set_instance_state(id, InstanceState::Terminated);
+    for (case, change) in [("another job took its own", taken), ("its own died", dead)] {
+        let fake = served_in_part(&[1, 2]);
+        let earlier = fake.living();
+        assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched], "{case}: the first job still needs the first");
+        let own = fake.living().into_iter().find(|id| !earlier.contains(id)).expect("launched");
+        change(&fake, &own);
+        starts_elsewhere(&fake, 1);
+        assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed], "{case}");
+        assert_eq!(fake.state().launches.len(), 2, "{case}");
+        change(&fake, &earlier[0]);
+        assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched], "{case}, and the earlier one too");
+    }
+}
+
+#[test]
+fn a_job_remembers_its_latest_launches() {
+    let fake = world([1]);
+    for _ in 0..12 {
+        fake.state_mut().capacity = Some(0);
+        assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
+        fake.pass(minutes(1));
+    }
+    let (record, launches) = (job(&fake, 1), fake.state().fleet_calls.clone());
+    assert_eq!((record.launch_count, &record.launches[..]), (12, &launches[4..]));
+}
+
+#[test]
+fn an_instance_whose_hand_over_was_not_noted_is_left_to_a_job_for_the_time_of_a_lease() {
+    let fake = world([1, 2]);
+    fake.state_mut().capacity = Some(1);
+    let noted = Rc::new(Cell::new(false));
+    for call in 1..60 {
+        let noted = Rc::clone(&noted);
+        fake.meanwhile(call, move |fake| {
+            if fake.calls_of("Parameters::put_jit_config") == 1 && !noted.replace(true) {
+                fake.fail_once("Ledger::write", Class::Transient);
+            }
+        });
+    }
+    let outcomes = batch(&fake, &policy(), &[1, 2]);
+    assert!(matches!(outcomes.as_slice(), [Outcome::Failed(_), Outcome::Waiting]), "{outcomes:?}");
+    assert_eq!((fake.state().parameters.len(), fake.all::<InstanceRecord>()[0].handed_over_at), (1, None));
+    fake.state_mut().capacity = None;
+    fake.pass(Duration::from_secs(59));
+    starts_elsewhere(&fake, 1);
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed], "it may connect");
+    fake.pass(minutes(5));
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched], "it counts as lost");
 }
