@@ -11,7 +11,7 @@ use crate::error::PortError;
 use crate::ids::{FleetName, InstanceId, LaunchToken, Scope};
 use crate::ledger::{self, FleetRecord, InstanceRecord, JobPhase, JobRecord, LaunchRecord, Reservation, Stored};
 use crate::ports::{Instance, InstanceState, OpenPartition, VitalSign, VitalSigns};
-use crate::scale_up::plan::{has_ended, lapsed, room};
+use crate::scale_up::plan::{has_ended, is_from_template, lapsed, room};
 use crate::time::Timestamp;
 
 /// Jobs read from the index of one fleet. A fleet with more waiting ones counts with those whose look is nearest.
@@ -48,9 +48,14 @@ struct Unseen {
 impl Facts {
     pub(super) async fn read<P: DemandPorts>(ports: &P, policy: &Policy) -> Result<Self, PortError> {
         let now = ports.now();
-        let listing = ports.instances(&policy.deployment).await?;
-        let ids = || listing.iter().map(|instance| instance.id.to_string());
-        let records = ledger::load_all::<InstanceRecord>(ports, ids()).await?;
+        let shown = ports.instances(&policy.deployment).await?;
+        let ids = shown.iter().map(|instance| instance.id.to_string());
+        let records = ledger::load_all::<InstanceRecord>(ports, ids).await?;
+        let (listing, records): (Vec<Instance>, Vec<_>) = shown
+            .into_iter()
+            .zip(records)
+            .filter(|(instance, (_, stored))| is_from_template(instance, policy) || !matches!(stored, Stored::Absent))
+            .unzip();
         let living = |instance: &&Instance| matches!(instance.state, InstanceState::Pending | InstanceState::Running);
         let living: Vec<InstanceId> = listing.iter().filter(living).map(|instance| instance.id.clone()).collect();
         let signs: BTreeMap<InstanceId, VitalSign> = if living.is_empty() {

@@ -88,13 +88,29 @@ async fn serve<P: LaunchPorts>(
     }
     // Asked for by the first that needs it. It is begun before any reservation is read: what is launched from there on
     // is counted by its reservation.
-    let listing = batch.ports.instances(&batch.policy.deployment).map(|listed| listed.map(Arc::from)).shared();
+    let listing = own_instances(batch).map(|listed| listed.map(Arc::from)).shared();
     let served = owners.into_values().map(|messages| serve_owner(batch, messages, listing.clone()));
     join_all(served).await.into_iter().flatten().collect()
 }
 
 /// The instances of the deployment, read once a batch.
 type Listed = Result<Arc<[Instance]>, PortError>;
+
+/// Those of the deployment's instances that are not known to be somebody else's: made by a template of ours, or on record.
+/// One that a former template made and that is not on record yet is counted by its reservation.
+async fn own_instances<P: LaunchPorts>(batch: &Batch<'_, P>) -> Result<Vec<Instance>, PortError> {
+    let mut listing = batch.ports.instances(&batch.policy.deployment).await?;
+    let in_doubt = listing.iter().filter(|instance| !plan::is_from_template(instance, batch.policy));
+    let in_doubt: Vec<String> = in_doubt.map(|instance| instance.id.to_string()).collect();
+    if in_doubt.is_empty() {
+        return Ok(listing);
+    }
+    let stored = ledger::load_all::<InstanceRecord>(batch.ports, in_doubt).await?;
+    let unknown: BTreeSet<String> =
+        stored.into_iter().filter(|(_, stored)| matches!(stored, Stored::Absent)).map(|(id, _)| id).collect();
+    listing.retain(|instance| !unknown.contains(instance.id.as_str()));
+    Ok(listing)
+}
 
 /// One owner's messages, cut before the deadline: what is under way then goes on under the same token when its message
 /// returns.

@@ -9,6 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::config::{Fleet, Timers};
 use crate::error::{Class, Classify, PortError};
+use crate::evidence::TEMPLATE_TAG;
 use crate::ids::{InstanceId, JobId, LaunchToken};
 use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, LaunchRecord, OrphanEvent, Stored, Versioned};
 use crate::ports::{Instance, InstanceState, LaunchAnswer};
@@ -230,7 +231,9 @@ async fn ask<P: LaunchPorts>(
                 }
                 #[cfg(feature = "mutants")]
                 broken::drop_refused_jobs(batch, launch, class).await?;
-                let shown = batch.ports.instances_of_launch(token).await?;
+                let mut shown = batch.ports.instances_of_launch(token).await?;
+                // A tag alone, which anyone may write, makes no instance ours.
+                shown.retain(|instance| instance.tags.get(TEMPLATE_TAG) == Some(&launch.template.id));
                 let young = batch.ports.now().since(launch.at) < SHOWN_WITHIN;
                 if shown.is_empty() && young && attempt != Attempt::First {
                     let call = format!("repeat launch {token}");

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::JobMessage;
 use crate::config::{DEFAULT_RUNNER_GROUP, Fleet, Market, Overrides, Policy, Registration, Timers};
 use crate::error::Class;
+use crate::evidence::TEMPLATE_TAG;
 use crate::ids::{Access, Deployment, JobId, LaunchToken, Scope};
 use crate::ledger::{Fallback, InstanceRecord, JobPhase, JobRecord, LaunchRecord, Origin, Reservation};
 use crate::ports::{Instance, InstanceState, JobReading, JobState, LaunchFault, LaunchRequest, Offering, Tags};
@@ -132,6 +133,13 @@ pub fn room(fleet: &Fleet, listing: &[Instance], reservations: &[Reservation], n
         })
         .sum();
     (fleet.runner_count_max as usize).saturating_sub(living).saturating_sub(unseen)
+}
+
+/// Whether an instance that bears our tags was made by one of the policy's templates, which EC2 itself says in a tag that
+/// no user can write. Any other is ours only where the ledger knows it: a look-alike must hold no room and serve no job.
+#[must_use]
+pub fn is_from_template(instance: &Instance, policy: &Policy) -> bool {
+    instance.tags.get(TEMPLATE_TAG).is_some_and(|template| policy.owns_template(template))
 }
 
 /// Whether a reservation counts no more.

@@ -2,6 +2,7 @@
 
 use super::day::{SECRET, signed};
 use super::*;
+use crate::ports::Instance;
 use crate::webhook::{WebhookSecrets, handle};
 
 #[test]
@@ -28,4 +29,29 @@ fn the_end_of_the_job_that_took_its_runner_is_not_the_end_of_a_job() {
     fake.pass(5 * MINUTE);
     pass(&fake, &policy());
     assert_eq!(sent(&fake), [1]);
+}
+
+#[test]
+fn somebody_elses_instance_with_our_tags_excuses_no_launch() {
+    let fake = world([1]);
+    let tags = [
+        ("ghr:environment", "test"),
+        ("ghr:fleet", "linux"),
+        ("ghr:owner", "octo"),
+        ("aws:ec2launchtemplate:id", "lt-of-others"),
+    ];
+    let id = InstanceId::new("i-ffffffffffffffff0");
+    let instance = Instance {
+        id: id.clone(),
+        state: InstanceState::Running,
+        launched_at: fake.now(),
+        tags: tags
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect::<crate::ports::Tags>()
+            .into(),
+    };
+    fake.state_mut().instances.insert(id, instance);
+    pass(&fake, &policy());
+    assert_eq!(sent(&fake), [1], "it looks as if it boots for job 1");
 }

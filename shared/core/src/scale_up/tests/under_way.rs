@@ -9,7 +9,7 @@ use crate::ids::{FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName,
 use crate::ledger::{
     Fallback, FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record,
 };
-use crate::ports::{InstanceState, Item, JobState};
+use crate::ports::{Instance, InstanceState, Item, JobState, Tags};
 use crate::scale_up::Outcome;
 use crate::time::{Clock, Deadline};
 use std::cell::Cell;
@@ -455,6 +455,52 @@ fn a_job_remembers_its_latest_launches() {
     }
     let (record, launches) = (job(&fake, 1), fake.state().fleet_calls.clone());
     assert_eq!((record.launch_count, &record.launches[..]), (12, &launches[4..]));
+}
+
+/// Somebody else's instance that bears all our tags.
+fn look_alike(fake: &Fake, launch: &str) -> InstanceId {
+    let id = InstanceId::new("i-ffffffffffffffff0");
+    let tags = [
+        ("ghr:environment", "test"),
+        ("ghr:fleet", "linux"),
+        ("ghr:owner", "octo"),
+        ("ghr:launch", launch),
+        ("aws:ec2launchtemplate:id", "lt-of-others"),
+    ];
+    let tags: Tags = tags.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let (launched_at, tags) = (fake.now(), tags.into());
+    let instance = Instance { id: id.clone(), state: InstanceState::Running, launched_at, tags };
+    fake.state_mut().instances.insert(id.clone(), instance);
+    id
+}
+
+#[test]
+fn a_look_alike_holds_no_room_and_an_instance_of_a_former_template_does() {
+    let fake = world([1, 2]);
+    let mut small = policy();
+    small.fleets[0].runner_count_max = 1;
+    look_alike(&fake, "t");
+    assert_eq!(batch(&fake, &small, &[1]), [Outcome::Launched]);
+    small.fleets[0].launch_template.id = "lt-new".to_owned();
+    for _ in 0..3 {
+        fake.pass(minutes(11));
+        assert_eq!(batch(&fake, &small, &[2]), [Outcome::Waiting], "the ledger knows the first");
+    }
+}
+
+#[test]
+fn a_look_alike_is_not_taken_for_what_a_launch_made() {
+    let fake = world([1]);
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    assert!(is_failed(&batch(&fake, &policy(), &[1])));
+    let token = fake.all::<LaunchRecord>()[0].token.to_string();
+    let foreign = look_alike(&fake, &token);
+    fake.heal();
+    fake.always_fail("Compute::create_fleet", Class::Rejected);
+    fake.pass(minutes(6));
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
+    assert_eq!(fake.get::<InstanceRecord>(foreign.as_str()), None, "nobody's instance becomes ours by a tag");
+    assert!(fake.state().jit_requests.is_empty());
 }
 
 #[test]
