@@ -38,11 +38,13 @@ impl<P: RemovalPorts> Pass<'_, P> {
     pub(super) async fn note(&mut self, evidence: Evidence, note: Note, now: Timestamp) -> Result<(), PortError> {
         let id = evidence.instance.id.clone();
         let busy = matches!(&evidence.registration, RegistrationEvidence::Present(runner) if runner.busy);
+        // Not when it is written down: a job that ended in between was this very one.
+        let read_at = evidence.heard.at.min(now);
         let RecordEvidence::Present(record) = evidence.record else { return Ok(()) };
         let mut record = *record;
         let fields = &mut record.record;
         match note {
-            Note::Busy => return self.remember(&id, |record| note_busy(record, now)).await,
+            Note::Busy => return self.remember(&id, |record| note_busy(record, read_at)).await,
             Note::Idle => fields.note_idle(now),
             Note::Wanted => {
                 fields.idle_since = None;
@@ -53,7 +55,7 @@ impl<P: RemovalPorts> Pass<'_, P> {
                 fields.note_runner_id(runner_id);
                 fields.absent = None;
                 if busy {
-                    note_busy(fields, now);
+                    note_busy(fields, read_at);
                 }
             }
             Note::Deregistered => {
@@ -190,6 +192,7 @@ impl<P: RemovalPorts> Pass<'_, P> {
         let Some(deregisterable) = Deregisterable::establish(evidence, self.policy, now) else { return Ok(()) };
         let (warrant, record) = deregisterable.commit(self.ports, now).await?;
         let (id, intent) = (record.record.instance_id, record.record.deregister_intent);
+        let asked_at = self.ports.now();
         let answer = self.ports.deregister(warrant).await;
         #[cfg(feature = "mutants")]
         let answer = broken::heard_of_delete(self.policy.mutant, answer);
@@ -208,10 +211,9 @@ impl<P: RemovalPorts> Pass<'_, P> {
             Ok(Deregistration::Busy) => {
                 warn!(instance_id = %id, "GitHub refused to deregister the runner of {id}: a job runs");
                 self.report.refused_busy_count += 1;
-                let at = self.ports.now();
                 self.remember(&id, |record| {
                     record.deregister_intent = None;
-                    note_busy(record, at);
+                    note_busy(record, asked_at);
                     true
                 })
                 .await
@@ -300,9 +302,10 @@ impl<P: RemovalPorts> Pass<'_, P> {
     }
 }
 
-/// Busy is remembered for good and breaks the row of idle readings. Returns whether that is news.
-fn note_busy(record: &mut InstanceRecord, now: Timestamp) -> bool {
-    record.busy_seen_at = Some(now);
+/// Busy is remembered for good, as of when GitHub was asked, and breaks the row of idle readings. Returns whether that is
+/// news.
+fn note_busy(record: &mut InstanceRecord, asked_at: Timestamp) -> bool {
+    record.busy_seen_at = record.busy_seen_at.max(Some(asked_at));
     record.break_rows();
     true
 }

@@ -126,6 +126,38 @@ fn busy_seen_long_after_a_completion_is_remembered() {
     untouched(&fake, "45 min of busy:true after the grace, then one idle reading");
 }
 
+/// A list shows the runner busy, its job ends and is known to have ended, and only then is the reading written down: it is
+/// no sign of another job. Nobody but these passes ends the instance, for its supervisor is dead.
+#[test]
+fn busy_read_before_a_completion_and_written_down_after_it_says_nothing() {
+    let in_mid_job = || {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        put_fallen_silent(&fake, &id());
+        event(&fake, "in_progress", 1, Some(7));
+        jobs_api_says(&fake, 1, JobState::InProgress, Some(7));
+        busy(&fake, true);
+        fake.pass(20 * MINUTE);
+        fake
+    };
+    let fake = in_mid_job();
+    let before = fake.calls();
+    tick(&fake, &policy());
+    let calls = before + 1..=fake.calls();
+    assert!(record_of(&fake).busy_seen_at.is_some(), "the reading was never written down");
+    for call in calls {
+        let fake = in_mid_job();
+        fake.meanwhile(call, |fake| {
+            event(fake, "completed", 1, Some(7));
+            jobs_api_says(fake, 1, JobState::Completed, Some(7));
+            fake.state_mut().runners.clear();
+            fake.pass(Duration::from_secs(2));
+        });
+        tick(&fake, &policy());
+        assert!(minutes_until_ended(&fake).is_some(), "after call {call}: {:?}", record_of(&fake));
+    }
+}
+
 /// The same with row 10: busy seen between the two readings that show the job elsewhere is another job's.
 #[test]
 fn busy_seen_while_its_job_is_elsewhere_is_remembered() {
