@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub(crate) items: BTreeMap<Key, Item>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) instances_made: usize,
+    /// Instances that exist and that no listing shows yet.
+    pub(crate) unshown: BTreeSet<InstanceId>,
     pub(crate) launches: BTreeMap<LaunchToken, (LaunchRequest, Vec<InstanceId>)>,
     /// `CreateFleet` calls, repetitions included.
     pub(crate) fleet_calls: Vec<LaunchToken>,

@@ -21,6 +21,11 @@ impl Fake {
         self.state().instances.values().filter(|i| !ended(i.state)).map(|i| i.id.clone()).collect()
     }
 
+    /// An instance ended, and so long ago that EC2 shows it no more; it still answers with its id.
+    pub(crate) fn forget(&self, id: &InstanceId) {
+        self.state_mut().instances.remove(id).expect("an instance");
+    }
+
     /// An instance changes its state.
     pub(crate) fn set_instance_state(&self, id: &InstanceId, now: InstanceState) {
         self.state_mut().instances.get_mut(id).expect("an instance").state = now;
@@ -47,7 +52,8 @@ impl Fake {
 
 fn tagged(state: &State, key: &str, value: &str) -> Vec<Instance> {
     let has_tag = |instance: &&Instance| instance.tags.get(key).is_some_and(|own| own == value);
-    state.instances.values().filter(has_tag).cloned().collect()
+    let shown = |instance: &&Instance| !state.unshown.contains(&instance.id);
+    state.instances.values().filter(has_tag).filter(shown).cloned().collect()
 }
 
 impl Compute for Fake {

@@ -9,12 +9,12 @@ use crate::config::Fleet;
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{InstanceId, RunnerId, RunnerName};
 use crate::ledger::{self, InstanceRecord, LaunchRecord, Stored, Versioned};
-use crate::ports::{InstanceState, JitConfig, JitRequest, Registered};
+use crate::ports::{JitConfig, JitRequest, Registered};
 use crate::time::Timestamp;
 
 #[cfg(feature = "mutants")]
 use super::broken;
-use super::plan::{self, Need};
+use super::plan::{self, Need, Sight};
 use super::{Batch, LaunchPorts};
 
 /// How far an instance came.
@@ -24,6 +24,8 @@ pub(super) enum Equipped {
     Ready,
     /// To be gone on with.
     Retry(String),
+    /// To be gone on with once it is seen.
+    InDoubt,
     /// It will never take a job; it ends itself, or the orphan-sweeper ends it.
     Lost,
 }
@@ -32,16 +34,20 @@ pub(super) enum Equipped {
 /// fewer, and a burst wastes instances; more, and one refusal that stays holds the batch.
 const PUTS_MAX: u32 = 10;
 
-/// Takes one instance as far as it can be taken now. `shown` is its state in the listing.
+/// Takes one instance as far as it can be taken now. One that is not there gets nothing: its registration would be
+/// nobody's, and its job wait for it.
 pub(super) async fn equip<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
     id: &InstanceId,
-    shown: Option<InstanceState>,
+    sight: Sight,
 ) -> Equipped {
-    if shown.is_some_and(plan::has_ended) {
-        return Equipped::Lost;
+    match sight {
+        Sight::Shown(state) if plan::has_ended(state) => return Equipped::Lost,
+        Sight::Gone => return Equipped::Lost,
+        Sight::InDoubt => return Equipped::InDoubt,
+        Sight::Shown(_) | Sight::Young => {}
     }
     if !batch.has_time() {
         return Equipped::Retry("the deadline is near".to_owned());

@@ -434,6 +434,7 @@ async fn answered<P: LaunchPorts>(
     for (_, stored) in ledger::load_all::<InstanceRecord>(batch.ports, ids).await? {
         let Stored::Present(Versioned { record, .. }) = stored else { continue };
         let shown = listing.iter().find(|instance| instance.id == record.instance_id).map(|instance| instance.state);
+        let shown = (shown, batch.begun_at);
         if let Some(until) = plan::serves_until(&record, shown, batch.policy.timers(&record.fleet), now) {
             free_until.insert(record.instance_id, until);
         }

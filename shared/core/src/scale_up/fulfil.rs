@@ -1,8 +1,6 @@
 //! A reserved launch to its end: the call, the instances' records, their configurations, the jobs' outcomes. The same
 //! road for a launch just reserved and for one that a crashed process left behind.
 
-use std::time::Duration;
-
 use futures_util::StreamExt;
 use futures_util::stream;
 use tracing::{error, info, warn};
@@ -12,20 +10,16 @@ use crate::error::{Class, Classify, PortError};
 use crate::evidence::TEMPLATE_TAG;
 use crate::ids::{InstanceId, JobId, LaunchToken};
 use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, LaunchRecord, OrphanEvent, Stored, Versioned};
-use crate::ports::{Instance, InstanceState, LaunchAnswer};
+use crate::ports::{Instance, LaunchAnswer};
 use crate::time::Timestamp;
 
 #[cfg(feature = "mutants")]
 use super::broken;
 use super::equip::{Equipped, equip};
 use super::offerings;
-use super::plan::{self, Settlement, Tally};
+use super::plan::{self, SHOWN_WITHIN, Settlement, Sight, Tally};
 use super::reserve::{Held, ensure_fleet, hold, note_answer};
 use super::{Batch, CALLS_AT_ONCE, LaunchPorts, Outcome, select_fleet};
-
-/// Describe by tag shows what a launch made at the latest this long after it was decided (design section 6). Shorter,
-/// and a launch that a listing does not show yet is made twice; longer, and its jobs wait in vain.
-const SHOWN_WITHIN: Duration = Duration::from_mins(5);
 
 /// How often a launch's call may have been made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +40,7 @@ pub(super) async fn fulfil<P: LaunchPorts>(
     listing: &[Instance],
 ) -> Vec<(JobId, Outcome)> {
     let tally = match instances_of(batch, fleet, launch, attempt, listing).await {
-        Ok(ids) => equip_all(batch, fleet, launch, &ids, listing).await,
+        Ok(named) => equip_all(batch, fleet, launch, &named).await,
         Err(error) => {
             warn!(launch_token = %launch.token, error = %error, class = ?error.class, "launch stands still: {error}");
             Tally { retry: vec![error.to_string(); jobs.len()], ..Tally::default() }
@@ -132,29 +126,72 @@ async fn requeue<P: LaunchPorts>(
     conclude_all(batch, timers, token, jobs, again).await
 }
 
-/// The launch's instances: as answered before, or by the call, which may be a repetition.
+/// An instance that EC2's answer names.
+pub(super) struct Named {
+    id: InstanceId,
+    sight: Sight,
+    /// When EC2 launched it, or at the latest.
+    launched_at: Timestamp,
+}
+
+/// The launch's instances: as answered before, or by the call, which may be a repetition. Those that are there, as far
+/// as can be seen, have a record.
 pub(super) async fn instances_of<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
     attempt: Attempt,
     listing: &[Instance],
-) -> Result<Vec<InstanceId>, PortError> {
-    let ids = match &launch.instance_ids {
-        Some(ids) => ids.clone(),
-        None => call(batch, fleet, launch, attempt).await?,
+) -> Result<Vec<Named>, PortError> {
+    let named = if launch.instance_ids.is_some() {
+        look(batch, launch, listing).await?
+    } else {
+        look(batch, &call(batch, fleet, launch, attempt).await?, listing).await?
     };
-    record_instances(batch, fleet, launch, &ids, listing).await?;
-    Ok(ids)
+    record_instances(batch, fleet, launch, &named).await?;
+    Ok(named)
 }
 
-/// Makes the launch's call, and that of its next epoch where EC2 has nothing for the first; notes the answer.
+/// Looks for the instances of an answered launch. Where the batch's listing leaves a doubt, another is begun: the first
+/// may be older than the answer, and an instance is given up only by a look of its own.
+async fn look<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    launch: &LaunchRecord,
+    listing: &[Instance],
+) -> Result<Vec<Named>, PortError> {
+    let sighted = |seen: &[&Instance], listed_at: Timestamp| -> Vec<Named> {
+        let ids = launch.instance_ids.iter().flatten();
+        let named = ids.map(|id| {
+            let shown = seen.iter().find(|instance| instance.id == *id);
+            Named {
+                id: id.clone(),
+                sight: plan::sight(launch, shown.map(|instance| instance.state), listed_at),
+                launched_at: shown.map_or(launch.answered_at.unwrap_or(listed_at), |instance| instance.launched_at),
+            }
+        });
+        named.collect()
+    };
+    let named = sighted(&listing.iter().collect::<Vec<_>>(), batch.ports.now());
+    if named.iter().all(|named| matches!(named.sight, Sight::Shown(_) | Sight::Young)) {
+        return Ok(named);
+    }
+    let listed_at = batch.ports.now();
+    let shown = batch.ports.instances_of_launch(&launch.token).await?;
+    let named = sighted(&shown.iter().chain(listing).collect::<Vec<_>>(), listed_at);
+    for Named { id, .. } in named.iter().filter(|named| named.sight == Sight::Gone) {
+        info!(instance_id = %id, launch_token = %launch.token, "{id} ended before its launch was gone on with");
+    }
+    Ok(named)
+}
+
+/// Makes the launch's call, and that of its next epoch where EC2 has nothing for the first; notes the answer. The launch
+/// as it was answered.
 async fn call<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
     mut attempt: Attempt,
-) -> Result<Vec<InstanceId>, PortError> {
+) -> Result<LaunchRecord, PortError> {
     let mut current = launch.clone();
     let ids = loop {
         match ask(batch, &current, attempt).await? {
@@ -177,13 +214,13 @@ async fn call<P: LaunchPorts>(
         }
         Stored::Present(_) | Stored::Absent | Stored::Foreign => None,
     });
-    if noted.await?.is_none() {
+    let Some(answered) = noted.await? else {
         let call = format!("note the answer to launch {}", current.token);
         return Err(PortError::new(call, Class::Conflict, "another invocation went on with it"));
-    }
+    };
     let _turn = batch.turn(&fleet.name).await;
     note_answer(batch.ports, fleet, launch, ids.len(), now).await?;
-    Ok(ids)
+    Ok(answered.record)
 }
 
 /// A complete answer to a launch's call.
@@ -280,22 +317,24 @@ async fn record_instances<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
-    ids: &[InstanceId],
-    listing: &[Instance],
+    named: &[Named],
 ) -> Result<(), PortError> {
-    if ids.is_empty() {
+    let there: Vec<&Named> =
+        named.iter().filter(|named| matches!(named.sight, Sight::Shown(_) | Sight::Young)).collect();
+    if there.is_empty() {
         return Ok(());
     }
     let mut names = Vec::new();
     for attempt in 1.. {
-        let stored = ledger::load_all::<InstanceRecord>(batch.ports, ids.iter().map(ToString::to_string)).await?;
+        let ids = there.iter().map(|named| named.id.to_string());
+        let stored = ledger::load_all::<InstanceRecord>(batch.ports, ids).await?;
         let mut writes = Vec::new();
         names.clear();
-        for (id, (_, stored)) in ids.iter().zip(stored) {
+        for (Named { id, launched_at, .. }, (_, stored)) in there.iter().zip(stored) {
             match stored {
                 Stored::Present(record) => names.push((id, record.record.runner_name)),
                 Stored::Absent => {
-                    let record = new_record(fleet, launch, id, launched_at(batch, id, listing));
+                    let record = new_record(fleet, launch, id, *launched_at);
                     names.push((id, record.runner_name.clone()));
                     writes.push(Versioned::new(record).write());
                 }
@@ -333,23 +372,14 @@ fn new_record(fleet: &Fleet, launch: &LaunchRecord, id: &InstanceId, launched_at
     }
 }
 
-fn launched_at<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, listing: &[Instance]) -> Timestamp {
-    let shown = listing.iter().find(|instance| instance.id == *id);
-    shown.map_or_else(|| batch.ports.now(), |instance| instance.launched_at)
-}
-
 pub(super) async fn equip_all<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
-    ids: &[InstanceId],
-    listing: &[Instance],
+    named: &[Named],
 ) -> Tally {
-    let state = |id: &InstanceId| -> Option<InstanceState> {
-        listing.iter().find(|instance| instance.id == *id).map(|instance| instance.state)
-    };
-    let equipped: Vec<Equipped> = stream::iter(ids)
-        .map(|id| equip(batch, fleet, launch, id, state(id)))
+    let equipped: Vec<Equipped> = stream::iter(named)
+        .map(|Named { id, sight, .. }| equip(batch, fleet, launch, id, *sight))
         .buffer_unordered(CALLS_AT_ONCE)
         .collect()
         .await;
@@ -358,6 +388,7 @@ pub(super) async fn equip_all<P: LaunchPorts>(
         match one {
             Equipped::Ready => tally.ready += 1,
             Equipped::Retry(reason) => tally.retry.push(reason),
+            Equipped::InDoubt => tally.in_doubt += 1,
             Equipped::Lost => tally.lost += 1,
         }
     }
@@ -408,6 +439,9 @@ async fn conclude<P: LaunchPorts>(
             Settlement::Retry(_) => {
                 (JobPhase::Launching { token: token.clone(), lease_until: now }, timers.launch_lease)
             }
+            Settlement::LookAgain => {
+                (JobPhase::Launching { token: token.clone(), lease_until: now }, plan::NO_ROOM_LOOK)
+            }
             Settlement::AgainLater => (JobPhase::Queued, plan::again_later(job.record.launch_count, boot_grace)),
             Settlement::AgainSoon => (JobPhase::Queued, plan::NO_ROOM_LOOK),
         };
@@ -422,6 +456,6 @@ async fn conclude<P: LaunchPorts>(
         (Ok(None), _) => Outcome::Failed("another invocation went on with its launch".to_owned()),
         (Ok(Some(_)), Settlement::Launched) => Outcome::Launched,
         (Ok(Some(_)), Settlement::Retry(reason)) => Outcome::Failed(reason),
-        (Ok(Some(_)), Settlement::AgainLater | Settlement::AgainSoon) => Outcome::Waiting,
+        (Ok(Some(_)), Settlement::LookAgain | Settlement::AgainLater | Settlement::AgainSoon) => Outcome::Waiting,
     }
 }

@@ -33,7 +33,7 @@ use futures_util::lock::{Mutex, MutexGuard};
 use crate::config::Policy;
 use crate::ids::FleetName;
 use crate::ports::{Compute, Jobs, Ledger, Parameters, Registry};
-use crate::time::{Clock, Deadline};
+use crate::time::{Clock, Deadline, Timestamp};
 
 pub use execute::handle_batch;
 pub use message::JobMessage;
@@ -77,6 +77,8 @@ struct Batch<'a, P> {
     ports: &'a P,
     policy: &'a Policy,
     deadline: Deadline,
+    /// Its listing is begun after that.
+    begun_at: Timestamp,
     /// One owner at a time writes a fleet's record: side by side they would only refuse each other. Held for calls of the
     /// ledger, never of GitHub.
     fleets: BTreeMap<&'a FleetName, Mutex<FleetSeen>>,
@@ -92,7 +94,7 @@ enum FleetSeen {
 impl<'a, P: Clock> Batch<'a, P> {
     fn new(ports: &'a P, policy: &'a Policy, deadline: Deadline) -> Self {
         let fleets = policy.fleets.iter().map(|fleet| (&fleet.name, Mutex::new(FleetSeen::NotYet))).collect();
-        Self { ports, policy, deadline: deadline.kept_by(policy.mutant), fleets }
+        Self { ports, policy, deadline: deadline.kept_by(policy.mutant), begun_at: ports.now(), fleets }
     }
 
     /// The turn of whoever writes this fleet's record; none for a fleet that the policy does not have.

@@ -29,6 +29,10 @@ pub const JOBS_WITH_LAUNCH_MAX: usize = JOBS_PER_LAUNCH_MAX - 2;
 /// show yet is launched beyond the cap.
 const RESERVATION_LAPSE: Duration = Duration::from_mins(10);
 
+/// A listing shows what a launch made at the latest this long after the call that made it (design section 6). Shorter,
+/// and a launch that a listing does not show yet is made twice; longer, and its jobs wait in vain.
+pub const SHOWN_WITHIN: Duration = Duration::from_mins(5);
+
 /// When a job is looked at again that found no room or no capacity. Longer, and it waits although there is room again;
 /// shorter, and a full fleet is asked for over and over.
 pub const NO_ROOM_LOOK: Duration = Duration::from_secs(30);
@@ -317,6 +321,34 @@ pub fn is_out_of_capacity(errors: &[LaunchFault]) -> bool {
     lacking && !errors.iter().any(passes_later)
 }
 
+/// What is to be seen of an instance that EC2's answer to a launch names. The answer alone proves nothing: to a
+/// repetition EC2 names the same instances, even those that ended long ago (facts/world.md E2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sight {
+    /// It is shown in this state.
+    Shown(InstanceState),
+    /// It is not shown and was made a moment ago: a listing lags.
+    Young,
+    /// It is not shown, and was made a moment ago or ended long ago: nobody can tell yet.
+    InDoubt,
+    /// It is not shown although it would be: it ended long ago.
+    Gone,
+}
+
+/// Decides by its state in a listing begun at `listed_at`; `None` is not shown. It was made when EC2 was first asked or
+/// at the latest when EC2 answered: where that is one moment it is as old as the answer, else it may be as old as the
+/// launch.
+#[must_use]
+pub fn sight(launch: &LaunchRecord, shown: Option<InstanceState>, listed_at: Timestamp) -> Sight {
+    let answered_at = launch.answered_at.unwrap_or(launch.at);
+    match shown {
+        Some(state) => Sight::Shown(state),
+        None if listed_at.since(answered_at) >= SHOWN_WITHIN => Sight::Gone,
+        None if answered_at.since(launch.at) < SHOWN_WITHIN => Sight::Young,
+        None => Sight::InDoubt,
+    }
+}
+
 /// What an instance still needs before its runner can take a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -352,12 +384,13 @@ pub fn need(record: &InstanceRecord) -> Need {
 
 /// Until when a completed launch counts as serving its jobs through this instance; `None` when it does not (any more).
 ///
-/// An instance that the listing does not show is taken to be there while it is young: a listing lags. One whose hand-over
-/// is not on record counts for the time of a lease: whoever launched it goes on with it, or it connects, or it is lost.
+/// An instance that the listing, begun at `listed_at`, does not show is taken to be there while it is young: a listing
+/// lags. One whose hand-over is not on record counts for the time of a lease: whoever launched it goes on with it, or it
+/// connects, or it is lost.
 #[must_use]
 pub fn serves_until(
     record: &InstanceRecord,
-    shown: Option<InstanceState>,
+    (shown, listed_at): (Option<InstanceState>, Timestamp),
     timers: &Timers,
     now: Timestamp,
 ) -> Option<Timestamp> {
@@ -366,7 +399,11 @@ pub fn serves_until(
         None => record.jit_intent_at.unwrap_or(record.launched_at).plus(timers.launch_lease),
     };
     let free = !record.has_job_evidence() && need(record) != Need::Beyond;
-    (free && !shown.is_some_and(has_ended) && now < until).then_some(until)
+    let there = match shown {
+        Some(state) => !has_ended(state),
+        None => listed_at.since(record.launched_at) < SHOWN_WITHIN,
+    };
+    (free && there && now < until).then_some(until)
 }
 
 /// Which jobs of a completed launch its free instances serve, so many of them as there are: those first that were given
@@ -402,6 +439,8 @@ pub struct Tally {
     pub ready: usize,
     /// To be tried again, with the reasons.
     pub retry: Vec<String>,
+    /// Whether they are there is not known yet.
+    pub in_doubt: usize,
     /// Launched, and no use to any job.
     pub lost: usize,
 }
@@ -413,6 +452,8 @@ pub enum Settlement {
     Launched,
     /// Its launch has to be gone on with.
     Retry(String),
+    /// Its launch has to be gone on with once it is seen whether its instance is there: time alone tells.
+    LookAgain,
     /// Its instance was launched in vain. Another is launched later, not at once: what spoilt this one may spoil the
     /// next, and each costs.
     AgainLater,
@@ -426,9 +467,10 @@ pub enum Settlement {
 pub fn settle(jobs: usize, taken: usize, tally: Tally) -> Vec<Settlement> {
     let ready = std::iter::repeat_n(Settlement::Launched, tally.ready.saturating_sub(taken));
     let retry = tally.retry.into_iter().map(Settlement::Retry);
+    let in_doubt = std::iter::repeat_n(Settlement::LookAgain, tally.in_doubt);
     let lost = std::iter::repeat_n(Settlement::AgainLater, tally.lost);
     let none = std::iter::repeat(Settlement::AgainSoon);
-    ready.chain(retry).chain(lost).chain(none).take(jobs).collect()
+    ready.chain(retry).chain(in_doubt).chain(lost).chain(none).take(jobs).collect()
 }
 
 /// When a job whose instance was launched in vain is launched for again: soon after the first, for a process may have
@@ -776,7 +818,8 @@ mod tests {
                 0,
                 false,
             ),
-            ("not listed yet", none, None, 0, true),
+            ("not listed yet", none, None, 299, true),
+            ("not listed, although it would be by now", none, None, 300, false),
             ("ended", none, Some(Terminated), 0, false),
             ("just within its time", none, Some(Running), 959, true),
             ("past its time", none, Some(Running), 960, false),
@@ -786,19 +829,41 @@ mod tests {
             let mut record = InstanceRecord { handed_over_at: Some(NOW), ..instance() };
             change(&mut record);
             let now = NOW.plus(Duration::from_secs(age_seconds));
-            assert_eq!(serves_until(&record, shown, &timers, now).is_some(), expected, "{case}");
+            assert_eq!(serves_until(&record, (shown, now), &timers, now).is_some(), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn an_instance_that_is_not_shown_is_young_in_doubt_or_gone() {
+        let choice = choose(&fleet("linux"), &Overrides::default(), nothing_avoided);
+        let launch = launched(&fleet("linux"), &Overrides::default(), choice, &job(1, 0), NOW);
+        for (case, answered, listed, shown, expected) in [
+            ("shown", 0, 0, Some(Running), Sight::Shown(Running)),
+            ("shown, though it ended", 2_520, 2_820, Some(Terminated), Sight::Shown(Terminated)),
+            ("answered at once, and listed at once", 1, 1, None, Sight::Young),
+            ("answered at once, and listed while it may lag", 299, 598, None, Sight::Young),
+            ("answered at once, and listed after that", 1, 301, None, Sight::Gone),
+            ("answered late: the first call may have made it", 300, 300, None, Sight::InDoubt),
+            ("answered late, and listed while it may lag", 2_520, 2_819, None, Sight::InDoubt),
+            ("answered late, and listed after that", 2_520, 2_820, None, Sight::Gone),
+            ("the listing was begun before the answer", 2_520, 2_500, None, Sight::InDoubt),
+        ] {
+            let after = |seconds| NOW.plus(Duration::from_secs(seconds));
+            let launch = LaunchRecord { answered_at: Some(after(answered)), ..launch.clone() };
+            assert_eq!(sight(&launch, shown, after(listed)), expected, "{case}");
         }
     }
 
     #[test]
     fn instances_are_shared_out_in_the_order_of_the_jobs() {
-        use Settlement::{AgainLater, AgainSoon, Launched, Retry};
-        let tally = |ready, retry: usize, lost| Tally { ready, retry: vec!["r".to_owned(); retry], lost };
+        use Settlement::{AgainLater, AgainSoon, Launched, LookAgain, Retry};
+        let tally = |ready, retry: usize, lost| Tally { ready, retry: vec!["r".to_owned(); retry], in_doubt: 0, lost };
         let retry = || Retry("r".to_owned());
         for (case, jobs, taken, tally, expected) in [
             ("all", 2, 0, tally(2, 0, 0), vec![Launched, Launched]),
             ("in part", 3, 0, tally(1, 0, 0), vec![Launched, AgainSoon, AgainSoon]),
             ("each kind", 4, 0, tally(1, 1, 1), vec![Launched, retry(), AgainLater, AgainSoon]),
+            ("one in doubt", 3, 0, Tally { in_doubt: 1, ..tally(1, 0, 1) }, vec![Launched, LookAgain, AgainLater]),
             ("one settled before", 1, 1, tally(1, 0, 1), vec![AgainLater]),
             ("more instances than jobs left", 1, 0, tally(2, 1, 0), vec![Launched]),
         ] {

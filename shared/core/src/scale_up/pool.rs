@@ -42,7 +42,7 @@ pub(crate) struct Lacking<'a> {
 pub(crate) enum Filled {
     /// So many instances are ready, or about to be.
     Launched(usize),
-    /// Another pass is at it, the last launch came to too little a moment ago, or there is no room.
+    /// Another pass is at it, the last launch came to too little a moment ago or is not seen yet, or there is no room.
     NotNow,
     /// It has to be gone on with.
     Unfinished(String),
@@ -184,7 +184,7 @@ async fn carry_out<P: LaunchPorts>(
     listing: &[Instance],
 ) -> Result<Filled, PortError> {
     let tally = match instances_of(batch, fleet, launch, attempt, listing).await {
-        Ok(ids) => equip_all(batch, fleet, launch, &ids, listing).await,
+        Ok(named) => equip_all(batch, fleet, launch, &named).await,
         Err(error) => {
             warn!(launch_token = %launch.token, error = %error, class = ?error.class, "pool launch stands still: {error}");
             Tally { retry: vec![error.to_string()], ..Tally::default() }
@@ -205,7 +205,7 @@ async fn conclude<P: LaunchPorts>(
     ledger::update::<PoolCursor>(batch.ports, &PoolCursor::id_of(&fleet.name), |stored| {
         let Stored::Present(mut cursor) = stored else { return None };
         let launching = cursor.record.launching.as_mut().filter(|launching| launching.token == launch.token)?;
-        if tally.retry.is_empty() {
+        if tally.retry.is_empty() && tally.in_doubt == 0 {
             cursor.record.launching = None;
             // What spoilt a part of it may spoil the next, and each instance costs.
             let wait = if whole { Duration::ZERO } else { plan::again_later(2, fleet.timers.boot_grace) };
@@ -218,6 +218,9 @@ async fn conclude<P: LaunchPorts>(
     .await?;
     if let Some(reason) = tally.retry.first() {
         return Ok(Filled::Unfinished(format!("pool of fleet {}: {reason}", fleet.name)));
+    }
+    if tally.in_doubt > 0 {
+        return Ok(Filled::NotNow);
     }
     info!(launch_token = %launch.token, fleet = %fleet.name, instance_count = tally.ready, "filled the pool of {} by {}", fleet.name, tally.ready);
     Ok(Filled::Launched(tally.ready))

@@ -2,6 +2,7 @@
 
 mod at_once;
 mod capacity;
+mod gone;
 mod labels;
 mod records;
 mod slow;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::IdleSchedule;
+use crate::fake::Fault;
 use crate::ledger::{FleetRecord, PoolCursor};
 
 /// One fleet that keeps so many idle runners at any time.
@@ -155,4 +156,30 @@ fn a_launch_that_nobody_can_end_is_given_up_after_an_hour() {
     fake.pass(2 * MINUTE);
     let _ = try_pass(&fake, &pool(2));
     assert_eq!(fake.get::<PoolCursor>("pool#linux").expect("stored").launching, None);
+}
+
+#[test]
+fn a_pool_whose_instances_ended_before_its_launch_is_gone_on_with_is_filled_anew_and_registers_nobody_for_them() {
+    let number = {
+        let probe = world([]);
+        pass(&probe, &pool(2));
+        probe.number_of_first("Compute::create_fleet")
+    };
+    for fault in [Fault::FailAfter, Fault::KillAfter] {
+        let fake = Fake::with_fault(number, fault);
+        let _ = try_pass(&fake, &pool(2));
+        fake.heal();
+        let dead = fake.living();
+        assert_eq!(dead.len(), 2);
+        dead.iter().for_each(|id| fake.forget(id));
+        fake.pass(42 * MINUTE);
+        for _ in 0..20 {
+            let _ = try_pass(&fake, &pool(2));
+            fake.pass(MINUTE);
+        }
+        let living = fake.living();
+        let with_configuration: Vec<InstanceId> = fake.state().parameters.keys().cloned().collect();
+        assert_eq!((living.len(), &with_configuration), (2, &living), "{fault:?}");
+        assert_eq!((fake.state().runners.len(), fake.state().launches.len()), (2, 2), "{fault:?}");
+    }
 }
