@@ -18,7 +18,7 @@ use super::broken;
 use super::equip::{Equipped, equip};
 use super::offerings;
 use super::plan::{self, SHOWN_WITHIN, Settlement, Sight, Tally};
-use super::reserve::{Held, ensure_fleet, hold, note_answer};
+use super::reserve::{Held, ensure_fleet, hold, note_answer, note_refusal};
 use super::{Batch, CALLS_AT_ONCE, LaunchPorts, Outcome, select_fleet};
 
 /// How often a launch's call may have been made before.
@@ -26,8 +26,13 @@ use super::{Batch, CALLS_AT_ONCE, LaunchPorts, Outcome, select_fleet};
 pub(super) enum Attempt {
     /// Never.
     First,
-    /// Possibly before; so many of its instances belong to jobs that have them already.
-    Repetition { settled: usize },
+    /// Possibly before.
+    Repetition {
+        /// So many of its instances belong to jobs that have them already.
+        settled: usize,
+        /// The last time, at the latest.
+        called_at: Timestamp,
+    },
 }
 
 /// Carries out a launch whose record, reservation and jobs are stored, with the lease held.
@@ -48,7 +53,7 @@ pub(super) async fn fulfil<P: LaunchPorts>(
     };
     let settled = match attempt {
         Attempt::First => 0,
-        Attempt::Repetition { settled } => settled,
+        Attempt::Repetition { settled, .. } => settled,
     };
     conclude_all(batch, &fleet.timers, &launch.token, jobs, plan::settle(jobs.len(), settled, tally)).await
 }
@@ -109,11 +114,17 @@ pub(super) async fn resume<P: LaunchPorts>(
         // The fleet left the configuration: whatever was launched is surplus, and the jobs are another fleet's.
         return Ok(requeue(batch, &batch.policy.orphan_timers, token, &jobs).await);
     };
-    if launch.instance_ids.is_none() && hold(batch, fleet, &launch, listing).await? == Held::NoRoom {
-        let reason = Settlement::Retry("no room for its launch".to_owned());
-        return Ok(conclude_all(batch, &fleet.timers, token, &jobs, vec![reason; jobs.len()]).await);
+    let mut called_at = launch.at;
+    if launch.instance_ids.is_none() {
+        match hold(batch, fleet, &launch, listing).await? {
+            Held::Room { called_at: last } => called_at = last,
+            Held::NoRoom => {
+                let reason = Settlement::Retry("no room for its launch".to_owned());
+                return Ok(conclude_all(batch, &fleet.timers, token, &jobs, vec![reason; jobs.len()]).await);
+            }
+        }
     }
-    Ok(fulfil(batch, fleet, &launch, &jobs, Attempt::Repetition { settled }, listing).await)
+    Ok(fulfil(batch, fleet, &launch, &jobs, Attempt::Repetition { settled, called_at }, listing).await)
 }
 
 async fn requeue<P: LaunchPorts>(
@@ -194,7 +205,7 @@ async fn call<P: LaunchPorts>(
 ) -> Result<LaunchRecord, PortError> {
     let mut current = launch.clone();
     let ids = loop {
-        match ask(batch, &current, attempt).await? {
+        match ask(batch, fleet, &current, attempt).await? {
             Answer::Instances(ids) => break ids,
             Answer::NoCapacity => {}
         }
@@ -233,6 +244,7 @@ enum Answer {
 
 async fn ask<P: LaunchPorts>(
     batch: &Batch<'_, P>,
+    fleet: &Fleet,
     launch: &LaunchRecord,
     attempt: Attempt,
 ) -> Result<Answer, PortError> {
@@ -271,8 +283,12 @@ async fn ask<P: LaunchPorts>(
                 let mut shown = batch.ports.instances_of_launch(token).await?;
                 // A tag alone, which anyone may write, makes no instance ours.
                 shown.retain(|instance| instance.tags.get(TEMPLATE_TAG) == Some(&launch.template.id));
-                let young = batch.ports.now().since(launch.at) < SHOWN_WITHIN;
-                if shown.is_empty() && young && attempt != Attempt::First {
+                if let Attempt::Repetition { called_at, .. } = attempt
+                    && shown.is_empty()
+                    && batch.ports.now().since(called_at) < SHOWN_WITHIN
+                {
+                    let _turn = batch.turn(&fleet.name).await;
+                    note_refusal(batch.ports, fleet, launch, called_at).await?;
                     let call = format!("repeat launch {token}");
                     return Err(PortError::new(call, Class::OutcomeUnknown, "refused, and a listing may lag"));
                 }

@@ -103,10 +103,14 @@ pub(crate) async fn resume<P: LaunchPorts>(
         Err(error) => return Err(error),
     }
     let Some(launch) = launch else { return Ok(Filled::NotNow) };
-    if launch.instance_ids.is_none() && hold(&batch, fleet, &launch, listing).await? == Held::NoRoom {
-        return conclude(&batch, fleet, &launch, &Tally::default()).await;
+    let mut called_at = launch.at;
+    if launch.instance_ids.is_none() {
+        match hold(&batch, fleet, &launch, listing).await? {
+            Held::Room { called_at: last } => called_at = last,
+            Held::NoRoom => return conclude(&batch, fleet, &launch, &Tally::default()).await,
+        }
     }
-    carry_out(&batch, fleet, &launch, Attempt::Repetition { settled: 0 }, listing).await
+    carry_out(&batch, fleet, &launch, Attempt::Repetition { settled: 0, called_at }, listing).await
 }
 
 /// Writes launch, reservation and cursor; `None` when another pass was faster or the fleet is full.

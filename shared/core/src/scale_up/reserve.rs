@@ -135,7 +135,10 @@ async fn store_launch(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Held {
     /// Reserved.
-    Room,
+    Room {
+        /// When its call was made last, at the latest.
+        called_at: Timestamp,
+    },
     /// Its reservation had lapsed and the fleet is full.
     NoRoom,
 }
@@ -156,8 +159,9 @@ pub(super) async fn hold<P: LaunchPorts>(
         let own = |reservation: &Reservation| reservation.token == launch.token;
         let wanted = Reservation { token: launch.token.clone(), count: launch.count, at: now, answered_at: None };
         let room_before = plan::room(fleet, listing, &record.reservations, now);
-        held = Some(Held::Room);
+        held = Some(Held::Room { called_at: launch.at });
         if let Some(reservation) = record.reservations.iter_mut().find(|reservation| own(reservation)) {
+            held = Some(Held::Room { called_at: reservation.at.max(launch.at) });
             reservation.at = now;
             return Change::Write;
         }
@@ -172,6 +176,26 @@ pub(super) async fn hold<P: LaunchPorts>(
     })
     .await?;
     held.ok_or_else(|| foreign(fleet))
+}
+
+/// Notes that a repetition was refused and so had no effect: what the call before it may have made is as old as it was.
+pub(super) async fn note_refusal(
+    ledger: &impl Ledger,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    called_at: Timestamp,
+) -> Result<(), PortError> {
+    change_fleet(ledger, fleet, |record| {
+        let own = record.reservations.iter_mut().find(|reservation| reservation.token == launch.token);
+        match own.filter(|reservation| reservation.answered_at.is_none()) {
+            Some(reservation) => {
+                reservation.at = called_at;
+                Change::Write
+            }
+            None => Change::Keep,
+        }
+    })
+    .await
 }
 
 /// Makes sure that the fleet has a record, by which its jobs are found if it leaves the configuration. Looked for once a

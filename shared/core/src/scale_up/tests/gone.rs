@@ -6,8 +6,8 @@ use crate::error::Class;
 use crate::fake::{Fake, Fault, at_every_call, policy, run};
 use crate::ids::{InstanceId, JobId};
 use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord};
-use crate::ports::{InstanceState, JobState};
-use crate::scale_up::Outcome;
+use crate::ports::{Compute, InstanceState, JobState};
+use crate::scale_up::{Outcome, plan};
 use crate::time::{Clock, Deadline};
 use std::time::Duration;
 
@@ -184,4 +184,52 @@ fn an_instance_that_is_ending_is_not_waited_for() {
     assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
     assert_eq!(phase(&fake, 1), JobPhase::Queued, "at once");
     assert!(fake.state().jit_requests.is_empty());
+}
+
+/// A call takes effect, and nobody hears its answer.
+fn take_effect(fake: &Fake) {
+    let launch = fake.all::<LaunchRecord>().pop().expect("one");
+    run(fake.create_fleet(&plan::request(&launch))).expect("not killed").expect("launched");
+}
+
+#[test]
+fn a_refusal_is_no_answer_while_what_the_last_repetition_may_have_made_need_not_be_shown() {
+    for refusal in [Class::Rejected, Class::NoCapacity] {
+        let fake = world([1]);
+        fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+        batch(&fake, &policy(), &[1]);
+        fake.pass(minutes(42));
+        batch(&fake, &policy(), &[1]);
+        fake.heal();
+        take_effect(&fake);
+        fake.state_mut().unshown.insert(first_instance());
+        fake.always_fail("Compute::create_fleet", refusal);
+        for _ in 0..4 {
+            fake.pass(minutes(1));
+            batch(&fake, &policy(), &[1]);
+            assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }), "{refusal:?}: {:?}", phase(&fake, 1));
+        }
+        fake.state_mut().unshown.clear();
+        assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched], "{refusal:?}");
+        assert_eq!(fake.living(), [first_instance()], "{refusal:?}");
+    }
+}
+
+#[test]
+fn refusals_that_come_again_and_again_do_not_put_the_answer_off() {
+    for refusal in [Class::Rejected, Class::NoCapacity] {
+        let fake = world([1]);
+        fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+        batch(&fake, &policy(), &[1]);
+        fake.pass(minutes(42));
+        batch(&fake, &policy(), &[1]);
+        fake.heal();
+        fake.always_fail("Compute::create_fleet", refusal);
+        for _ in 0..5 {
+            assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }), "{refusal:?}");
+            fake.pass(minutes(1));
+            batch(&fake, &policy(), &[1]);
+        }
+        assert_eq!(phase(&fake, 1), JobPhase::Queued, "{refusal:?}: five minutes after the last call that may count");
+    }
 }
