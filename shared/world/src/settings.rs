@@ -79,6 +79,8 @@ pub struct GitHubSettings {
     pub hidden_after_ms: RangeMs,
     /// For how long it is.
     pub hidden_ms: RangeMs,
+    /// Probability that a runner is shown offline for a time although it listens and works.
+    pub offline_runner: f64,
     /// From when on calls find a new registration.
     pub runner_shown_ms: RangeMs,
     /// How often such a delivery is sent at most; at least twice.
@@ -124,6 +126,7 @@ impl Default for GitHubSettings {
             hidden_runner: 0.0,
             hidden_after_ms: (0, HOUR_MS / 2),
             hidden_ms: (HOUR_MS / 3, HOUR_MS * 3 / 2),
+            offline_runner: 0.0,
             runner_shown_ms: (0, 0),
             webhook_copies_max: 2,
             late_webhooks: 0.0,

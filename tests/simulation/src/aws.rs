@@ -42,6 +42,8 @@ pub struct Message {
     pub receives: u32,
     /// Whether it is a dead letter.
     pub dead: bool,
+    /// Whether SQS itself delivers it once more, as at-least-once allows.
+    pub twice: bool,
 }
 
 impl Message {
@@ -166,15 +168,18 @@ impl LedgerTable {
 impl Sim {
     /// A message for scale-up.
     pub(crate) fn send_message(&mut self, message: &JobMessage, delay: Millis) {
+        let body = serde_json::to_string(message).unwrap_or_default();
+        self.check_text("a message", &body);
         let queue = &mut self.aws.queue;
         queue.sent += 1;
         let message = Message {
-            body: serde_json::to_string(message).unwrap_or_default(),
+            body,
             job_id: message.job_id.0,
             sent_at: self.now,
             visible_at: self.now + delay,
             receives: 0,
             dead: false,
+            twice: false,
         };
         queue.messages.insert(queue.sent, message);
         self.agenda.note(self.now + delay + WINDOW, Event::Queue);
@@ -191,6 +196,7 @@ impl Sim {
             visible_at: self.now,
             receives: 0,
             dead: false,
+            twice: false,
         };
         queue.messages.insert(queue.sent, message);
         self.agenda.note(self.now, Event::Queue);
@@ -203,10 +209,17 @@ impl Sim {
             self.agenda.note(now + SECOND, Event::Queue);
             return;
         }
+        let too_briefly = self.policy.mutant.hides_messages_too_briefly();
+        let visibility = if too_briefly { Function::ScaleUp.time_limit() } else { VISIBILITY };
         let mut batch = Vec::new();
+        let mut early = Vec::new();
+        let in_hand: BTreeSet<u64> = self.in_hand();
         for (number, message) in &mut self.aws.queue.messages {
             if message.dead || message.visible_at > now || batch.len() == BATCH_MAX {
                 continue;
+            }
+            if in_hand.contains(number) && !message.twice {
+                early.push(*number);
             }
             message.receives += 1;
             if message.receives > RECEIVES_MAX {
@@ -216,12 +229,17 @@ impl Sim {
             }
             // Once more although it is in hand: at least once, at the same time.
             let twice = self.world.tape.chance(self.plan.message_doubled);
-            message.visible_at = now + if twice { SECOND } else { VISIBILITY };
+            message.twice = twice;
+            message.visible_at = now + if twice { SECOND } else { visibility };
             self.agenda.note(message.visible_at, Event::Queue);
             if twice {
                 self.coverage.hit(Counter::MessageDoubled);
             }
             batch.push(*number);
+        }
+        for number in early {
+            let what = format!("message {number} comes again while an invocation has it in hand");
+            self.checker.violated("S4", now, what);
         }
         if !batch.is_empty() {
             self.starts.push(Start { function: Function::ScaleUp, work: Work::Batch(batch) });
@@ -229,11 +247,24 @@ impl Sim {
     }
 
     /// A batch ended: what is done with is deleted, and held against what must be known of it by then (S3).
-    pub(crate) fn settle_batch(&mut self, numbers: &[u64], outcomes: &[(String, Outcome)], not_queued: &[u64]) {
+    pub(crate) fn settle_batch(
+        &mut self,
+        numbers: &[u64],
+        outcomes: &[(String, Outcome)],
+        not_queued: &[u64],
+        untried: bool,
+    ) {
         for (id, outcome) in outcomes {
             let Some(number) = id.parse().ok().filter(|number| numbers.contains(number)) else { continue };
             match outcome {
-                Outcome::Failed(_) => self.tally.messages_failed += 1,
+                Outcome::Failed(why) => {
+                    self.tally.messages_failed += 1;
+                    self.check_text("the answer to a message", why);
+                    if untried && self.aws.queue.messages.get(&number).is_some_and(|message| !message.is_poison()) {
+                        let what = format!("message {number} came back ({why}), and nobody tried anything for it");
+                        self.checker.violated("L5", self.now, what);
+                    }
+                }
                 Outcome::Launched | Outcome::AlreadyServed | Outcome::NotQueued | Outcome::Waiting => {
                     if let Some(message) = self.aws.queue.messages.remove(&number) {
                         self.check_acknowledged(&message, outcome, not_queued);

@@ -36,10 +36,10 @@ counters! {
     DrainStruckAfter = "job assigned after the drain request",
     /// The adversary struck before DELETE had its effect.
     DeleteStruckBefore = "job assigned before DELETE",
-    /// Between its effect and its answer.
-    DeleteStruckBetween = "job assigned between DELETE and answer",
+    /// In the moment of its effect: assigned before it, and nobody knows yet.
+    DeleteStruckBetween = "job assigned in the moment of DELETE",
     /// After its answer.
-    DeleteStruckAfter = "job assigned after DELETE",
+    DeleteStruckAfter = "adversary struck after DELETE",
     /// The adversary struck before TerminateInstances had its effect.
     TerminateStruckBefore = "adversary struck before TerminateInstances",
     /// Between its effect and its answer.
@@ -112,6 +112,26 @@ counters! {
     Redelivery = "delivery repeated",
     /// A listener lost its registration in mid-job.
     ListenerCancelled = "listener cancelled its job",
+    /// A runner was deleted that listened on an instance whose supervisor is dead.
+    DeletedListening = "DELETE 204 of a runner that listens",
+    /// An instance was cut off from AWS for a while.
+    CutOff = "instance cut off from AWS",
+    /// The deployment observed for a while.
+    Observes = "mode observe",
+    /// The deployment was retired for a while.
+    Retires = "mode retire",
+    /// An invocation had the configuration from before its change.
+    StaleConfiguration = "configuration of a warm process",
+    /// A webhook process held the first secret only.
+    StaleSecrets = "secrets of a warm process",
+    /// A job wrote a vital sign.
+    HostileSign = "hostile vital sign",
+    /// An invocation was throttled.
+    Throttled = "invocation throttled",
+    /// EC2 refused a launch for good.
+    LaunchRefused = "launch refused for good",
+    /// GitHub's hourly limit was met.
+    RateLimited = "primary rate limit met",
     /// A job was assigned while nobody of ours acted, between two events.
     Requeued = "job requeued",
 }
@@ -120,6 +140,8 @@ counters! {
 #[derive(Debug, Clone)]
 pub struct Coverage {
     counts: Vec<u64>,
+    /// Calls.
+    called: Vec<u64>,
     /// Deaths at a call: before and after its effect.
     died: Vec<[u64; 2]>,
     /// Answers lost after the effect.
@@ -128,7 +150,13 @@ pub struct Coverage {
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { counts: vec![0; Counter::ALL.len()], died: vec![[0; 2]; Op::ALL.len()], lost: vec![0; Op::ALL.len()] }
+        let calls = Op::ALL.len();
+        Self {
+            counts: vec![0; Counter::ALL.len()],
+            called: vec![0; calls],
+            died: vec![[0; 2]; calls],
+            lost: vec![0; calls],
+        }
     }
 }
 
@@ -136,6 +164,13 @@ impl Coverage {
     /// It happened.
     pub fn hit(&mut self, counter: Counter) {
         if let Some(count) = self.counts.get_mut(counter as usize) {
+            *count += 1;
+        }
+    }
+
+    /// A call was made.
+    pub fn called(&mut self, op: Op) {
+        if let Some(count) = self.called.get_mut(op as usize) {
             *count += 1;
         }
     }
@@ -165,6 +200,9 @@ impl Coverage {
         for (own, others) in self.counts.iter_mut().zip(&other.counts) {
             *own += others;
         }
+        for (own, others) in self.called.iter_mut().zip(&other.called) {
+            *own += others;
+        }
         for (own, others) in self.died.iter_mut().zip(&other.died) {
             own[0] += others[0];
             own[1] += others[1];
@@ -181,16 +219,28 @@ impl Coverage {
         let of_calls = Op::ALL.iter().flat_map(|op| {
             let [before, after] = self.died.get(*op as usize).copied().unwrap_or_default();
             let lost = self.lost.get(*op as usize).copied().unwrap_or(0);
-            let died =
-                [(format!("killed before {}", op.name()), before), (format!("killed after {}", op.name()), after)];
+            let called = self.called.get(*op as usize).copied().unwrap_or(0);
+            let died = [
+                (format!("called {}", op.name()), called),
+                (format!("killed before {}", op.name()), before),
+                (format!("killed after {}", op.name()), after),
+            ];
             died.into_iter().chain(op.changes().then(|| (format!("answer lost of {}", op.name()), lost)))
         });
         of_counters.chain(of_calls).collect()
     }
 
-    /// What never happened.
+    /// How many there are that have to happen.
+    #[must_use]
+    pub fn wanted(&self) -> usize {
+        self.lines().len() - 1
+    }
+
+    /// What never happened, but for what cannot: the product writes a runner's id before it hands its configuration over,
+    /// and asks for none again from then on.
     #[must_use]
     pub fn missing(&self) -> Vec<String> {
-        self.lines().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
+        let possible = |line: &(String, u64)| line.0 != Counter::NameTakenHandedOver.text();
+        self.lines().into_iter().filter(possible).filter(|(_, count)| *count == 0).map(|(name, _)| name).collect()
     }
 }

@@ -3,7 +3,7 @@
 //! Requests whose duration is a race (configuration, session, acquisition, a message on its way) take their time; the
 //! others are answered at once. A poll is open until something comes or 50 s are over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ports::{VitalSign, Worker};
@@ -18,10 +18,12 @@ use runner_scaler_world::{HostEffect, Millis};
 use crate::agenda::Event;
 use crate::coverage::Counter;
 use crate::sim::Sim;
-use crate::swarm::{HOUR, SECOND};
+use crate::swarm::{HOUR, MINUTE, SECOND};
 
 /// How long a poll stays open (facts/github.md 1.1).
 const POLL: Millis = 50 * SECOND;
+/// A pass takes four minutes at most, and a sign comes every minute and with each change.
+const SIGNS_KEPT: usize = 10;
 /// Between two looks at the drain request.
 const LOOK_EVERY: Millis = 10 * SECOND;
 
@@ -49,9 +51,12 @@ pub enum Errand {
     Look,
     /// The supervisor dies.
     LoseSupervisor,
+    /// The instance is cut off from AWS for a while.
+    CutOff,
 }
 
 /// One instance's process.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own moment")]
 pub struct Host {
     /// Its id.
     pub id: String,
@@ -64,6 +69,12 @@ pub struct Host {
     /// The runner whose poll is open, and when it is over.
     poll: Option<(u64, Millis)>,
     look_noted: bool,
+    /// Its last signs that were written: when, and the time that each bears.
+    spoke: VecDeque<(Millis, Millis)>,
+    /// Until then nothing that it writes at AWS arrives, and it reads nothing there.
+    cut_off_until: Millis,
+    /// Whether it never learns of a drain request.
+    deaf: bool,
     /// Whether a supervisor lives on it.
     pub supervised: bool,
     alive: bool,
@@ -89,6 +100,13 @@ impl Hosts {
     #[must_use]
     pub fn of(&self, instance_id: &str) -> Option<&Host> {
         self.by_id.get(instance_id).and_then(|place| self.hosts.get(*place))
+    }
+
+    /// The time on the last sign that the supervisor of an instance wrote before then, if both live.
+    #[must_use]
+    pub fn spoke_before(&self, instance_id: &str, then: Millis) -> Option<Millis> {
+        let host = self.of(instance_id).filter(|host| host.alive && host.supervised && !host.is_off())?;
+        host.spoke.iter().find(|(written_at, _)| *written_at < then).map(|(_, beat_at)| *beat_at)
     }
 
     /// The host of a runner, whose name ends with its instance's id.
@@ -132,7 +150,12 @@ impl Sim {
             let at = self.now + tape.between(0, HOUR);
             self.agenda.note(at, Event::Host { host: place, life: 0, errand: Errand::LoseSupervisor });
         }
+        if tape.chance(plan.cut_off) {
+            let at = self.now + tape.between(0, HOUR);
+            self.agenda.note(at, Event::Host { host: place, life: 0, errand: Errand::CutOff });
+        }
         let skew = if plan.clock_skew == 0 { 0 } else { tape.between(0, 2 * plan.clock_skew) - plan.clock_skew };
+        let deaf = tape.chance(plan.deaf);
         let host = Host {
             id: id.clone(),
             machine: Machine::new(plan.supervisor.clone(), flaw),
@@ -142,6 +165,9 @@ impl Sim {
             tick_at: None,
             poll: None,
             look_noted: false,
+            spoke: VecDeque::new(),
+            cut_off_until: 0,
+            deaf,
             supervised: matches!(flaw, Flaw::None | Flaw::Ghost),
             alive: true,
         };
@@ -196,13 +222,23 @@ impl Sim {
                 let id = host.id.clone();
                 self.checker.lost_supervisor(&id);
             }
+            Errand::CutOff => {
+                host.cut_off_until = now + self.world.tape.between(15 * MINUTE, HOUR);
+                let id = host.id.clone();
+                self.timeline.note(now, || format!("{id} is cut off from AWS"));
+                self.coverage.hit(Counter::CutOff);
+                // From outside it has no supervisor.
+                self.checker.lost_supervisor(&id);
+            }
             Errand::Look => {
                 host.look_noted = false;
                 let value = self.world.ec2.instance(&host.id).and_then(|i| i.tags.get("ghr:drain").cloned());
                 if value.is_some() && host.supervised && host.machine.worker() != Occupation::None {
                     self.coverage.hit(Counter::DrainRefused);
                 }
-                if self.world.tape.chance(self.plan.look_lost) {
+                // What is deaf is so until the faults end.
+                let deaf = (host.deaf && !self.quiet) || now < host.cut_off_until;
+                if self.world.tape.chance(self.plan.look_lost) || deaf {
                     self.note_look(place);
                 } else {
                     self.feed(place, Input::DrainTag(value));
@@ -343,7 +379,7 @@ impl Sim {
                 value.map(|value| Input::DrainTag(Some(value)))
             }
             Effect::WriteVitalSign(sign) => {
-                if self.world.tape.chance(self.plan.beat_lost) {
+                if self.world.tape.chance(self.plan.beat_lost) || now < host.cut_off_until {
                     return None;
                 }
                 let worker = match sign.worker {
@@ -352,6 +388,8 @@ impl Sim {
                     Occupation::Running => Worker::Running,
                 };
                 let sign = VitalSign { beat_at: Timestamp(sign.beat_at), worker };
+                host.spoke.truncate(SIGNS_KEPT - 1);
+                host.spoke.push_front((now, sign.beat_at.0));
                 self.aws.vital_signs.insert(InstanceId::new(host.id.as_str()), sign);
                 None
             }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use runner_scaler_core::scale_up::Outcome;
 use runner_scaler_world::Millis;
 
+use crate::ports::Op;
 use crate::sim::Sim;
 use crate::swarm::{MINUTE, SECOND};
 
@@ -108,10 +109,16 @@ pub struct Invocation {
     pub calls: u64,
     /// The call at which it dies, and whether after its effect.
     pub dies_at: Option<(u64, bool)>,
+    /// The call whose first is its last.
+    pub aim: Option<Op>,
     /// Jobs that GitHub told it are not queued (any more, or yet).
     pub not_queued: Vec<u64>,
     /// Whether it is in the middle of a call that ends an instance or a registration.
     pub destroys: bool,
+    /// When a call of it last hung.
+    pub hung_at: Option<Millis>,
+    /// Whether it was told, by the kill switch or its mode, to end nothing.
+    pub forbidden: bool,
 }
 
 /// An invocation to be begun.
@@ -123,26 +130,38 @@ pub struct Start {
     pub work: Work,
 }
 
+/// So often in a row a pass may run into its time limit.
+const CUT_SHORT_MAX: u32 = 3;
+
 /// A future of an invocation.
 pub type Task = Pin<Box<dyn Future<Output = Done>>>;
 
 impl Sim {
     /// An invocation begins: whether it will die is decided now.
-    pub(crate) fn begin_invocation(&mut self, id: TaskId, start: Start) {
+    pub(crate) fn begin_invocation(&mut self, id: TaskId, start: Start, forbidden: bool) {
         let Start { function, work } = start;
         let dies_at = self
             .world
             .tape
             .chance(self.plan.kill)
             .then(|| (1 + self.world.tape.draw(self.plan.kill_within - 1), self.world.tape.draw(1) == 1));
+        let aim = if self.world.tape.chance(self.plan.kill_aimed) {
+            let place = usize::try_from(self.world.tape.draw(Op::ALL.len() as u64 - 1)).unwrap_or(0);
+            Op::ALL.get(place).copied()
+        } else {
+            None
+        };
         let invocation = Invocation {
             function,
             work,
             began_at: self.now,
             calls: 0,
             dies_at,
+            aim,
             not_queued: Vec::new(),
             destroys: false,
+            hung_at: None,
+            forbidden,
         };
         if self.invocations.len() <= id.place {
             self.invocations.resize_with(id.place + 1, || None);
@@ -173,6 +192,7 @@ impl Sim {
         match (invocation.work, done) {
             (Work::Pass, Some(Done::Pass { failed, cut })) => {
                 self.tally.passes += 1;
+                self.cut_short[invocation.function as usize] = 0;
                 self.tally.failed_passes += u64::from(failed);
                 if cut {
                     self.coverage.hit(crate::coverage::Counter::DeadlineStop);
@@ -186,7 +206,8 @@ impl Sim {
                     Some(Done::Batch(outcomes)) => outcomes,
                     Some(Done::Pass { .. } | Done::Answer(_)) | None => Vec::new(),
                 };
-                self.settle_batch(&messages, &outcomes, &invocation.not_queued);
+                let untried = invocation.calls == 0;
+                self.settle_batch(&messages, &outcomes, &invocation.not_queued, untried);
             }
             (Work::Delivery(delivery), done) => {
                 // A process that dies is a bad gateway to GitHub; one that takes too long is nothing.
@@ -205,6 +226,33 @@ impl Sim {
             }
             (Work::Pass, Some(Done::Batch(_) | Done::Answer(_)) | None) => {}
         }
+    }
+
+    /// L7: a pass that stops before its time limit can go on in the next; one that runs into it three times in a row,
+    /// without a call that hung, begins anew for ever.
+    pub(crate) fn check_time_limit(&mut self, id: TaskId) {
+        let Some(invocation) = self.invocations.get(id.place).and_then(Option::as_ref) else { return };
+        let (function, calls) = (invocation.function, invocation.calls);
+        let hung = invocation.hung_at.is_some_and(|at| self.now - at <= function.time_limit());
+        if hung || invocation.work != Work::Pass {
+            return;
+        }
+        let times = &mut self.cut_short[function as usize];
+        *times += 1;
+        if *times == CUT_SHORT_MAX {
+            let what =
+                format!("{} ran into its time limit {CUT_SHORT_MAX} times, now after {calls} calls", function.name());
+            self.checker.violated("L7", self.now, what);
+        }
+    }
+
+    /// Messages that some invocation has in hand.
+    pub(crate) fn in_hand(&self) -> std::collections::BTreeSet<u64> {
+        let numbers = |invocation: &'_ Invocation| match &invocation.work {
+            Work::Batch(numbers) => numbers.clone(),
+            Work::Pass | Work::Delivery(_) => Vec::new(),
+        };
+        self.invocations.iter().flatten().flat_map(numbers).collect()
     }
 
     /// Invocations of a function that run.

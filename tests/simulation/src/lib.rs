@@ -8,9 +8,11 @@
 //! - [`swarm`]: which faults a seed has and how strong they are. The only file with rates.
 //! - [`agenda`]: what happens next. [`run`]: the loop. [`lambda`]: invocations, their deadlines and their deaths.
 //! - [`ports`]: the ports, each call a place where the process may die and the adversary may strike.
+//! - [`mischief`]: hostile vital signs, limits that are met, changes of the configuration.
 //! - [`aws`]: queue, ledger, parameters, vital signs. [`hosts`]: instances. [`workload`]: jobs.
 //! - [`checker`]: the invariants, judged from what really happened.
 //! - [`coverage`]: what must have happened at least once for a batch of seeds to say anything.
+//! - [`sensitivity`]: whether it sees the rules that are broken on purpose.
 //! - [`report`], [`timeline`], [`log`], [`shrink`], [`tape_file`]: what people see of it.
 
 pub mod agenda;
@@ -20,9 +22,11 @@ pub mod coverage;
 pub mod hosts;
 pub mod lambda;
 pub mod log;
+pub mod mischief;
 pub mod ports;
 pub mod report;
 pub mod run;
+pub mod sensitivity;
 pub mod shrink;
 pub mod sim;
 pub mod swarm;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use runner_scaler_core::config::Mutant;
 use runner_scaler_world::Tape;
+use simulation::sensitivity;
 use simulation::shrink::shrink;
 use simulation::tape_file::TapeFile;
 use simulation::{Options, Outcome, Report, play};
@@ -21,6 +22,7 @@ use simulation::{Options, Outcome, Report, play};
 ///
 /// Exits 0 when nothing was violated but what --open names (and, with --require-coverage, everything that matters happened), else 1.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(name = "cargo sim", version, about, long_about, after_help = EXAMPLES)]
 struct Arguments {
     /// How many seeds are played.
@@ -41,6 +43,13 @@ struct Arguments {
     /// Breaks one rule of the product, to show that something here notices.
     #[arg(long, default_value = "", value_name = "NAME")]
     mutant: String,
+    /// Plays every rule that this simulation is there for, broken, until it is seen, in at most --seeds seeds each (or
+    /// only these).
+    #[arg(long, num_args = 0.., value_name = "NAME")]
+    mutant_table: Option<Vec<String>>,
+    /// Plays our protocol and those of others on the same seeds, and says how many jobs each kills.
+    #[arg(long)]
+    protocols: bool,
     /// Plays one run, a seed or a tape file, and prints what happened in it.
     #[arg(long, value_name = "SEED|FILE")]
     replay: Option<String>,
@@ -71,7 +80,9 @@ const EXAMPLES: &str = "Examples:
   cargo sim --seeds 1000                             a thousand days
   cargo sim --replay 17 --about i-0123               what happened to one instance in seed 17
   cargo sim --replay 17 --shrink my-name.json        the smallest run that shows the same
-  cargo sim --mutant no-recheck --seeds 100          with one rule broken";
+  cargo sim --mutant no-recheck --seeds 100          with one rule broken
+  cargo sim --mutant-table --seeds 500               every rule broken once, and in how many seeds it is seen
+  cargo sim --protocols --seeds 200                  jobs that we kill, and that others would";
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -87,9 +98,15 @@ fn main() -> ExitCode {
         return said(&format!("there is no mutant {:?}", arguments.mutant), false);
     };
     let options = Options { hours: arguments.hours, quiet_hours: arguments.quiet_hours, mutant, ..Options::default() };
-    match &arguments.replay {
-        Some(what) => replay(what, &arguments, options),
-        None => batch(&arguments, options),
+    match (&arguments.replay, &arguments.mutant_table) {
+        (Some(what), _) => replay(what, &arguments, options),
+        (None, Some(names)) => mutant_table(names, &arguments, &options),
+        (None, None) if arguments.protocols => {
+            let threads = arguments.threads.unwrap_or_else(cores).max(1);
+            let compared = sensitivity::compare(arguments.first_seed, arguments.seeds, threads, &options);
+            said(&sensitivity::comparison(&compared), true)
+        }
+        (None, None) => batch(&arguments, options),
     }
 }
 
@@ -98,6 +115,12 @@ fn said(text: &str, good: bool) -> ExitCode {
     // A closed pipe is no failure of a run.
     writeln!(std::io::stdout(), "{}", text.trim_end()).ok();
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn mutant_table(names: &[String], arguments: &Arguments, options: &Options) -> ExitCode {
+    let threads = arguments.threads.unwrap_or_else(cores).max(1);
+    let caught = sensitivity::hunt(names, arguments.first_seed, arguments.seeds, threads, options);
+    said(&sensitivity::table(&caught), !caught.is_empty() && caught.iter().all(sensitivity::Caught::is_seen))
 }
 
 fn batch(arguments: &Arguments, options: Options) -> ExitCode {

@@ -238,7 +238,7 @@ impl Report {
             writeln!(text, "{name:<18} {value}").ok();
         }
         let missing = self.coverage.missing();
-        let all = self.coverage.lines().len();
+        let all = self.coverage.wanted();
         writeln!(text, "{:<18} {} of {all} counters are not zero", "coverage", all - missing.len()).ok();
         if !missing.is_empty() {
             writeln!(text, "{:<18} {}", "never happened", missing.join(", ")).ok();

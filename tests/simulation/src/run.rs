@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use runner_scaler_core::config::{Environment, Mutant, Policy, parse_policy};
+use runner_scaler_core::config::{Environment, Mode, Mutant, Policy, parse_policy};
 use runner_scaler_core::ids::Deployment;
 use runner_scaler_core::scale_up::{QueueMessage, handle_batch};
 use runner_scaler_core::time::{Deadline, Timestamp};
@@ -37,13 +37,32 @@ pub struct Options {
     pub mutant: Mutant,
     /// Whether a timeline is kept.
     pub timeline: bool,
-    /// Whether the run ends at the first violation.
-    pub stop_at_violation: bool,
+    /// When the run ends early.
+    pub stop: Stop,
+}
+
+/// When a run ends before its time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Never.
+    #[default]
+    Never,
+    /// Where one of these invariants is violated.
+    AtViolationOf(&'static [&'static str]),
+}
+
+impl Stop {
+    fn is_reached(self, violations: &[Violation]) -> bool {
+        match self {
+            Self::Never => false,
+            Self::AtViolationOf(invariants) => violations.iter().any(|found| invariants.contains(&found.invariant)),
+        }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hours: 24, quiet_hours: 4, mutant: Mutant::None, timeline: false, stop_at_violation: false }
+        Self { hours: 24, quiet_hours: 4, mutant: Mutant::None, timeline: false, stop: Stop::Never }
     }
 }
 
@@ -86,8 +105,8 @@ pub fn play(tape: Tape, options: &Options) -> Outcome {
     let log = options.timeline.then(Log::default);
     let mut run = Run::new(Rc::clone(&sim), log.clone());
     match log {
-        Some(log) => tracing::subscriber::with_default(log, || run.go(options.stop_at_violation)),
-        None => run.go(options.stop_at_violation),
+        Some(log) => tracing::subscriber::with_default(log, || run.go(options.stop)),
+        None => run.go(options.stop),
     }
     drop(run);
     let sim = Rc::into_inner(sim).expect("the invocations are dropped with the run").into_inner();
@@ -111,8 +130,16 @@ fn policy_of(plan: &Plan, mutant: Mutant) -> Policy {
         .into_iter()
         .take(usize::try_from(plan.fleets).unwrap_or(1))
         .map(|name| {
+            // The first fleet's runners wait for jobs in every other hour.
+            let idle = if name == "a" && plan.pool > 0 {
+                json!([{ "cron": "* */2 * * *", "count": plan.pool }])
+            } else {
+                json!([])
+            };
             json!({
                 "name": name,
+                "idle": idle,
+                "idle_owner": "org0",
                 "labels": ["self-hosted", name],
                 "runner_count_max": plan.cap,
                 "market": "spot",
@@ -176,11 +203,11 @@ impl Run {
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other events need no invocation")]
-    fn go(&mut self, stop_at_violation: bool) {
+    fn go(&mut self, stop: Stop) {
         loop {
             let event = {
                 let sim = &mut *self.sim.borrow_mut();
-                if stop_at_violation && !sim.checker.violations.is_empty() {
+                if stop.is_reached(&sim.checker.violations) {
                     return;
                 }
                 let Some((at, event)) = sim.agenda.take(sim.ends_at) else { return };
@@ -196,7 +223,11 @@ impl Run {
                 }
                 Event::TimeLimit(id) => {
                     if self.lives(id) {
-                        self.sim.borrow_mut().coverage.hit(Counter::TimeLimit);
+                        {
+                            let sim = &mut *self.sim.borrow_mut();
+                            sim.coverage.hit(Counter::TimeLimit);
+                            sim.check_time_limit(id);
+                        }
                         self.end(id, None);
                     }
                 }
@@ -217,7 +248,9 @@ impl Run {
                 return;
             }
             for start in starts {
-                self.begin(start);
+                if !self.sim.borrow_mut().is_throttled(start.function, &start.work) {
+                    self.begin(start);
+                }
             }
         }
     }
@@ -232,8 +265,10 @@ impl Run {
         let id = TaskId { place, life: slot.life };
         let port = Port::new(Rc::clone(&self.sim), id, start.function);
         let sim = &mut *self.sim.borrow_mut();
-        slot.task = Some(work_of(sim, &start, port));
-        sim.begin_invocation(id, start);
+        let policy = sim.policy_of_process();
+        let observes = policy.mode == Mode::Observe;
+        slot.task = Some(work_of(sim, &start, port, policy));
+        sim.begin_invocation(id, start, observes);
         sim.agenda.note(sim.now, Event::Wake(id, self.waker.clone()));
     }
 
@@ -287,8 +322,7 @@ impl Run {
 }
 
 /// What an invocation does: the handlers of the product, as its binaries call them.
-fn work_of(sim: &mut Sim, start: &Start, port: Port) -> Task {
-    let policy = Rc::clone(&sim.policy);
+fn work_of(sim: &mut Sim, start: &Start, port: Port, policy: Rc<Policy>) -> Task {
     let now = Timestamp(sim.now);
     let deadline = Deadline::of(now, Timestamp(sim.now + start.function.time_limit()));
     match (&start.work, start.function) {

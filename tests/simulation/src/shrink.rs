@@ -4,7 +4,7 @@
 
 use runner_scaler_world::Tape;
 
-use crate::run::{Options, play};
+use crate::run::{Options, Stop, play};
 
 /// What became of a tape.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Shrunk {
 /// Shrinks a tape that violates an invariant, within so many runs.
 #[must_use]
 pub fn shrink(choices: Vec<u64>, invariant: &str, options: &Options, runs_max: u64) -> Shrunk {
-    let options = Options { timeline: false, stop_at_violation: false, ..*options };
+    let options = Options { timeline: false, stop: Stop::Never, ..*options };
     let mut shrunk = Shrunk { choices, runs: 0 };
     let fails = |choices: &[u64]| {
         let outcome = play(Tape::from_choices(choices.to_vec()), &options);

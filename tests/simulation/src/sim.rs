@@ -14,6 +14,7 @@ use crate::checker::Checker;
 use crate::coverage::{Counter, Coverage};
 use crate::hosts::Hosts;
 use crate::lambda::{Function, Invocation, Start, Work};
+use crate::mischief::Mischief;
 use crate::report::Tally;
 use crate::swarm::{HOUR, MINUTE, Plan, SECOND};
 use crate::timeline::Timeline;
@@ -67,8 +68,12 @@ pub struct Sim {
     pub dying: bool,
     /// Functions whose last pass was cut.
     pub cut: [bool; 5],
+    /// How often in a row a function's pass ran into its time limit.
+    pub cut_short: [u32; 5],
     /// Jobs.
     pub workload: Workload,
+    /// What else goes on.
+    pub mischief: Mischief,
     /// What must hold.
     pub checker: Checker,
     /// What must have happened.
@@ -110,7 +115,9 @@ impl Sim {
             starts: Vec::new(),
             dying: false,
             cut: [false; 5],
+            cut_short: [0; 5],
             workload: Workload::default(),
+            mischief: Mischief::default(),
             checker: Checker::default(),
             coverage: Coverage::default(),
             tally: Tally::default(),
@@ -122,6 +129,8 @@ impl Sim {
         };
         sim.checker.caps =
             sim.policy.fleets.iter().map(|f| (f.name.to_string(), f.runner_count_max as usize)).collect();
+        sim.checker.pool = sim.plan.pool as usize;
+        sim.checker.look_alikes = usize::try_from(sim.plan.look_alikes / 3).unwrap_or(0);
         sim.look_alikes();
         for function in Function::SCHEDULED {
             let at = START + sim.world.tape.between(0, function.period());
@@ -265,6 +274,11 @@ impl Sim {
     pub(crate) fn secrets(&mut self) -> (&'static str, String) {
         let second = self.now > START + 12 * HOUR || self.world.tape.chance(self.plan.second_secret);
         self.coverage.hit(if second { Counter::SecondSecret } else { Counter::FirstSecret });
+        // A warm process read them before the second was put beside the first.
+        if self.world.tape.chance(self.plan.stale_cache) {
+            self.coverage.hit(Counter::StaleSecrets);
+            return (SECRETS[usize::from(second)], SECRETS[0].to_owned());
+        }
         (SECRETS[usize::from(second)], SECRETS.join("\n"))
     }
 
@@ -281,7 +295,15 @@ impl Sim {
         }
         let tape = &mut self.world.tape;
         let owner = usize::try_from(tape.draw(self.owners.len() as u64 - 1)).unwrap_or(0);
-        let kind = [Trouble::NotFound, Trouble::Denied, Trouble::Unavailable, Trouble::Limited, Trouble::Sparse];
+        let kind = [
+            Trouble::NotFound,
+            Trouble::Denied,
+            Trouble::Unavailable,
+            Trouble::Limited,
+            Trouble::Sparse,
+            Trouble::RunnersNotFound,
+            Trouble::RunnersDenied,
+        ];
         let trouble = kind[usize::try_from(tape.draw(kind.len() as u64 - 1)).unwrap_or(0)];
         let (lo, hi) = self.plan.trouble_for;
         let until = self.now + tape.between(lo, hi);
@@ -308,6 +330,7 @@ impl Sim {
             self.world.github.begin_trouble(&login, trouble, Millis::MAX);
         }
         self.plan.quieten();
+        self.end_mischief();
         *self.world.github.settings_mut() = self.plan.world.github.clone();
         self.world.ec2.set_settings(self.plan.world.ec2.clone());
         self.aws.kill_switch = None;

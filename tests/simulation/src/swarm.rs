@@ -81,6 +81,20 @@ faults! {
     LookAlikes,
     /// Jobs are cancelled by their users while they wait.
     Cancellations,
+    /// A fleet keeps idle runners in a part of each hour.
+    Pools,
+    /// A hostile job writes vital signs, its own instance's and others'.
+    HostileSigns,
+    /// GitHub's hourly limit is met.
+    RateLimit,
+    /// EC2 refuses launches for good for a while: a template is gone, a permission lost.
+    Ec2Refusals,
+    /// Invocations are throttled: the reserved concurrency is used up.
+    Throttling,
+    /// Warm processes hold secrets and a configuration that were replaced.
+    Caches,
+    /// The deployment observes or retires for a while.
+    Modes,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -113,8 +127,14 @@ pub struct Plan {
     pub kill: f64,
     /// Calls into which a death falls, counted from the invocation's first.
     pub kill_within: u64,
+    /// Probability that it dies at the first call of a kind drawn for it, however rarely that is made.
+    pub kill_aimed: f64,
+    /// Probability a call that it dies at one of the rarest.
+    pub kill_rarest: f64,
     /// Probability that a call hangs until its client gives up.
     pub hang: f64,
+    /// For so long, once an hour, every call takes many times as long.
+    pub slow_for: Millis,
     /// Probability that a timer fires twice.
     pub timer_doubled: f64,
     /// Probability a minute that a message gets into the queue that is no job message.
@@ -129,12 +149,16 @@ pub struct Plan {
     pub beat_lost: f64,
     /// Probability that a look at the drain request fails.
     pub look_lost: f64,
+    /// Probability that none of an instance's looks succeeds.
+    pub deaf: f64,
     /// How wrong an instance's clock may be, in either direction.
     pub clock_skew: Millis,
     /// Probability that an instance's supervisor is dead from the start.
     pub supervisor_dead: f64,
     /// Probability that it dies in the instance's first hour.
     pub supervisor_dies: f64,
+    /// Probability that an instance is cut off from AWS for a while, supervisor and all.
+    pub cut_off: f64,
     /// Probability that a boot never registers.
     pub never_registers: f64,
     /// Probability that a listener hangs after it acknowledged a job.
@@ -143,6 +167,24 @@ pub struct Plan {
     pub trouble_every: Millis,
     /// How long such a trouble lasts.
     pub trouble_for: (Millis, Millis),
+    /// Probability that such a trouble begins at a DELETE.
+    pub trouble_at_delete: f64,
+    /// Probability that a runner is hidden from then on at its DELETE.
+    pub hidden_at_delete: f64,
+    /// Idle runners that the first fleet keeps in a part of each hour.
+    pub pool: u32,
+    /// Probability a minute that a running job writes vital signs.
+    pub hostile_sign: f64,
+    /// Requests an hour that GitHub allows for an owner; 0 is as many as anybody makes.
+    pub rate_limit: u32,
+    /// Probability a minute that EC2 begins to refuse launches for good.
+    pub ec2_refuses: f64,
+    /// Probability that an invocation is throttled.
+    pub throttled: f64,
+    /// Probability that a process is warm and knows nothing of what changed in the last minutes.
+    pub stale_cache: f64,
+    /// Probability a minute that the deployment begins to observe or to retire.
+    pub mode: f64,
     /// Probability that the adversary strikes at a call that is a race.
     pub adversary: f64,
     /// Probability that it strikes at a read of one runner.
@@ -151,6 +193,8 @@ pub struct Plan {
     pub forgery: f64,
     /// Probability a minute that a waiting job is cancelled by its user.
     pub cancellation: f64,
+    /// Probability a minute that all that wait are: what was launched for them has nothing to do.
+    pub cancellation_of_all: f64,
     /// Probability a minute that the kill switch is thrown.
     pub kill_switch: f64,
     /// Instances of others at the start.
@@ -165,6 +209,8 @@ pub struct Plan {
     pub fleets: u64,
     /// Instances that a fleet may have.
     pub cap: u32,
+    /// Probability that a job is a long one.
+    pub long_jobs: f64,
     /// Jobs a day, most likely; each hour has its own share, and some have none.
     pub jobs_a_day: u64,
     /// Probability that in the quiet hours one owner's GitHub stays broken.
@@ -178,7 +224,7 @@ const NONE: f64 = 0.1;
 /// Probability that a seed has one or two.
 const FEW: f64 = 0.33;
 /// The supervisors' absence is drawn in more seeds than other faults would be: at least one in ten.
-const NO_SUPERVISOR: f64 = 0.15;
+const NO_SUPERVISOR: f64 = 0.2;
 
 impl Plan {
     /// Draws a seed's plan.
@@ -214,6 +260,8 @@ impl Plan {
         let mut world = Settings::default();
         world.github.compact_payloads = true;
         world.github.busy_lag_ms = (0, 60 * SECOND);
+        // Field: from under 50 s to 32 min (actions/runner#4617).
+        world.github.listener_notices_ms = (20 * SECOND, tape.between(50 * SECOND, 32 * MINUTE));
         world.ec2.boot_ms = (20 * SECOND, 90 * SECOND);
         // EC2 says "under an hour"; every listing carries them.
         world.ec2.terminated_lingers_ms = tape.between(6 * MINUTE, 20 * MINUTE);
@@ -230,7 +278,10 @@ impl Plan {
             aws: CallFaults::default(),
             kill: 0.0,
             kill_within: 40,
+            kill_aimed: 0.0,
+            kill_rarest: 0.0,
             hang: 0.0,
+            slow_for: 0,
             timer_doubled: 0.0,
             message_doubled: 0.0,
             poison: 0.0,
@@ -238,17 +289,29 @@ impl Plan {
             index_lag: 0,
             beat_lost: 0.0,
             look_lost: 0.0,
+            deaf: 0.0,
             clock_skew: 0,
             supervisor_dead: 0.0,
             supervisor_dies: 0.0,
+            cut_off: 0.0,
             never_registers: 0.0,
             ghost: 0.0,
             trouble_every: 0,
-            trouble_for: (MINUTE, 40 * MINUTE),
+            trouble_for: (MINUTE, 90 * MINUTE),
+            trouble_at_delete: 0.0,
+            hidden_at_delete: 0.0,
+            pool: 0,
+            hostile_sign: 0.0,
+            rate_limit: 0,
+            ec2_refuses: 0.0,
+            throttled: 0.0,
+            stale_cache: 0.0,
+            mode: 0.0,
             adversary: 0.3,
             adversary_reads: 0.02,
             forgery: 0.0,
             cancellation: 0.0,
+            cancellation_of_all: 0.0,
             kill_switch: 0.0,
             look_alikes: 0,
             second_secret: 0.2,
@@ -256,8 +319,9 @@ impl Plan {
             user: 0.25,
             fleets: 1 + tape.draw(1),
             cap: 12 + u32::try_from(tape.draw(18)).unwrap_or(0),
+            long_jobs: 0.1,
             jobs_a_day: 200 + tape.draw(400),
-            one_stays_broken: 0.2,
+            one_stays_broken: 0.3,
         }
     }
 
@@ -275,8 +339,13 @@ impl Plan {
                 github.list_omission = drawn(tape, 0.005, 0.1);
                 github.hidden_runner = drawn(tape, 0.01, 0.15);
                 github.runner_shown_ms = (0, 90 * SECOND);
+                github.offline_runner = drawn(tape, 0.01, 0.15);
+                self.hidden_at_delete = drawn(tape, 0.02, 0.3);
             }
-            Fault::Storms => self.trouble_every = tape.between(2 * HOUR, 12 * HOUR),
+            Fault::Storms => {
+                self.trouble_every = tape.between(HOUR, 12 * HOUR);
+                self.trouble_at_delete = drawn(tape, 0.02, 0.3);
+            }
             Fault::GitHubCalls => self.github = CallFaults::draw(tape, 0.05),
             Fault::Ec2Calls => self.ec2 = CallFaults::draw(tape, 0.08),
             Fault::AwsCalls => self.aws = CallFaults::draw(tape, 0.02),
@@ -291,12 +360,17 @@ impl Plan {
             Fault::Kills => {
                 self.kill = drawn(tape, 0.02, 0.3);
                 self.kill_within = 8 + tape.draw(30);
+                self.kill_aimed = drawn(tape, 0.1, 0.7);
+                self.kill_rarest = drawn(tape, 0.1, 0.8);
             }
-            Fault::Slow => self.hang = drawn(tape, 0.0005, 0.01),
+            Fault::Slow => {
+                self.hang = drawn(tape, 0.0005, 0.01);
+                self.slow_for = tape.between(0, 30 * MINUTE);
+            }
             Fault::Timers => self.timer_doubled = drawn(tape, 0.02, 0.3),
             Fault::Queue => {
                 self.message_doubled = drawn(tape, 0.02, 0.3);
-                self.poison = drawn(tape, 0.0, 0.005);
+                self.poison = drawn(tape, 0.0, 0.05);
             }
             Fault::Visibility => {
                 ec2.visibility_lag_ms = (0, tape.between(10 * SECOND, 5 * MINUTE));
@@ -322,22 +396,42 @@ impl Plan {
             Fault::Signs => {
                 self.beat_lost = drawn(tape, 0.02, 0.2);
                 self.look_lost = drawn(tape, 0.05, 0.5);
+                self.deaf = drawn(tape, 0.0, 0.3);
             }
-            Fault::Clocks => self.clock_skew = tape.between(SECOND, 3 * MINUTE),
+            // Ten minutes behind would be silence: the sign of a supervisor that is dead.
+            Fault::Clocks => self.clock_skew = tape.between(SECOND, 8 * MINUTE),
             Fault::NoSupervisor => {
                 self.supervisor_dead = drawn(tape, 0.05, 1.0);
                 self.supervisor_dies = drawn(tape, 0.0, 0.3);
+                self.cut_off = drawn(tape, 0.0, 0.5);
+                // Nobody but the control plane ends these: there have to be many that are idle, and long jobs.
+                self.pool = 3 + u32::try_from(tape.draw(5)).unwrap_or(0);
+                self.cancellation_of_all = drawn(tape, 0.005, 0.03);
+                self.long_jobs = drawn(tape, 0.1, 0.6);
+                // Their jobs are known by their deliveries or not at all.
+                self.kill_rarest = drawn(tape, 0.0, 0.8).max(self.kill_rarest);
+                github.lose_webhooks = drawn(tape, 0.0, 0.5).max(github.lose_webhooks);
             }
             Fault::KillSwitch => self.kill_switch = 0.002,
             Fault::LookAlikes => self.look_alikes = 1 + tape.draw(5),
-            Fault::Cancellations => self.cancellation = drawn(tape, 0.005, 0.05),
+            Fault::Cancellations => {
+                self.cancellation = drawn(tape, 0.005, 0.05);
+                self.cancellation_of_all = drawn(tape, 0.0, 0.02);
+            }
+            Fault::Pools => self.pool = 1 + u32::try_from(tape.draw(5)).unwrap_or(0),
+            Fault::HostileSigns => self.hostile_sign = drawn(tape, 0.02, 0.3),
+            Fault::RateLimit => self.rate_limit = 300 + u32::try_from(tape.draw(1_200)).unwrap_or(0),
+            Fault::Ec2Refusals => self.ec2_refuses = drawn(tape, 0.001, 0.005),
+            Fault::Throttling => self.throttled = drawn(tape, 0.01, 0.2),
+            Fault::Caches => self.stale_cache = drawn(tape, 0.1, 0.9),
+            Fault::Modes => self.mode = 0.002,
         }
     }
 
     /// Whether every instance has a supervisor that lives.
     #[must_use]
     pub fn supervised(&self) -> bool {
-        self.supervisor_dead == 0.0 && self.supervisor_dies == 0.0
+        self.supervisor_dead == 0.0 && self.supervisor_dies == 0.0 && self.cut_off == 0.0
     }
 
     /// The faults end: what is left are times and what cannot be undone.
@@ -345,15 +439,20 @@ impl Plan {
         let calm = CallFaults::default();
         (self.github, self.ec2, self.aws) = (calm, calm, calm);
         (self.kill, self.hang, self.timer_doubled, self.message_doubled) = (0.0, 0.0, 0.0, 0.0);
-        (self.poison, self.not_found) = (0.0, 0.0);
-        (self.beat_lost, self.look_lost, self.clock_skew) = (0.0, 0.0, 0);
+        (self.poison, self.not_found, self.slow_for) = (0.0, 0.0, 0);
+        (self.beat_lost, self.look_lost, self.deaf, self.clock_skew) = (0.0, 0.0, 0.0, 0);
+        self.cut_off = 0.0;
         (self.supervisor_dead, self.supervisor_dies, self.never_registers, self.ghost) = (0.0, 0.0, 0.0, 0.0);
         (self.trouble_every, self.index_lag) = (0, 0);
+        (self.trouble_at_delete, self.hidden_at_delete) = (0.0, 0.0);
+        (self.kill_aimed, self.kill_rarest) = (0.0, 0.0);
+        (self.hostile_sign, self.rate_limit, self.ec2_refuses, self.throttled) = (0.0, 0, 0.0, 0.0);
+        (self.stale_cache, self.mode, self.cancellation_of_all) = (0.0, 0.0, 0.0);
         (self.adversary, self.adversary_reads) = (0.0, 0.0);
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);
-        (github.list_omission, github.hidden_runner) = (0.0, 0.0);
+        (github.list_omission, github.hidden_runner, github.offline_runner) = (0.0, 0.0, 0.0);
         (github.lose_webhooks, github.duplicate_webhooks, github.late_webhooks) = (0.0, 0.0, 0.0);
         (github.resend_completed, github.refuse_acquisition) = (0.0, 0.0);
         let ec2 = &mut self.world.ec2;

@@ -44,6 +44,7 @@ impl Sim {
                 });
             }
         }
+        self.make_mischief();
         if self.world.tape.chance(self.plan.poison) {
             self.poison();
         }
@@ -89,10 +90,12 @@ impl Sim {
         let repository = usize::try_from(tape.draw(repositories - 1)).unwrap_or(0);
         let fleet = usize::try_from(tape.draw(self.policy.fleets.len() as u64 - 1)).unwrap_or(0);
         let nobodys = tape.chance(0.004);
-        let duration_ms = match tape.draw(9) {
-            0..=5 => tape.between(20 * SECOND, 4 * MINUTE),
-            6..=8 => tape.between(2 * MINUTE, 12 * MINUTE),
-            _ => tape.between(10 * MINUTE, 40 * MINUTE),
+        let duration_ms = if tape.chance(self.plan.long_jobs) {
+            tape.between(10 * MINUTE, 40 * MINUTE)
+        } else if tape.draw(2) == 2 {
+            tape.between(2 * MINUTE, 12 * MINUTE)
+        } else {
+            tape.between(20 * SECOND, 4 * MINUTE)
         };
         let labels = if nobodys {
             vec!["self-hosted".to_owned(), NOBODYS.to_owned()]

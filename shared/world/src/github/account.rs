@@ -32,6 +32,10 @@ pub enum Trouble {
     Limited,
     /// 200, and lists that leave out most of what there is.
     Sparse,
+    /// 404 to every call about runners, as to an App that lost its permission for them; all else is answered.
+    RunnersNotFound,
+    /// 403 to every call about runners; all else is answered.
+    RunnersDenied,
 }
 
 /// A repository of an installation.

@@ -80,6 +80,11 @@ impl GitHub {
             let from = cx.now + cx.tape.between(from.0, from.1);
             runner.hidden = Some((from, from + cx.tape.between(until.0, until.1)));
         }
+        if cx.tape.chance(self.settings.offline_runner) {
+            let (from, until) = (self.settings.hidden_after_ms, self.settings.hidden_ms);
+            let from = cx.now + cx.tape.between(from.0, from.1);
+            runner.offline_shown = Some((from, from + cx.tape.between(until.0, until.1)));
+        }
         runner.version = Some(RUNNER_VERSION.to_owned());
         runner.ready_at = cx.now + cx.tape.between(lo, hi);
         runner.session = Some(Session { instance_id: instance_id.map(str::to_owned), polled_at: cx.now, alive: true });

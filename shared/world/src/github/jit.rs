@@ -84,6 +84,7 @@ impl GitHub {
             ready_at: cx.now,
             unlisted: false,
             hidden: None,
+            offline_shown: None,
             shown_from,
             idle_shown: None,
             stuck: false,

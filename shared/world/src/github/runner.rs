@@ -47,6 +47,8 @@ pub struct Runner {
     pub(super) unlisted: bool,
     /// No call finds it in this time, although it is registered, listens and works (actions/runner#4391, #3589).
     pub(super) hidden: Option<(Millis, Millis)>,
+    /// It is shown offline in this time, although it listens and works.
+    pub(super) offline_shown: Option<(Millis, Millis)>,
     /// From when on calls find it (facts: a new runner appears late).
     pub(super) shown_from: Millis,
     /// While its job runs, `busy` is shown false in this time (actions/runner#4422).
@@ -89,6 +91,14 @@ pub enum DeleteAnswer {
 }
 
 impl Scope {
+    /// The login of its owner.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        match self {
+            Self::Organization(owner) | Self::Repository { owner, .. } => owner,
+        }
+    }
+
     /// Whether `other` is the same scope, as GitHub compares names.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
@@ -137,7 +147,7 @@ impl Runner {
     /// Whether it is shown online.
     #[must_use]
     pub fn is_shown_online(&self, now: Millis, offline_after_ms: Millis) -> bool {
-        self.session.as_ref().is_some_and(|s| now - s.polled_at <= offline_after_ms)
+        !within(self.offline_shown, now) && self.session.as_ref().is_some_and(|s| now - s.polled_at <= offline_after_ms)
     }
 
     /// Whether it is shown busy: GitHub's belief, not the truth.
@@ -240,6 +250,14 @@ impl GitHub {
         };
         runner.unlisted = true;
         true
+    }
+
+    /// From now until then no call finds the runner of this name (actions/runner#3589).
+    pub fn hide_runner(&mut self, name: &str, from: Millis, until: Millis) {
+        let id = self.registrations().find(|r| r.name == name).map(|r| r.id);
+        if let Some(runner) = id.and_then(|id| self.runners.get_mut(&id)) {
+            runner.hidden = Some((from, until));
+        }
     }
 
     fn registration_of_instance(&self, instance_id: &str) -> Option<&Runner> {

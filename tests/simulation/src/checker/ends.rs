@@ -4,7 +4,7 @@
 //! hangs then is reported as L7. L8 and L9: leases, claims and waits end by time, or something here hangs on them.
 
 use runner_scaler_core::ids::InstanceId;
-use runner_scaler_core::ports::Worker;
+use runner_scaler_core::ports::{VitalSign, Worker};
 use runner_scaler_world::Millis;
 
 use super::instance_of;
@@ -31,6 +31,7 @@ impl Sim {
     pub(crate) fn inspect(&mut self) {
         self.agenda.note(self.now + 5 * MINUTE, Event::Inspection);
         self.check_forgeries();
+        self.check_back_pressure();
         if self.quiet {
             self.touch(|_| ());
             self.check_jobs();
@@ -85,10 +86,7 @@ impl Sim {
 
     /// Whether every fleet is at its cap: a job may wait for room.
     fn is_full(&self) -> bool {
-        self.checker.caps.iter().any(|(fleet, cap)| {
-            let living = self.checker.alive.iter().filter_map(|id| self.checker.instances.get(id));
-            living.filter(|instance| instance.fleet == *fleet).count() >= *cap
-        })
+        self.checker.caps.keys().any(|fleet| self.checker.has_no_room(fleet))
     }
 
     fn owner_of_job(&self, id: u64) -> Option<String> {
@@ -137,8 +135,15 @@ impl Sim {
         let stuck = self.world.github.registrations().any(|r| r.is_stuck() && instance_of(&r.name) == Some(id));
         let ends_itself = instance.supervised && !self.hosts.of(id).is_some_and(Host::is_off);
         let sign = self.aws.vital_signs.get(&InstanceId::new(id));
-        let works_for_ever = sign.is_some_and(|sign| sign.worker != Worker::None) && !ends_itself;
-        (stuck && !instance.supervised) || works_for_ever || (self.checker.rebuilt.contains(id) && !ends_itself)
+        // One that a hostile job wrote, or whose time lies far ahead, keeps it as well: it can veto, and nothing else.
+        let vetoes = |sign: &VitalSign| sign.worker != Worker::None || sign.beat_at.0 > self.now + HOUR;
+        let works_for_ever = sign.is_some_and(vetoes) && !ends_itself;
+        // A job was given to it, and nobody was told that it began there: all that is known of it is a busy flag.
+        let told = |job: &u64| self.checker.jobs.get(job).is_some_and(|job| job.start_known.is_some());
+        let seen_busy = instance.used && !instance.last_job.as_ref().is_some_and(told);
+        ((stuck || seen_busy) && !instance.supervised)
+            || works_for_ever
+            || (self.checker.rebuilt.contains(id) && !ends_itself)
     }
 
     fn check_registrations(&mut self) {

@@ -32,6 +32,8 @@ pub(super) struct Launches {
     tokens: BTreeSet<String>,
     /// Living instances by fleet.
     pub(super) alive: BTreeMap<String, usize>,
+    /// The same with those that have not ended yet: they take a place too.
+    pub(super) occupied: BTreeMap<String, usize>,
     /// Instances launched in the window.
     recent: VecDeque<Millis>,
     /// Jobs that wait.
@@ -81,12 +83,13 @@ impl Checker {
         let alive = self.launches.alive.entry(fleet.clone()).or_default();
         *alive += 1;
         let alive = *alive;
+        *self.launches.occupied.entry(fleet.clone()).or_default() += 1;
         self.note_full(&fleet, at);
         if let Some(cap) = self.caps.get(&fleet).copied().filter(|cap| alive > *cap) {
             self.violated("S4", at, format!("fleet {fleet} has {alive} living instances, {cap} at most"));
         }
         let (launched, wanted) = (self.launches.launched(at), self.launches.wanted(at));
-        if launched > 2 * wanted + SLACK {
+        if launched > 2 * (wanted + self.pool) + SLACK {
             self.violated("S4", at, format!("{launched} launches in 10 min while {wanted} jobs wanted a runner"));
         }
         self.alive.insert(id.to_owned());
@@ -99,6 +102,7 @@ impl Checker {
                 launched_at: at,
                 registered: false,
                 used: false,
+                last_job: None,
                 job: None,
                 idle_since: at,
                 ended_at: None,
@@ -115,6 +119,10 @@ impl Sim {
     pub(crate) fn before_launch(&mut self, request: &LaunchRequest, replayed: bool) {
         let launch = request.tags.get("ghr:launch").cloned().unwrap_or_default();
         let key = Key { kind: Kind::Launch, id: launch.clone() };
+        if self.aws.ledger.item(&key).is_none() {
+            let what = format!("launch {launch} asks EC2 for instances, and the ledger knows nothing of it");
+            self.checker.violated("S10", self.now, what);
+        }
         let jobs: Vec<u64> = self
             .aws
             .ledger
@@ -169,10 +177,15 @@ impl Checker {
 
     /// Notes when a fleet has no room: jobs that wait then wait for room.
     pub(super) fn note_full(&mut self, fleet: &str, at: Millis) {
-        let alive = self.launches.alive.get(fleet).copied().unwrap_or(0);
-        if self.caps.get(fleet).is_some_and(|cap| alive >= *cap) {
-            self.full_at = at;
+        if self.has_no_room(fleet) {
+            self.held_until(at);
         }
+    }
+
+    /// Whether a fleet is at its cap.
+    pub(super) fn has_no_room(&self, fleet: &str) -> bool {
+        let occupied = self.launches.occupied.get(fleet).copied().unwrap_or(0);
+        self.caps.get(fleet).is_some_and(|cap| occupied + self.look_alikes >= *cap)
     }
 
     fn is_on_its_way(&self, id: &str, now: Millis) -> bool {

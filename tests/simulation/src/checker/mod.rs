@@ -36,6 +36,7 @@ pub struct Violation {
 
 /// A job as it truly is.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own moment")]
 pub struct JobTruth {
     /// When it was queued.
     pub queued_at: Millis,
@@ -49,6 +50,8 @@ pub struct JobTruth {
     pub assigned_at: Option<Millis>,
     /// Whether its `in_progress` delivery was taken by us.
     pub start_known: Option<Millis>,
+    /// Whether that delivery was lost.
+    pub start_lost: bool,
     /// Whether it was complained about.
     reported: bool,
 }
@@ -69,6 +72,8 @@ pub struct InstanceTruth {
     pub registered: bool,
     /// Whether it ever was given a job.
     pub used: bool,
+    /// The last job that ran on it.
+    pub last_job: Option<u64>,
     /// The job that runs.
     pub job: Option<u64>,
     /// Since when it does nothing.
@@ -89,6 +94,10 @@ pub struct Checker {
     pub coming: Option<bool>,
     /// Caps by fleet.
     pub caps: BTreeMap<String, usize>,
+    /// Idle runners that a fleet keeps.
+    pub pool: usize,
+    /// Instances whose vital sign somebody else wrote.
+    pub forged_signs: BTreeSet<String>,
     /// Jobs.
     pub jobs: BTreeMap<u64, JobTruth>,
     /// Jobs that wait.
@@ -98,6 +107,8 @@ pub struct Checker {
     /// Instances that are alive.
     alive: BTreeSet<String>,
     launches: launches::Launches,
+    /// Instances of others that a fleet counts as its own: they bear its tags.
+    pub look_alikes: usize,
     /// When a fleet last had no room.
     full_at: Millis,
     /// Runners that we deregistered, and when.
@@ -116,6 +127,21 @@ impl Checker {
     /// Something is wrong.
     pub fn violated(&mut self, invariant: &'static str, at: Millis, what: String) {
         self.violations.push(Violation { invariant, at, what });
+    }
+
+    /// Instances that live.
+    pub fn living(&self) -> impl Iterator<Item = &str> {
+        self.alive.iter().map(String::as_str)
+    }
+
+    /// Those of them on which a job runs.
+    pub fn living_with_job(&self) -> impl Iterator<Item = &str> {
+        self.living().filter(|id| self.instances.get(*id).is_some_and(|instance| instance.job.is_some()))
+    }
+
+    /// Jobs that wait then are looked at again later.
+    pub fn held_until(&mut self, at: Millis) {
+        self.full_at = self.full_at.max(at);
     }
 
     /// An instance booted.
@@ -165,6 +191,7 @@ impl Checker {
                         silent: false,
                         assigned_at: None,
                         start_known: None,
+                        start_lost: false,
                         reported: false,
                     },
                 );
@@ -202,6 +229,7 @@ impl Checker {
                 self.stops_waiting(*job_id, at);
                 if let Some(instance) = instance_of(runner).and_then(|id| self.instances.get_mut(id)) {
                     instance.job = Some(*job_id);
+                    instance.last_job = Some(*job_id);
                 }
             }
             Fact::JobCompleted { job_id, .. } => {
@@ -245,9 +273,16 @@ impl Checker {
             }
             Fact::InstanceEnding { instance_id, ending, active_job } => {
                 self.instance_ends(instance_id, ending, *active_job, at, coverage, tally);
+                if let (Ending::Api { .. }, Some(job)) = (ending, active_job) {
+                    self.ended_in_acquisition(*job, instance_id, at, world);
+                }
             }
             Fact::RunnerDeregistered { runner, active_job, .. } => {
                 self.deregistered.insert(runner.clone(), at);
+                let listens = instance_of(runner).and_then(|id| self.instances.get(id));
+                if listens.is_some_and(|i| i.ended_at.is_none() && i.registered && !i.supervised) {
+                    coverage.hit(Counter::DeletedListening);
+                }
                 if active_job.is_some() {
                     coverage.hit(Counter::DeletedWithJob);
                     let supervised = instance_of(runner)
@@ -270,21 +305,25 @@ impl Checker {
                 }
             }
             Fact::DeliveryLost { action, job_id: Some(job_id) } => {
-                if action == "queued"
-                    && let Some(job) = self.jobs.get_mut(job_id)
-                {
-                    job.silent = true;
+                if let Some(job) = self.jobs.get_mut(job_id) {
+                    job.silent |= action == "queued";
+                    job.start_lost |= action == "in_progress";
                 }
             }
             Fact::ForgeryAnswered { status, job_id } => {
-                if !matches!(status, Some(400..=499 | 502) | None) {
+                if !matches!(status, Some(400..=499 | 502 | 503) | None) {
                     self.violated("S5", at, format!("a forged delivery of job {job_id:?} was answered {status:?}"));
+                }
+            }
+            Fact::InstanceTerminated { instance_id } => {
+                if let Some(fleet) = self.instances.get(instance_id).map(|instance| instance.fleet.clone()) {
+                    self.note_full(&fleet, at);
+                    *self.launches.occupied.entry(fleet).or_default() -= 1;
                 }
             }
             Fact::InstanceBooted { .. }
             | Fact::Befell { .. }
             | Fact::TerminationRefused { .. }
-            | Fact::InstanceTerminated { .. }
             | Fact::RunnerConnected { instance_id: None, .. }
             | Fact::DeregistrationRefused { .. }
             | Fact::RunnerRemoved { .. }
@@ -326,9 +365,6 @@ impl Checker {
         self.alive.remove(id);
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.ended_at = Some(at);
-        let fleet = instance.fleet.clone();
-        self.note_full(&fleet, at);
-        let Some(instance) = self.instances.get_mut(id) else { return };
         *self.launches.alive.entry(instance.fleet.clone()).or_default() -= 1;
         if instance.job.is_none() && active_job.is_none() {
             tally.ends.push(at - instance.idle_since);
@@ -348,6 +384,27 @@ impl Checker {
         }
     }
 
+    /// Without a supervisor: a job that was assigned before our DELETE may be lost; and one that was in that very moment
+    /// to a runner that GitHub had not shown for half an hour is given to another, for nobody acquired it.
+    fn ended_in_acquisition(&mut self, job_id: u64, id: &str, at: Millis, world: &World) {
+        if self.instances.get(id).is_none_or(|instance| instance.supervised) {
+            return;
+        }
+        let runner = world.github.registrations().find(|runner| instance_of(&runner.name) == Some(id));
+        let shown = runner.is_some_and(|runner| {
+            world.github.trouble_of(runner.scope.owner(), at).is_none()
+                && world.github.runner(&runner.scope, runner.id).is_some()
+        });
+        let deleted_at =
+            self.deregistered.iter().find(|(runner, _)| instance_of(runner) == Some(id)).map(|(_, at)| *at);
+        let assigned_at = self.jobs.get(&job_id).and_then(|job| job.assigned_at);
+        let documented = assigned_at.zip(deleted_at).is_some_and(|(assigned, deleted)| assigned <= deleted);
+        if !documented && (shown || deleted_at.is_some()) {
+            let what = format!("{id} was terminated while job {job_id} ran, which no DELETE came after");
+            self.violated("S1", at, what);
+        }
+    }
+
     /// A job died with its instance: by us, by EC2, or by itself.
     fn killed_with(&mut self, job_id: u64, id: &str, at: Millis, world: &World, tally: &mut Tally) {
         let by_us = world.truth.facts().iter().rev().take(40).any(|(_, fact)| {
@@ -355,9 +412,12 @@ impl Checker {
         });
         if by_us {
             tally.killed += 1;
-            let known = self.jobs.get(&job_id).and_then(|job| job.start_known);
-            if known.is_some() {
+            let job = self.jobs.get(&job_id);
+            if job.is_some_and(|job| job.start_known.is_some()) {
                 self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
+            } else if job.is_some_and(|job| !job.start_lost) {
+                let what = format!("job {job_id} was ended with {id}, and no delivery of its start was lost");
+                self.violated("S1", at, what);
             }
         }
     }

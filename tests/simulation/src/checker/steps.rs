@@ -4,14 +4,28 @@ use runner_scaler_core::ids::{Access, JobId};
 use runner_scaler_core::ports::{Expect, JitRequest, Key, Kind, Write};
 use runner_scaler_core::removal::Ground;
 use runner_scaler_core::scale_up::Outcome;
+use runner_scaler_world::Millis;
 use runner_scaler_world::github::JobState;
 use serde_json::Value;
 
 use crate::aws::Message;
+use crate::lambda::TaskId;
 use crate::sim::Sim;
+use crate::swarm::{HOUR, SECOND};
 
 /// Parts of what must never be written: the webhook's secrets, and how every JIT configuration begins (`{".runner`).
 const SECRETS: [&str; 3] = ["secret of the simulation", "eyIucnVubmVy", "ghs_"];
+
+/// The shortest times that every act waits for (design section 5), which no fleet here changes.
+const IDLE_WINDOW: Millis = 300 * SECOND;
+const QUARANTINE: Millis = 300 * SECOND;
+const COMPLETED_GRACE: Millis = 900 * SECOND;
+const BOOT_GRACE: Millis = 900 * SECOND;
+const GONE_GRACE: Millis = 1_800 * SECOND;
+/// So long a supervisor may say nothing.
+const SILENCE: Millis = 600 * SECOND;
+/// Leases last minutes.
+const LEASE_MAX: Millis = HOUR;
 
 impl Sim {
     /// S3: whoever acknowledges a message of a job that GitHub has queued has left a record with a time to look again,
@@ -25,6 +39,10 @@ impl Sim {
             .is_some_and(|job| matches!(job.state, JobState::Queued { .. } | JobState::Assigned { .. }));
         if !waits || not_queued.contains(&job) {
             return;
+        }
+        if matches!(outcome, Outcome::NotQueued) {
+            let what = format!("the message of job {job} was acknowledged as not queued, which nobody had said");
+            self.checker.violated("S3", self.now, what);
         }
         let key = Key { kind: Kind::Job, id: JobId(job).to_string() };
         if self.aws.ledger.item(&key).is_none() {
@@ -47,7 +65,22 @@ impl Sim {
     }
 
     /// S8: what is ended has its intent and its ground in the ledger.
-    pub(crate) fn check_termination(&mut self, id: &str, ground: Ground) {
+    pub(crate) fn check_termination(&mut self, task: TaskId, id: &str, ground: Ground) {
+        self.check_leave(task, "TerminateInstances");
+        if ground != Ground::HardAge {
+            self.check_spoken(task, id, "ended");
+        }
+        let is_due = match ground {
+            Ground::IdleAfterDeregistration => self.waited(id, "deregistered_at", "", QUARANTINE),
+            Ground::RegistrationGone => self.waited(id, "absent", "since", GONE_GRACE),
+            Ground::JobCompleted => self.waited(id, "job_completed", "at", COMPLETED_GRACE),
+            Ground::NeverConnected => self.waited(id, "launched_at", "", BOOT_GRACE),
+            Ground::Stopped | Ground::HardAge => true,
+        };
+        if !is_due {
+            let what = format!("{id} is ended on the ground {ground:?} before its time was over");
+            self.checker.violated("S8", self.now, what);
+        }
         let stored = self.instance_field(id, "terminate_intent");
         let wanted = serde_json::to_value(ground).unwrap_or_default();
         if stored.as_ref().and_then(|intent| intent.get("ground")) != Some(&wanted) {
@@ -57,15 +90,60 @@ impl Sim {
     }
 
     /// S8: what is deregistered has its intent in the ledger.
-    pub(crate) fn check_deregistration(&mut self, runner_id: u64) {
+    pub(crate) fn check_deregistration(&mut self, task: TaskId, runner_id: u64) {
+        self.check_leave(task, "DELETE");
         let name = self.world.github.registrations().find(|r| r.id == runner_id).map(|r| r.name.clone());
         let Some(id) = name.as_deref().and_then(super::instance_of) else { return };
         let known = self.instance_field(id, "deregister_intent").is_some_and(|intent| !intent.is_null());
+        let id = id.to_owned();
+        self.check_spoken(task, &id, "deregistered");
+        let ground = self.instance_field(&id, "deregister_intent").and_then(|intent| intent.get("ground").cloned());
+        let is_due = match ground.as_ref().and_then(Value::as_str) {
+            Some("idle") => self.waited(&id, "idle_since", "", IDLE_WINDOW),
+            Some("offline") => self.waited(&id, "offline", "since", GONE_GRACE),
+            Some(_) | None => true,
+        };
+        if !is_due {
+            let what = format!("{id} is deregistered on the ground {ground:?} before its time was over");
+            self.checker.violated("S8", self.now, what);
+        }
+        let id = id.as_str();
         // One that belongs to a closed record is deleted on that record's word.
         let gone = self.instance_field(id, "gone_at").is_some_and(|at| !at.is_null());
         if !known && !gone {
             let what = format!("the runner of {id} is deregistered without an intent in the ledger");
             self.checker.violated("S8", self.now, what);
+        }
+    }
+
+    /// Whether a time in an instance's record lies so far back.
+    fn waited(&self, id: &str, field: &str, within: &str, wait: Millis) -> bool {
+        let value = self.instance_field(id, field);
+        let time = if within.is_empty() { value } else { value.and_then(|value| value.get(within).cloned()) };
+        time.as_ref().and_then(Value::as_i64).is_some_and(|at| at + wait <= self.now)
+    }
+
+    /// S8: whom the kill switch or the mode forbids it ends nothing.
+    pub(crate) fn check_leave(&mut self, task: TaskId, what: &str) {
+        let invocation = self.invocations.get(task.place).and_then(Option::as_ref);
+        if let Some(name) = invocation.filter(|invocation| invocation.forbidden).map(|i| i.function.name()) {
+            self.checker.violated("S8", self.now, format!("{what} by {name}, which kill switch or mode forbid"));
+        }
+    }
+
+    /// S9: what an instance says of itself keeps it, whatever others write in its name.
+    fn check_spoken(&mut self, task: TaskId, id: &str, what: &str) {
+        let began_at = self.invocations.get(task.place).and_then(Option::as_ref).map_or(self.now, |i| i.began_at);
+        let Some(spoke_at) = self.hosts.spoke_before(id, began_at).filter(|at| self.now - at < SILENCE) else { return };
+        let ago = (self.now - spoke_at) / SECOND;
+        let forged = if self.checker.forged_signs.contains(id) { ", and a sign of it was forged" } else { "" };
+        self.checker.violated("S9", self.now, format!("{id} is {what}, whose supervisor spoke {ago} s ago{forged}"));
+    }
+
+    /// S7: what others can read holds no secret.
+    pub(crate) fn check_text(&mut self, what: &str, text: &str) {
+        if is_secret(text) {
+            self.checker.violated("S7", self.now, format!("{what} holds a secret: {text}"));
         }
     }
 
@@ -77,6 +155,11 @@ impl Sim {
     /// S11: a runner registers where and as what its instance was launched for.
     pub(crate) fn check_registration(&mut self, access: &Access, request: &JitRequest) {
         let id = super::instance_of(request.name.as_str()).unwrap_or_default().to_owned();
+        // Written before the call: else a process that dies now leaves a registration that nobody has to look for (L3).
+        if self.instance_field(&id, "jit_intent_at").is_none_or(|at| at.is_null()) {
+            let what = format!("{id} registers, and the ledger has no intent to");
+            self.checker.violated("L3", self.now, what);
+        }
         let launched = self.checker.instances.get(&id);
         let right = launched.is_some_and(|launched| {
             let fleet = self.policy.fleets.iter().find(|fleet| fleet.name.as_str() == launched.fleet);
@@ -119,6 +202,10 @@ impl Sim {
             if is_secret(write.item.body.as_str()) {
                 self.checker.violated("S7", self.now, format!("{} holds a secret", write.item.key));
             }
+            if let Some(until) = lease_in(write.item.body.as_str()).filter(|until| *until > self.now + LEASE_MAX) {
+                let what = format!("{} is claimed until {until}, for longer than any lease lasts", write.item.key);
+                self.checker.violated("L8", self.now, what);
+            }
             if *kind == Kind::Instance && write.item.version == 1 {
                 let origin = super::field_of(&write.item.body, "origin");
                 if origin.is_some_and(|origin| origin.get("rebuilt").is_some()) {
@@ -133,6 +220,13 @@ impl Sim {
             }
         }
     }
+}
+
+/// Until when somebody has what a record is about, where it says so.
+fn lease_in(body: &str) -> Option<Millis> {
+    let rest = body.split_once("\"lease_until\":")?.1;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
 }
 
 fn is_secret(text: &str) -> bool {

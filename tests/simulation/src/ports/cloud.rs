@@ -70,7 +70,9 @@ impl Compute for Port {
             let sim = self.sim.borrow();
             instance_ids.first().and_then(|id| sim.world.github.runner_name_of_instance(id.as_str()))
         };
+        let task = self.task;
         self.call(Op::RequestDrain, about, |sim| {
+            sim.check_leave(task, "CreateTags");
             let tags = Tags::from([("ghr:drain".to_owned(), at.to_string())]);
             let mut tagged = Vec::with_capacity(instance_ids.len());
             // As the adapter does that halves a refused call: those that EC2 does not know are left out.
@@ -95,10 +97,10 @@ impl Compute for Port {
     async fn terminate(&self, proof: TerminationProof) -> Result<Termination, PortError> {
         let id = proof.instance_id().as_str().to_owned();
         let about = self.sim.borrow().world.github.runner_name_of_instance(&id);
-        let function = self.function.name();
+        let (function, task) = (self.function.name(), self.task);
         self.call(Op::Terminate, about, |sim| {
             sim.check_foreign(&id, "TerminateInstances");
-            sim.check_termination(&id, proof.ground());
+            sim.check_termination(task, &id, proof.ground());
             let now = sim.now;
             // A read of EC2's that lags behind its own listing (facts/world.md E1).
             let unknown = sim.world.tape.chance(sim.plan.not_found);
@@ -129,6 +131,10 @@ impl Compute for Port {
 
 impl Sim {
     fn create_fleet(&mut self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
+        self.launch_refused()?;
+        for value in request.tags.values() {
+            self.check_text("a tag", value);
+        }
         let fleet = FleetRequest {
             client_token: Some(request.token.as_str().to_owned()),
             kind: "instant".to_owned(),

@@ -37,18 +37,19 @@ fn scope_of(scope: &Scope) -> WorldScope {
 
 impl Sim {
     /// What a call about an owner is refused with, where GitHub is in trouble.
-    fn troubled(&self, owner: &str, op: Op) -> Result<(), PortError> {
+    fn troubled(&mut self, owner: &str, op: Op) -> Result<(), PortError> {
+        self.charge(owner)?;
         let Some((trouble, until)) = self.world.github.trouble_of(owner, self.now) else { return Ok(()) };
+        let of_runners = matches!(op, Op::Runners | Op::Runner | Op::RunnerNamed | Op::GenerateJit | Op::Deregister);
         let class = match trouble {
             Trouble::NotFound => Class::Absent,
             Trouble::Denied => Class::Denied,
             Trouble::Unavailable if op.changes() => Class::OutcomeUnknown,
             Trouble::Unavailable => Class::Transient,
-            Trouble::Limited => {
-                let left = u64::try_from(until - self.now).unwrap_or(0).min(HOUR.unsigned_abs());
-                Class::Throttled { retry_after: Some(Duration::from_millis(left)) }
-            }
-            Trouble::Sparse => return Ok(()),
+            Trouble::RunnersNotFound if of_runners => Class::Absent,
+            Trouble::RunnersDenied if of_runners => Class::Denied,
+            Trouble::Limited => return Err(self.limited(owner, until.min(self.now + HOUR))),
+            Trouble::Sparse | Trouble::RunnersNotFound | Trouble::RunnersDenied => return Ok(()),
         };
         Err(PortError::new(op.name(), class, "GitHub is in trouble"))
     }
@@ -214,7 +215,7 @@ impl Registry for Port {
     async fn deregister(&self, warrant: DeregistrationWarrant) -> Result<Deregistration, PortError> {
         let id = warrant.runner_id().0;
         let about = self.sim.borrow().name_of_runner(id);
-        let function = self.function.name();
+        let (function, task) = (self.function.name(), self.task);
         self.call(Op::Deregister, about, |sim| {
             match sim.troubled(warrant.access().scope.owner(), Op::Deregister) {
                 Ok(()) => {}
@@ -226,7 +227,7 @@ impl Registry for Port {
                 }
                 Err(error) => return Err(error),
             }
-            sim.check_deregistration(id);
+            sim.check_deregistration(task, id);
             let place = scope_of(&warrant.access().scope);
             let answer = sim.touch(|world| {
                 let (github, mut cx) = world.github();
@@ -371,8 +372,8 @@ impl JobSearch for Port {
         .await
     }
 
-    async fn budget(&self, _owner: &str) -> Option<ApiBudget> {
-        None
+    async fn budget(&self, owner: &str) -> Option<ApiBudget> {
+        self.sim.borrow().budget_of(owner)
     }
 }
 

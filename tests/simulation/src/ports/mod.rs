@@ -19,7 +19,7 @@ use crate::agenda::Event;
 use crate::coverage::Counter;
 use crate::lambda::{Function, TaskId};
 use crate::sim::Sim;
-use crate::swarm::{CallFaults, SECOND};
+use crate::swarm::{CallFaults, HOUR, SECOND};
 
 macro_rules! ops {
     ($($name:ident = $text:literal of $service:ident $kind:ident,)*) => {
@@ -105,6 +105,15 @@ impl Op {
         self.kind() == Kind::Change
     }
 
+    /// Those that a day makes a handful of: the victims of every seed whose invocations die.
+    pub const RAREST: [Self; 5] = [
+        Self::JobsOfOpenRuns,
+        Self::InstallationOwner,
+        Self::Repositories,
+        Self::JobsInProgress,
+        Self::InstancesOfLaunch,
+    ];
+
     /// The adversary's windows around it, where the call is a race.
     #[expect(clippy::wildcard_enum_match_arm, reason = "only four of all calls are races")]
     fn windows(self) -> Option<[Counter; 3]> {
@@ -143,6 +152,8 @@ pub struct Port {
     function: Function,
 }
 
+/// How many times as long a slow call takes.
+const SLOWER: Millis = 25;
 /// A client gives up on a call that does not answer.
 const PATIENCE: Millis = 25 * SECOND;
 
@@ -174,6 +185,7 @@ impl Port {
                     Err(PortError::new(op.name(), Class::Throttled { retry_after: None }, "throttled by the plan"))
                 }
                 Fate::Answered | Fate::Lost | Fate::Hangs | Fate::DiesBefore | Fate::DiesAfter => {
+                    sim.at_effect(op, window, about.as_deref());
                     let result = effect(sim);
                     sim.after_effect(self.task, op, fate, window, about.as_deref());
                     match fate {
@@ -218,13 +230,23 @@ impl Sim {
         self.tally.calls += 1;
         if let Some(invocation) = self.invocations.get_mut(task.place).and_then(Option::as_mut) {
             invocation.calls += 1;
+            if fate == Fate::Hangs {
+                invocation.hung_at = Some(self.now);
+            }
             if let Some((_, after)) = invocation.dies_at.filter(|(call, _)| *call == invocation.calls) {
                 fate = if after { Fate::DiesAfter } else { Fate::DiesBefore };
             }
             invocation.destroys = matches!(op, Op::Terminate | Op::Deregister | Op::RequestDrain);
         }
+        if self.is_aimed_at(task, op) {
+            fate = if self.world.tape.draw(1) == 1 { Fate::DiesAfter } else { Fate::DiesBefore };
+        }
+        self.coverage.called(op);
         if fate == Fate::DiesBefore {
             self.die(op, false);
+        }
+        if let (Op::Deregister, Some(runner)) = (op, about) {
+            self.strike_delete(runner);
         }
         let mut window = None;
         if let (Some(windows), Some(runner)) = (op.windows(), about) {
@@ -242,14 +264,35 @@ impl Sim {
             Fate::Answered | Fate::Refused | Fate::Throttled | Fate::Lost | Fate::DiesBefore | Fate::DiesAfter => {
                 // From the same draw: its lower digits.
                 let spread = i64::try_from(draw % 97).unwrap_or(0);
-                match op.service() {
+                let takes = match op.service() {
                     Service::GitHub => 40 + 2 * spread,
                     Service::Ec2 => 60 + 3 * spread,
                     Service::Aws => 3 + spread / 8,
-                }
+                };
+                // The first part of each hour, in seeds in which calls are slow.
+                if self.now % HOUR < self.plan.slow_for { takes * SLOWER } else { takes }
             }
         };
         (fate, takes, window)
+    }
+
+    /// Whether an invocation dies at this call of all: at the first of a kind that was drawn for it, or at one of the
+    /// rarest.
+    fn is_aimed_at(&mut self, task: TaskId, op: Op) -> bool {
+        if self.plan.kill_rarest > 0.0 && Op::RAREST.contains(&op) {
+            return self.world.tape.chance(self.plan.kill_rarest);
+        }
+        self.invocations.get(task.place).and_then(Option::as_ref).is_some_and(|invocation| invocation.aim == Some(op))
+    }
+
+    /// A job that is assigned in the moment of a DELETE, and of which nobody knows yet: after it nothing new can be
+    /// (facts/github.md 3), but what was before may be under way.
+    fn at_effect(&mut self, op: Op, window: Window, about: Option<&str>) {
+        if let (Op::Deregister, Some(1), Some(runner)) = (op, window, about)
+            && self.strike(runner)
+        {
+            self.coverage.hit(Counter::DeleteStruckBetween);
+        }
     }
 
     fn after_effect(&mut self, task: TaskId, op: Op, fate: Fate, window: Window, about: Option<&str>) {
@@ -263,6 +306,7 @@ impl Sim {
         }
         // Before an instance is ended its registration is gone: the adversary strikes and finds nobody.
         if let (Some(1), Some(windows), Some(runner)) = (window, op.windows(), about)
+            && op != Op::Deregister
             && (self.strike(runner) || op == Op::Terminate)
         {
             self.coverage.hit(windows[1]);

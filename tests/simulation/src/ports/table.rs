@@ -101,10 +101,18 @@ impl Parameters for Port {
     }
 
     async fn kill_switch(&self) -> Result<KillSwitch, PortError> {
-        self.call(Op::KillSwitch, None, |sim| match sim.aws.kill_switch {
-            None => Ok(KillSwitch::RemovalEnabled),
-            Some((_, true)) => Ok(KillSwitch::RemovalDisabled),
-            Some((_, false)) => Err(PortError::new("GetParameter", Class::Absent, "ParameterNotFound")),
+        let task = self.task;
+        self.call(Op::KillSwitch, None, |sim| {
+            if let (Some(_), Some(invocation)) =
+                (sim.aws.kill_switch, sim.invocations.get_mut(task.place).and_then(Option::as_mut))
+            {
+                invocation.forbidden = true;
+            }
+            match sim.aws.kill_switch {
+                None => Ok(KillSwitch::RemovalEnabled),
+                Some((_, true)) => Ok(KillSwitch::RemovalDisabled),
+                Some((_, false)) => Err(PortError::new("GetParameter", Class::Absent, "ParameterNotFound")),
+            }
         })
         .await
     }

@@ -1,0 +1,283 @@
+//! What people, strangers and AWS do besides: hostile vital signs, changes of the configuration, limits that are met.
+//!
+//! A rate is never here: all of them are in [`crate::swarm`].
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runner_scaler_core::config::{Mode, Policy};
+use runner_scaler_core::error::{Class, PortError};
+use runner_scaler_core::ids::InstanceId;
+use runner_scaler_core::ports::{ApiBudget, VitalSign, Worker};
+use runner_scaler_core::time::Timestamp;
+use runner_scaler_world::Millis;
+use runner_scaler_world::github::{JobState, Trouble};
+
+use crate::coverage::Counter;
+use crate::lambda::{Function, Work};
+use crate::sim::Sim;
+use crate::swarm::{HOUR, MINUTE, SECOND};
+
+/// A warm process knows nothing of a change for this long at most.
+const WARM: Millis = 5 * MINUTE;
+/// The fleets' boot grace.
+const BOOT_GRACE: Millis = 15 * MINUTE;
+/// `EventBridge` tries a throttled invocation again within this.
+const TRIED_AGAIN: (Millis, Millis) = (MINUTE, 3 * MINUTE);
+/// Calls about an owner resume this long after a limit was lifted: each is searched every 5 min, passes take 4.
+const RESUMES_WITHIN: Millis = 20 * MINUTE;
+
+/// What is going on besides.
+#[derive(Default)]
+pub struct Mischief {
+    /// The configuration before the last change, and when that was.
+    before: Option<(Millis, Rc<Policy>)>,
+    /// Until when the deployment observes or retires.
+    mode_until: Option<Millis>,
+    /// Until when EC2 refuses launches, and how.
+    refuses: Option<(Millis, Class)>,
+    /// Requests of the hour by owner: the hour, and how many.
+    spent: BTreeMap<String, (Millis, u32)>,
+    /// Owners whose calls were refused by a limit, and until when: nobody asked since.
+    limited: BTreeMap<String, Millis>,
+}
+
+impl Sim {
+    /// A minute of it.
+    pub(crate) fn make_mischief(&mut self) {
+        if self.world.tape.chance(self.plan.cancellation_of_all) {
+            self.cancel_all_that_wait();
+        }
+        if self.world.tape.chance(self.plan.hostile_sign) {
+            self.write_hostile_sign();
+        }
+        if self.mischief.refuses.is_some_and(|(until, _)| until <= self.now) {
+            self.mischief.refuses = None;
+        }
+        if self.mischief.refuses.is_none() && self.world.tape.chance(self.plan.ec2_refuses) {
+            let class = if self.world.tape.draw(1) == 1 { Class::Misconfigured } else { Class::Rejected };
+            let until = self.now + self.world.tape.between(2 * MINUTE, HOUR);
+            self.mischief.refuses = Some((until, class));
+            self.timeline.note(self.now, || format!("EC2 refuses launches until {until}: {class:?}"));
+        }
+        match self.mischief.mode_until {
+            Some(until) if until <= self.now => {
+                self.mischief.mode_until = None;
+                self.configure(|policy| policy.mode = Mode::Enforce);
+            }
+            None if self.world.tape.chance(self.plan.mode) => {
+                let mode = if self.world.tape.draw(1) == 1 { Mode::Retire } else { Mode::Observe };
+                self.coverage.hit(if mode == Mode::Retire { Counter::Retires } else { Counter::Observes });
+                self.mischief.mode_until = Some(self.now + self.world.tape.between(10 * MINUTE, 2 * HOUR));
+                self.configure(|policy| policy.mode = mode);
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// It ends, with what a person would set right: the schedule of idle runners too, so that all of them are surplus.
+    pub(crate) fn end_mischief(&mut self) {
+        self.mischief.refuses = None;
+        self.mischief.mode_until = None;
+        self.configure(|policy| {
+            policy.mode = Mode::Enforce;
+            policy.fleets.iter_mut().for_each(|fleet| fleet.idle.clear());
+        });
+        self.checker.pool = 0;
+    }
+
+    fn configure(&mut self, change: impl FnOnce(&mut Policy)) {
+        let mut policy = (*self.policy).clone();
+        change(&mut policy);
+        let mode = policy.mode;
+        self.timeline.note(self.now, || format!("the configuration is changed: {mode:?}"));
+        let before = std::mem::replace(&mut self.policy, Rc::new(policy));
+        if before.mode == Mode::Retire {
+            // Jobs of a deployment that retires are looked at again after the time of a boot.
+            self.checker.held_until(self.now + BOOT_GRACE);
+        }
+        self.mischief.before = Some((self.now, before));
+    }
+
+    /// The configuration that an invocation has: a warm process holds an older one for a while.
+    pub(crate) fn policy_of_process(&mut self) -> Rc<Policy> {
+        if let Some((at, before)) = &self.mischief.before
+            && self.now - at < WARM
+            && self.world.tape.chance(self.plan.stale_cache)
+        {
+            self.coverage.hit(Counter::StaleConfiguration);
+            return Rc::clone(before);
+        }
+        Rc::clone(&self.policy)
+    }
+
+    /// A run is cancelled: every job of it that waits.
+    fn cancel_all_that_wait(&mut self) {
+        let waits = |job: &&runner_scaler_world::github::Job| matches!(job.state, JobState::Queued { .. });
+        let waiting: Vec<u64> = self.world.github.open_jobs().filter(waits).map(|job| job.id).collect();
+        for id in waiting {
+            self.touch(|world| {
+                let (github, mut cx) = world.github();
+                github.cancel_queued_job(&mut cx, id);
+            });
+        }
+    }
+
+    /// A job that runs writes what it likes into the table of vital signs (S9). IAM lets it write its own instance's
+    /// item only; here it may write any.
+    fn write_hostile_sign(&mut self) {
+        let running: Vec<String> = self.checker.living_with_job().map(str::to_owned).collect();
+        let living: Vec<String> = self.checker.living().map(str::to_owned).collect();
+        let tape = &mut self.world.tape;
+        let Some(last) = (running.len() as u64).checked_sub(1) else { return };
+        let own = usize::try_from(tape.draw(last)).unwrap_or(0);
+        let other = usize::try_from(tape.draw(living.len() as u64 - 1)).unwrap_or(0);
+        let id = if tape.draw(2) == 0 { running[own].clone() } else { living[other].clone() };
+        let now = self.now;
+        let ahead = tape.between(MINUTE, 30 * 24 * HOUR);
+        let sign = match tape.draw(4) {
+            0 => VitalSign { beat_at: Timestamp(0), worker: Worker::None },
+            1 => VitalSign { beat_at: Timestamp(now - HOUR), worker: Worker::None },
+            2 => VitalSign { beat_at: Timestamp(now + ahead), worker: Worker::None },
+            3 => VitalSign { beat_at: Timestamp(now + ahead), worker: Worker::Running },
+            _ => VitalSign { beat_at: Timestamp(now), worker: Worker::Unrecognised },
+        };
+        self.coverage.hit(Counter::HostileSign);
+        self.timeline.note(now, || format!("a job writes the vital sign of {id}: {sign:?}"));
+        self.checker.forged_signs.insert(id.clone());
+        self.aws.vital_signs.insert(InstanceId::new(id), sign);
+    }
+
+    /// Whether an invocation finds the reserved concurrency used up; what it was about then comes back as AWS and
+    /// GitHub bring it back.
+    pub(crate) fn is_throttled(&mut self, function: Function, work: &Work) -> bool {
+        if !self.world.tape.chance(self.plan.throttled) {
+            return false;
+        }
+        self.coverage.hit(Counter::Throttled);
+        self.timeline.note(self.now, || format!("{} is throttled", function.name()));
+        match work {
+            Work::Pass => {
+                let at = self.now + self.world.tape.between(TRIED_AGAIN.0, TRIED_AGAIN.1);
+                self.agenda.note(at, crate::agenda::Event::InvokeAgain(function));
+            }
+            // Received, and hidden until its visibility ends (facts/world.md A3).
+            Work::Batch(_) => {}
+            Work::Delivery(delivery) => {
+                let delivery = *delivery;
+                self.workload.outgoing.remove(&delivery);
+                self.touch(|world| {
+                    let (github, mut cx) = world.github();
+                    github.delivery_answered(&mut cx, delivery, Some(503), SECOND);
+                });
+            }
+        }
+        true
+    }
+
+    /// How EC2 refuses a launch for good, if it does.
+    pub(crate) fn launch_refused(&mut self) -> Result<(), PortError> {
+        match self.mischief.refuses {
+            Some((_, class)) => {
+                self.coverage.hit(Counter::LaunchRefused);
+                Err(PortError::new("CreateFleet", class, "refused for good"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One request about an owner: whether the hour has one left.
+    pub(crate) fn charge(&mut self, owner: &str) -> Result<(), PortError> {
+        self.mischief.limited.remove_if_over(owner, self.now);
+        let limit = self.plan.rate_limit;
+        if limit == 0 {
+            return Ok(());
+        }
+        let hour = self.now / HOUR;
+        let spent = self.mischief.spent.entry(owner.to_owned()).or_insert((hour, 0));
+        if spent.0 != hour {
+            *spent = (hour, 0);
+        }
+        if spent.1 < limit {
+            spent.1 += 1;
+            return Ok(());
+        }
+        self.coverage.hit(Counter::RateLimited);
+        Err(self.limited(owner, (hour + 1) * HOUR))
+    }
+
+    /// A refusal that says when to come back.
+    pub(crate) fn limited(&mut self, owner: &str, until: Millis) -> PortError {
+        self.mischief.limited.insert(owner.to_owned(), until);
+        let left = u64::try_from(until - self.now).unwrap_or(0).min(HOUR.unsigned_abs());
+        PortError::new("GitHub", Class::Throttled { retry_after: Some(Duration::from_millis(left)) }, "rate limit")
+    }
+
+    /// What GitHub says is left of the hour.
+    pub(crate) fn budget_of(&self, owner: &str) -> Option<ApiBudget> {
+        let limit = self.plan.rate_limit;
+        let hour = self.now / HOUR;
+        let spent = self.mischief.spent.get(owner).filter(|(of, _)| *of == hour).map_or(0, |(_, spent)| *spent);
+        (limit > 0).then(|| ApiBudget {
+            limit,
+            remaining: limit.saturating_sub(spent),
+            resets_at: Timestamp((hour + 1) * HOUR),
+        })
+    }
+
+    /// L9: what waited for a limit goes on when it is over.
+    pub(crate) fn check_back_pressure(&mut self) {
+        let (now, enforces) = (self.now, self.policy.mode == Mode::Enforce);
+        let changed = self.mischief.before.as_ref().is_some_and(|(at, _)| now - at < RESUMES_WITHIN);
+        if !enforces || changed {
+            return;
+        }
+        let late = |(owner, until): (&String, &Millis)| (now - *until > RESUMES_WITHIN).then(|| owner.clone());
+        let late: Vec<String> = self.mischief.limited.iter().filter_map(late).collect();
+        for owner in late {
+            let until = self.mischief.limited.remove(&owner).unwrap_or(now);
+            let what =
+                format!("nobody asked anything about {owner} for {} s after its limit ended", (now - until) / SECOND);
+            self.checker.violated("L9", now, what);
+        }
+    }
+
+    /// GitHub is in trouble with the owner of a runner from the very call on that would delete it, or hides the runner.
+    pub(crate) fn strike_delete(&mut self, runner: &str) {
+        if self.world.tape.chance(self.plan.trouble_at_delete) {
+            let found = self.world.github.registrations().find(|r| r.name == runner);
+            let Some(login) = found.map(|r| r.scope.owner().to_owned()) else { return };
+            let kinds = [
+                Trouble::NotFound,
+                Trouble::Denied,
+                Trouble::Unavailable,
+                Trouble::RunnersNotFound,
+                Trouble::RunnersDenied,
+            ];
+            let trouble = kinds[usize::try_from(self.world.tape.draw(kinds.len() as u64 - 1)).unwrap_or(0)];
+            let (lo, hi) = self.plan.trouble_for;
+            let until = (self.now + self.world.tape.between(lo, hi)).min(self.quiet_at);
+            self.timeline.note(self.now, || format!("trouble with {login} until {until}: {trouble:?}"));
+            self.world.github.begin_trouble(&login, trouble, until);
+        }
+        if self.world.tape.chance(self.plan.hidden_at_delete) {
+            let until = (self.now + self.world.tape.between(20 * MINUTE, 90 * MINUTE)).min(self.quiet_at);
+            self.timeline.note(self.now, || format!("{runner} is hidden"));
+            self.world.github.hide_runner(runner, self.now, until);
+        }
+    }
+}
+
+/// What is over is forgotten at the next request.
+trait RemoveIfOver {
+    fn remove_if_over(&mut self, owner: &str, now: Millis);
+}
+
+impl RemoveIfOver for BTreeMap<String, Millis> {
+    fn remove_if_over(&mut self, owner: &str, now: Millis) {
+        if !self.is_empty() && self.get(owner).is_some_and(|until| *until <= now) {
+            self.remove(owner);
+        }
+    }
+}
