@@ -24,6 +24,8 @@ pub enum Event {
     InvokeAgain(Function),
     /// The queue may have messages for scale-up.
     Queue,
+    /// The event source mapping tries a throttled batch again.
+    InvokeBatch(Vec<u64>),
     /// GitHub has deliveries to send.
     Deliveries,
     /// An instance has something to do, if it is still the same life of it.

@@ -252,7 +252,8 @@ impl Sim {
             Work::Batch(numbers) => numbers.clone(),
             Work::Pass | Work::Delivery(_) => Vec::new(),
         };
-        self.invocations.iter().flatten().flat_map(numbers).collect()
+        let held = self.mischief.held.iter().copied();
+        self.invocations.iter().flatten().flat_map(numbers).chain(held).collect()
     }
 
     /// Invocations of a function that run.

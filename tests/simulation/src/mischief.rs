@@ -15,7 +15,7 @@ use runner_scaler_world::Millis;
 use runner_scaler_world::github::{JobState, Trouble};
 
 use crate::coverage::Counter;
-use crate::lambda::{Function, Work};
+use crate::lambda::{Function, Start, Work};
 use crate::sim::Sim;
 use crate::swarm::{HOUR, MINUTE, SECOND};
 
@@ -25,6 +25,8 @@ const WARM: Millis = 5 * MINUTE;
 const BOOT_GRACE: Millis = 15 * MINUTE;
 /// `EventBridge` tries a throttled invocation again within this.
 const TRIED_AGAIN: (Millis, Millis) = (MINUTE, 3 * MINUTE);
+/// The event source mapping tries a throttled batch again within this: less than its messages are hidden for.
+const BATCH_TRIED_WITHIN: Millis = 4 * MINUTE;
 /// Calls about an owner resume this long after a limit was lifted: each is searched every 5 min, passes take 4.
 const RESUMES_WITHIN: Millis = 20 * MINUTE;
 
@@ -41,6 +43,10 @@ pub struct Mischief {
     spent: BTreeMap<String, (Millis, u32)>,
     /// Owners whose calls were refused by a limit, and until when: nobody asked since.
     limited: BTreeMap<String, Millis>,
+    /// Since when and until when nobody can ask about an owner's runners.
+    silent: BTreeMap<String, (Millis, Millis)>,
+    /// Messages that the event source mapping holds, and tries to bring to a function.
+    pub(crate) held: Vec<u64>,
 }
 
 impl Sim {
@@ -162,8 +168,14 @@ impl Sim {
                 let at = self.now + self.world.tape.between(TRIED_AGAIN.0, TRIED_AGAIN.1);
                 self.agenda.note(at, crate::agenda::Event::InvokeAgain(function));
             }
-            // Received, and hidden until its visibility ends (facts/world.md A3).
-            Work::Batch(_) => {}
+            // Received and hidden: tried again, or given up until its visibility ends (facts/world.md A3).
+            Work::Batch(numbers) => {
+                if self.world.tape.draw(1) == 1 {
+                    let at = self.now + self.world.tape.between(SECOND, BATCH_TRIED_WITHIN);
+                    self.mischief.held.extend(numbers);
+                    self.agenda.note(at, crate::agenda::Event::InvokeBatch(numbers.clone()));
+                }
+            }
             Work::Delivery(delivery) => {
                 let delivery = *delivery;
                 self.workload.outgoing.remove(&delivery);
@@ -174,6 +186,12 @@ impl Sim {
             }
         }
         true
+    }
+
+    /// A throttled batch gets its invocation.
+    pub(crate) fn try_batch_again(&mut self, numbers: Vec<u64>) {
+        self.mischief.held.retain(|held| !numbers.contains(held));
+        self.starts.push(Start { function: Function::ScaleUp, work: Work::Batch(numbers) });
     }
 
     /// How EC2 refuses a launch for good, if it does.
@@ -226,6 +244,22 @@ impl Sim {
         })
     }
 
+    /// GitHub is in trouble with an owner from now until then.
+    pub(crate) fn begin_trouble(&mut self, login: &str, trouble: Trouble, until: Millis) {
+        if trouble == Trouble::Sparse {
+            self.mischief.silent.remove(login);
+        } else {
+            self.mischief.silent.insert(login.to_owned(), (self.now, until));
+        }
+        self.world.github.begin_trouble(login, trouble, until);
+    }
+
+    /// Whether nobody could ask about an owner's runners since then.
+    pub(crate) fn is_silent_since(&self, owner: &str, then: Millis) -> bool {
+        let login = owner.split('/').next().unwrap_or_default();
+        self.mischief.silent.get(login).is_some_and(|(since, until)| *since < then && *until > self.now)
+    }
+
     /// L9: what waited for a limit goes on when it is over.
     pub(crate) fn check_back_pressure(&mut self) {
         let (now, enforces) = (self.now, self.policy.mode == Mode::Enforce);
@@ -259,7 +293,7 @@ impl Sim {
             let (lo, hi) = self.plan.trouble_for;
             let until = (self.now + self.world.tape.between(lo, hi)).min(self.quiet_at);
             self.timeline.note(self.now, || format!("trouble with {login} until {until}: {trouble:?}"));
-            self.world.github.begin_trouble(&login, trouble, until);
+            self.begin_trouble(&login, trouble, until);
         }
         if self.world.tape.chance(self.plan.hidden_at_delete) {
             let until = (self.now + self.world.tape.between(20 * MINUTE, 90 * MINUTE)).min(self.quiet_at);

@@ -240,6 +240,7 @@ impl Sim {
                 self.starts.push(Start { function, work: Work::Pass });
             }
             Event::Queue => self.receive_messages(),
+            Event::InvokeBatch(numbers) => self.try_batch_again(numbers),
             Event::Host { host, life, errand } => self.run_errand(host, life, errand),
             Event::Minute => self.play_minute(),
             Event::Strike { runner } => {
@@ -312,7 +313,7 @@ impl Sim {
         let login = self.owners[owner].login.clone();
         self.timeline.note(self.now, || format!("trouble with {login} until {until}: {trouble:?}"));
         self.coverage.hit(Counter::Trouble);
-        self.world.github.begin_trouble(&login, trouble, until.min(self.quiet_at));
+        self.begin_trouble(&login, trouble, until.min(self.quiet_at));
     }
 
     /// The faults end; one owner's GitHub may stay broken for ever.

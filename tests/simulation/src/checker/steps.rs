@@ -70,6 +70,13 @@ impl Sim {
         if ground != Ground::HardAge {
             self.check_spoken(task, id, "ended");
         }
+        // That a registration is gone has to be said by a GitHub that answers.
+        let began_at = self.began_at(task);
+        let owner = self.checker.instances.get(id).map(|instance| instance.owner.clone()).unwrap_or_default();
+        if ground == Ground::RegistrationGone && self.is_silent_since(&owner, began_at) {
+            let what = format!("{id} is ended on the ground {ground:?} by a pass that GitHub told nothing of runners");
+            self.checker.violated("S8", self.now, what);
+        }
         let is_due = match ground {
             Ground::IdleAfterDeregistration => self.waited(id, "deregistered_at", "", QUARANTINE),
             Ground::RegistrationGone => self.waited(id, "absent", "since", GONE_GRACE),
@@ -131,9 +138,13 @@ impl Sim {
         }
     }
 
+    fn began_at(&self, task: TaskId) -> Millis {
+        self.invocations.get(task.place).and_then(Option::as_ref).map_or(self.now, |invocation| invocation.began_at)
+    }
+
     /// S9: what an instance says of itself keeps it, whatever others write in its name.
     fn check_spoken(&mut self, task: TaskId, id: &str, what: &str) {
-        let began_at = self.invocations.get(task.place).and_then(Option::as_ref).map_or(self.now, |i| i.began_at);
+        let began_at = self.began_at(task);
         let Some(spoke_at) = self.hosts.spoke_before(id, began_at).filter(|at| self.now - at < SILENCE) else { return };
         let ago = (self.now - spoke_at) / SECOND;
         let forged = if self.checker.forged_signs.contains(id) { ", and a sign of it was forged" } else { "" };
