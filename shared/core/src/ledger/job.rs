@@ -20,9 +20,9 @@ const WAIT_LIMIT: Duration = Duration::from_hours(72);
 /// more; longer, and a job that lost its runner waits.
 const STALE: Duration = Duration::from_mins(3);
 
-/// Launches that a job remembers. More, and nothing is won: an instance is launched for the time of a boot, and a job is
-/// launched for about once a minute at most; fewer, and a job is launched for although an earlier launch has an instance
-/// left for it.
+/// Launches that a job remembers, those that came to no instance left out. More, and records grow for nothing: an
+/// instance that serves nobody counts for the time of a boot, and each that is lost puts the next launch off longer; fewer,
+/// and a job is launched for although an earlier launch has an instance left for it.
 const LAUNCHES_MAX: usize = 8;
 
 /// Where a job stands. It never moves backwards but to `Queued`: from a launch that failed, and from a start

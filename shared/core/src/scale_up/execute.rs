@@ -101,7 +101,8 @@ type Listed = Result<Arc<[Instance]>, PortError>;
 async fn own_instances<P: LaunchPorts>(batch: &Batch<'_, P>) -> Result<Vec<Instance>, PortError> {
     let mut listing = batch.ports.instances(&batch.policy.deployment).await?;
     let in_doubt = listing.iter().filter(|instance| !plan::is_from_template(instance, batch.policy));
-    let in_doubt: Vec<String> = in_doubt.map(|instance| instance.id.to_string()).collect();
+    // EC2's pages may show one twice.
+    let in_doubt: BTreeSet<String> = in_doubt.map(|instance| instance.id.to_string()).collect();
     if in_doubt.is_empty() {
         return Ok(listing);
     }
@@ -254,7 +255,8 @@ async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: Vec<Versioned<JobR
     stream::iter(jobs).map(|job| wait(batch.ports, job, until)).buffer_unordered(CALLS_AT_ONCE).collect().await
 }
 
-/// Whether a job can only be served by another instance. What was launched for it already has its room.
+/// Whether room is asked for a job before GitHub is: it may need another instance. What was launched for it and not taken
+/// has its room.
 fn needs_room(next: &Next) -> bool {
     match next {
         Next::Launch | Next::LaunchAgain => true,
@@ -360,9 +362,12 @@ struct Served {
     until: Timestamp,
 }
 
-/// The jobs that an instance of one of their launches still serves, for all of a batch in three reads. A job that was
+/// The jobs that an instance of one of their launches still serves, for all of an owner's in three reads. A job that was
 /// given an instance is served while any of that launch is free, for nobody knows which of them is going to take it; one
 /// whose launches left it without, by an instance that no other job of such a launch needs.
+///
+/// Another invocation may leave the same instance to another job: one of the two then waits until demand sees that its
+/// launch has nothing left.
 ///
 /// The jobs are read after the instances. The other way round, a job that starts on one of them in between would both
 /// need an instance and have taken one, and one too many would be launched.
@@ -396,9 +401,14 @@ async fn served<P: LaunchPorts>(
     let wanted = |answered: &&Answered| bereft.values().any(|job| may_take(job, answered));
     let wanted: Vec<&Answered> = launches.values().filter(wanted).collect();
     let jobs = jobs_of(batch.ports, &wanted).await?;
+    // Whoever has an instance of one launch needs none of another.
+    let mut provided = BTreeSet::new();
     for answered in wanted {
         let Answered { launch, free, until } = answered;
-        for job_id in plan::shared_out(launch, *free, &jobs, |job_id| bereft.contains_key(&job_id)) {
+        let others = jobs.iter().filter(|job| !provided.contains(&job.job_id));
+        let shared_out = plan::shared_out(launch, *free, others, |job_id| bereft.contains_key(&job_id));
+        provided.extend(shared_out.iter().copied());
+        for job_id in shared_out {
             if bereft.get(&job_id).is_some_and(|job| may_take(job, answered)) {
                 served.entry(job_id).or_insert_with(|| Served { by: launch.token.clone(), until: *until });
             }

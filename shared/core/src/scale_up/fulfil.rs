@@ -460,6 +460,10 @@ async fn conclude<P: LaunchPorts>(
             }
             Settlement::AgainLater => (JobPhase::Queued, plan::again_later(job.record.launch_count, boot_grace)),
             Settlement::AgainSoon => (JobPhase::Queued, plan::NO_ROOM_LOOK),
+            Settlement::NothingLaunched => {
+                job.record.launches.retain(|launch| launch != token);
+                (JobPhase::Queued, plan::NO_ROOM_LOOK)
+            }
         };
         job.record.phase = phase;
         job.record.next_look = now.plus(wait);
@@ -472,6 +476,9 @@ async fn conclude<P: LaunchPorts>(
         (Ok(None), _) => Outcome::Failed("another invocation went on with its launch".to_owned()),
         (Ok(Some(_)), Settlement::Launched) => Outcome::Launched,
         (Ok(Some(_)), Settlement::Retry(reason)) => Outcome::Failed(reason),
-        (Ok(Some(_)), Settlement::LookAgain | Settlement::AgainLater | Settlement::AgainSoon) => Outcome::Waiting,
+        (
+            Ok(Some(_)),
+            Settlement::LookAgain | Settlement::AgainLater | Settlement::AgainSoon | Settlement::NothingLaunched,
+        ) => Outcome::Waiting,
     }
 }

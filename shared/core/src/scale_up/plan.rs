@@ -407,9 +407,9 @@ pub fn serves_until(
 }
 
 /// Which jobs of a completed launch its free instances serve, so many of them as there are: those first that were given
-/// one, then those whose share of the launch is still gone on with, then those that were left without; each by age. Those
-/// that run or are over need none, and those that have another launch neither, unless `bereft` says that nothing is left
-/// of that.
+/// one, then those whose share of the launch is still gone on with, then those that were left without; each by age. A job
+/// that started on a runner that nobody named may sit on one of these. Those that run elsewhere or are over need none, and
+/// those that have another launch neither, unless `bereft` says that nothing is left of that.
 #[must_use]
 pub fn shared_out<'a>(
     launch: &LaunchRecord,
@@ -423,7 +423,8 @@ pub fn shared_out<'a>(
         JobPhase::Launching { token: own, .. } if own == token => Some(1),
         JobPhase::Queued => Some(2),
         JobPhase::Launched { .. } => bereft(job.job_id).then_some(2),
-        JobPhase::Launching { .. } | JobPhase::Started { .. } | JobPhase::Completed { .. } => None,
+        JobPhase::Started { .. } => job.runner_id.is_none().then_some(0),
+        JobPhase::Launching { .. } | JobPhase::Completed { .. } => None,
     };
     let of_launch = jobs.into_iter().filter(|job| launch.job_ids.contains(&job.job_id));
     let mut waiting: Vec<(u8, Timestamp, JobId)> =
@@ -459,17 +460,21 @@ pub enum Settlement {
     AgainLater,
     /// EC2 had no instance for it.
     AgainSoon,
+    /// EC2 had no instance for any job of the launch: nothing of it can ever be left to one.
+    NothingLaunched,
 }
 
 /// Shares a launch's instances out among its jobs, in their order. `taken` of the ready instances belong to jobs that
 /// were settled before.
 #[must_use]
 pub fn settle(jobs: usize, taken: usize, tally: Tally) -> Vec<Settlement> {
+    let came_to_nothing = taken == 0 && (tally.ready, tally.retry.len(), tally.in_doubt, tally.lost) == (0, 0, 0, 0);
     let ready = std::iter::repeat_n(Settlement::Launched, tally.ready.saturating_sub(taken));
     let retry = tally.retry.into_iter().map(Settlement::Retry);
     let in_doubt = std::iter::repeat_n(Settlement::LookAgain, tally.in_doubt);
     let lost = std::iter::repeat_n(Settlement::AgainLater, tally.lost);
-    let none = std::iter::repeat(Settlement::AgainSoon);
+    let none = if came_to_nothing { Settlement::NothingLaunched } else { Settlement::AgainSoon };
+    let none = std::iter::repeat(none);
     ready.chain(retry).chain(in_doubt).chain(lost).chain(none).take(jobs).collect()
 }
 
@@ -752,16 +757,18 @@ mod tests {
         let launching = |id| of(id, JobPhase::Launching { token: token.clone(), lease_until: NOW });
         let left = |id| of(id, JobPhase::Queued);
         let started = |id| of(id, JobPhase::Started { at: NOW });
+        let started_elsewhere = |id| JobRecord { runner_id: Some(RunnerId(9)), ..started(id) };
         let elsewhere = |id| of(id, JobPhase::Launched { token: other.clone() });
         let older = |job: JobRecord| JobRecord { queued_at: NOW.minus(Duration::from_secs(1)), ..job };
         for (case, free, jobs, expected) in [
             ("none is free", 0, vec![left(1)], vec![]),
             ("given one, and left without", 1, vec![older(left(1)), launched(2)], vec![2]),
             ("gone on with, and left without", 1, vec![older(left(1)), launching(2)], vec![2]),
-            ("the other runs", 1, vec![started(1), left(2)], vec![2]),
+            ("the other runs", 1, vec![started_elsewhere(1), left(2)], vec![2]),
+            ("the other runs, and perhaps here", 1, vec![started(1), left(2)], vec![1]),
             ("the other was launched for again", 1, vec![elsewhere(1), left(2)], vec![2]),
             ("and nothing is left of that launch", 1, vec![left(2), older(elsewhere(3))], vec![3]),
-            ("two were left without", 1, vec![left(1), older(left(2)), started(3)], vec![2]),
+            ("two were left without", 1, vec![left(1), older(left(2)), started_elsewhere(3)], vec![2]),
             ("more are free than wanted", 3, vec![left(1), launched(2)], vec![1, 2]),
             ("a job of another launch", 1, vec![left(2), older(left(9))], vec![2]),
         ] {
@@ -856,7 +863,7 @@ mod tests {
 
     #[test]
     fn instances_are_shared_out_in_the_order_of_the_jobs() {
-        use Settlement::{AgainLater, AgainSoon, Launched, LookAgain, Retry};
+        use Settlement::{AgainLater, AgainSoon, Launched, LookAgain, NothingLaunched, Retry};
         let tally = |ready, retry: usize, lost| Tally { ready, retry: vec!["r".to_owned(); retry], in_doubt: 0, lost };
         let retry = || Retry("r".to_owned());
         for (case, jobs, taken, tally, expected) in [
@@ -866,6 +873,8 @@ mod tests {
             ("one in doubt", 3, 0, Tally { in_doubt: 1, ..tally(1, 0, 1) }, vec![Launched, LookAgain, AgainLater]),
             ("one settled before", 1, 1, tally(1, 0, 1), vec![AgainLater]),
             ("more instances than jobs left", 1, 0, tally(2, 1, 0), vec![Launched]),
+            ("none", 2, 0, tally(0, 0, 0), vec![NothingLaunched, NothingLaunched]),
+            ("none besides those settled before", 1, 1, tally(0, 0, 0), vec![AgainSoon]),
         ] {
             assert_eq!(settle(jobs, taken, tally), expected, "{case}");
         }

@@ -302,8 +302,7 @@ impl<P: RemovalPorts> Pass<'_, P> {
     }
 }
 
-/// Busy is remembered for good, as of when GitHub was asked, and breaks the row of idle readings. Returns whether that is
-/// news.
+/// Busy is remembered for good, as of when GitHub was asked, and breaks the row of idle readings. Always a change.
 fn note_busy(record: &mut InstanceRecord, asked_at: Timestamp) -> bool {
     record.busy_seen_at = record.busy_seen_at.max(Some(asked_at));
     record.break_rows();

@@ -449,8 +449,10 @@ fn a_job_that_was_launched_for_again_takes_what_an_earlier_launch_has_left() {
 fn a_job_remembers_its_latest_launches() {
     let fake = world([1]);
     for _ in 0..12 {
-        fake.state_mut().capacity = Some(0);
-        assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
+        assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
+        for id in fake.living() {
+            fake.set_instance_state(&id, InstanceState::Terminated);
+        }
         fake.pass(minutes(1));
     }
     let (record, launches) = (job(&fake, 1), fake.state().fleet_calls.clone());
@@ -525,4 +527,45 @@ fn an_instance_whose_hand_over_was_not_noted_is_left_to_a_job_for_the_time_of_a_
     assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed], "it may connect");
     fake.pass(minutes(5));
     assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched], "it counts as lost");
+}
+
+#[test]
+fn two_free_instances_of_two_launches_serve_two_jobs() {
+    for ids in [&[3, 4][..], &[4][..]] {
+        let fake = world([1, 2, 3, 4]);
+        fake.state_mut().capacity = Some(1);
+        batch(&fake, &policy(), &[1, 2, 3, 4]);
+        fake.pass(Duration::from_secs(30));
+        fake.state_mut().capacity = Some(1);
+        batch(&fake, &policy(), &[2, 3, 4]);
+        fake.state_mut().capacity = None;
+        fake.pass(Duration::from_secs(30));
+        assert_eq!(fake.living().len(), 2);
+        starts_elsewhere(&fake, 1);
+        starts_elsewhere(&fake, 2);
+        let outcomes = batch(&fake, &policy(), ids);
+        assert_eq!((outcomes, fake.living().len()), (vec![Outcome::AlreadyServed; ids.len()], 2), "{ids:?}");
+    }
+}
+
+#[test]
+fn launches_that_came_to_no_instance_do_not_push_out_the_one_that_did() {
+    let fake = served_in_part(&[1, 2]);
+    for _ in 0..8 {
+        fake.state_mut().capacity = Some(0);
+        assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Waiting]);
+        fake.pass(minutes(1));
+    }
+    fake.state_mut().capacity = None;
+    starts_elsewhere(&fake, 1);
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::AlreadyServed]);
+}
+
+/// Job 1 runs, GitHub says so and does not say where: it may be on the launch's one instance, so that is not left to job 2.
+#[test]
+fn an_instance_that_a_started_job_may_sit_on_is_left_to_nobody() {
+    let fake = served_in_part(&[1, 2]);
+    fake.put_job(JobId(1), JobState::InProgress);
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::NotQueued]);
+    assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched]);
 }
