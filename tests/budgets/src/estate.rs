@@ -180,6 +180,7 @@ fn message(number: u64, now: Timestamp) -> JobMessage {
         installation_id: Some(InstallationId(GitHub::INSTALLATION_ID)),
         labels: labels(),
         queued_at: now,
+        look_at: None,
     }
 }
 

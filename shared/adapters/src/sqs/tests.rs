@@ -18,6 +18,7 @@ fn message() -> JobMessage {
         installation_id: Some(InstallationId(3)),
         labels: vec!["linux".into()],
         queued_at: Timestamp(1),
+        look_at: None,
     }
 }
 

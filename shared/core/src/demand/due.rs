@@ -197,6 +197,7 @@ fn message(job: &JobRecord) -> JobMessage {
         installation_id: job.access.installation_id,
         labels: job.labels.clone(),
         queued_at: job.queued_at,
+        look_at: Some(job.next_look),
     }
 }
 

@@ -316,5 +316,6 @@ fn message(installation: &Installation, repository: &Repository, job: &OpenJob, 
         installation_id: Some(installation.id),
         labels: job.labels.clone(),
         queued_at,
+        look_at: None,
     }
 }

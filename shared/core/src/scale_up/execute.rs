@@ -56,8 +56,9 @@ pub async fn handle_batch<P: LaunchPorts>(
         return outcomes;
     }
     // The queue delivers at least once, and demand sends again: one job, one treatment, however many messages.
-    let wanted: BTreeMap<JobId, &JobMessage> =
-        parsed.iter().filter_map(|(_, job)| job.as_ref()).map(|job| (job.job_id, job)).collect();
+    let mut all: Vec<&JobMessage> = parsed.iter().filter_map(|(_, job)| job.as_ref()).collect();
+    all.sort_by_key(|job| job.look_at);
+    let wanted: BTreeMap<JobId, &JobMessage> = all.into_iter().map(|job| (job.job_id, job)).collect();
     let outcomes: BTreeMap<JobId, Outcome> = serve(&batch, wanted.into_values()).await.into_iter().collect();
     let answers = parsed.into_iter().map(|(message_id, job)| (message_id, outcome_of(job.as_ref(), &outcomes)));
     #[cfg(feature = "mutants")]
@@ -146,6 +147,43 @@ async fn try_serve_owner<P: LaunchPorts>(
             return messages.into_iter().map(failed).collect();
         }
     };
+    let left = left_to_later(batch, &messages, &stored);
+    let mut outcomes = serve_stored(batch, messages, stored, listing).await;
+    for (job_id, outcome) in &mut outcomes {
+        if matches!(outcome, Outcome::Failed(_)) && left.contains(job_id) {
+            info!(job_id = %job_id, "a later message is about job {job_id}: {outcome:?}");
+            *outcome = Outcome::Waiting;
+        }
+    }
+    outcomes
+}
+
+/// The jobs that wait on record and of whose messages a later one was sent, or is going to be: demand looks at them again
+/// later than it left them to these. Kept as well, the messages of a job that cannot be served for hours would add up, each of them
+/// asking GitHub in the middle of its outage.
+fn left_to_later<P>(
+    batch: &Batch<'_, P>,
+    messages: &[&JobMessage],
+    stored: &[(String, Stored<JobRecord>)],
+) -> BTreeSet<JobId> {
+    let is_left = |message: &JobMessage, stored: &Stored<JobRecord>| {
+        let Stored::Present(Versioned { record, .. }) = stored else { return false };
+        // Whom the configuration does not know, a person has to hear of.
+        let known = batch.policy.serves(&message.repository) && select(batch.policy, &message.labels).is_ok();
+        let first_look = record.recorded_at.map(|at| at.plus(boot_grace(batch, record)));
+        let in_index = record.is_waiting() && record.given_up_at.is_none() && record.fleet.is_some();
+        known && in_index && message.look_at.or(first_look).is_some_and(|look_at| record.next_look > look_at)
+    };
+    let both = messages.iter().zip(stored);
+    both.filter(|(message, (_, stored))| is_left(message, stored)).map(|(message, _)| message.job_id).collect()
+}
+
+async fn serve_stored<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    messages: Vec<&JobMessage>,
+    stored: Vec<(String, Stored<JobRecord>)>,
+    listing: impl Future<Output = Listed>,
+) -> Vec<(JobId, Outcome)> {
     let recorded: Vec<(JobId, Admission)> = stream::iter(messages.into_iter().zip(stored))
         .map(|(message, (_, stored))| record(batch, message, stored))
         .buffer_unordered(CALLS_AT_ONCE)

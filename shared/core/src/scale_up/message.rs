@@ -24,4 +24,7 @@ pub struct JobMessage {
     pub labels: Vec<String>,
     /// When GitHub queued it.
     pub queued_at: Timestamp,
+    /// Until when the demand-reconciler, which sent it again, leaves the job to it; `None` on the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub look_at: Option<Timestamp>,
 }

@@ -57,7 +57,8 @@ pub enum Outcome {
     AlreadyServed,
     /// GitHub says that the job runs or is over.
     NotQueued,
-    /// The job's record waits: no room, no capacity, not yet to be served, or nothing is launched at all.
+    /// The job's record waits: no room, no capacity, not yet to be served, nothing is launched at all, or it failed and a
+    /// later message is about it.
     Waiting,
     /// It has to come back.
     Failed(String),

@@ -543,6 +543,7 @@ mod tests {
             installation_id: None,
             labels: vec![],
             queued_at: NOW,
+            look_at: None,
         };
         let mut by_repository = fleet("linux");
         by_repository.registration = Registration::Repository;

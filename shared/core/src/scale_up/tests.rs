@@ -35,6 +35,7 @@ fn message(id: u64) -> JobMessage {
         installation_id: None,
         labels: vec!["self-hosted".into(), "linux".into()],
         queued_at: Timestamp(i64::try_from(id).expect("small")),
+        look_at: None,
     }
 }
 

@@ -90,6 +90,7 @@ fn message(event: JobEvent, now: Timestamp) -> JobMessage {
         installation_id: event.installation_id,
         labels: event.labels,
         queued_at: event.created_at.unwrap_or(now),
+        look_at: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a job lives through while it waits: another configuration, a GitHub that does not answer, refusals, other schemas.
 
-use super::{batch, minutes, phase, world};
+use super::{batch, batch_of, in_queue, message, minutes, phase, world};
 use crate::config::{Market, Policy};
 use crate::demand::send_due_jobs;
 use crate::error::Class;
@@ -10,7 +10,7 @@ use crate::ledger::{
     Fallback, FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record,
 };
 use crate::ports::{Instance, InstanceState, Item, JobState, Tags};
-use crate::scale_up::Outcome;
+use crate::scale_up::{JobMessage, Outcome};
 use crate::time::{Clock, Deadline};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -416,7 +416,8 @@ fn a_launch_that_is_repeated_holds_its_room_until_what_it_launches_is_shown() {
     small.fleets[0].runner_count_max = 1;
     fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
     for _ in 0..4 {
-        assert!(is_failed(&batch(&fake, &small, &[1])));
+        batch(&fake, &small, &[1]);
+        assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }), "its launch is gone on with");
         fake.pass(minutes(6));
         assert_eq!(batch(&fake, &small, &[2]), [Outcome::Waiting], "it was repeated less than ten minutes ago");
     }
@@ -568,4 +569,48 @@ fn an_instance_that_a_started_job_may_sit_on_is_left_to_nobody() {
     fake.put_job(JobId(1), JobState::InProgress);
     assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::NotQueued]);
     assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched]);
+}
+
+/// The outcome of that message alone.
+fn handed_over(fake: &Fake, message: &JobMessage) -> Outcome {
+    let (_, outcome) = batch_of(fake, &policy(), vec![in_queue(message)]).expect("not killed").remove(0);
+    outcome
+}
+
+#[test]
+fn of_the_messages_about_a_job_that_cannot_be_served_for_hours_the_latest_comes_back() {
+    for (call, class) in [("Jobs::job", Class::Denied), ("ComputeRead::instances", Class::Transient)] {
+        let fake = world([1]);
+        fake.always_fail(call, class);
+        let mut in_flight = vec![message(1)];
+        for minute in 0..150 {
+            if minute % 6 == 0 {
+                in_flight.retain(|message| matches!(handed_over(&fake, message), Outcome::Failed(_)));
+                assert_eq!(in_flight.len(), 1, "{call}, minute {minute}");
+            }
+            fake.pass(minutes(1));
+            let sent = send_due(&fake, &policy());
+            in_flight.extend(fake.state_mut().queue.drain(..));
+            assert!(in_flight.len() <= 2 && sent <= 1, "{call}, minute {minute}");
+        }
+        fake.heal();
+        assert_eq!(handed_over(&fake, in_flight.last().expect("one")), Outcome::Launched, "{call}");
+    }
+}
+
+#[test]
+fn a_message_that_fails_comes_back_while_no_later_one_is_about_its_job() {
+    let fake = world([1]);
+    fake.always_fail("Jobs::job", Class::Denied);
+    for _ in 0..3 {
+        assert!(matches!(handed_over(&fake, &message(1)), Outcome::Failed(_)));
+        fake.pass(minutes(5));
+    }
+    assert_eq!(send_due(&fake, &policy()), 1);
+    assert_eq!(handed_over(&fake, &message(1)), Outcome::Waiting, "the later one is about it");
+    // The job's record without a place in the index: nobody else would send.
+    let mut nowhere = job(&fake, 1);
+    nowhere.fleet = None;
+    fake.put(&nowhere);
+    assert!(matches!(handed_over(&fake, &message(1)), Outcome::Failed(_)));
 }
