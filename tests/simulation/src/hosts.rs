@@ -224,6 +224,8 @@ impl Sim {
             }
             Errand::CutOff => {
                 host.cut_off_until = now + self.world.tape.between(15 * MINUTE, HOUR);
+                // Some come back with a voice and without ears: they are asked to drain, and never learn of it.
+                host.deaf |= self.world.tape.draw(1) == 1;
                 let id = host.id.clone();
                 self.timeline.note(now, || format!("{id} is cut off from AWS"));
                 self.coverage.hit(Counter::CutOff);

@@ -47,6 +47,8 @@ pub struct Mischief {
     silent: BTreeMap<String, (Millis, Millis)>,
     /// Messages that the event source mapping holds, and tries to bring to a function.
     pub(crate) held: Vec<u64>,
+    /// Whether the batch that begins now was held.
+    lets_in: bool,
 }
 
 impl Sim {
@@ -158,7 +160,8 @@ impl Sim {
     /// Whether an invocation finds the reserved concurrency used up; what it was about then comes back as AWS and
     /// GitHub bring it back.
     pub(crate) fn is_throttled(&mut self, function: Function, work: &Work) -> bool {
-        if !self.world.tape.chance(self.plan.throttled) {
+        // A batch that was held is tried within the time that its messages are hidden for, and not held again.
+        if std::mem::take(&mut self.mischief.lets_in) || !self.world.tape.chance(self.plan.throttled) {
             return false;
         }
         self.coverage.hit(Counter::Throttled);
@@ -191,6 +194,7 @@ impl Sim {
     /// A throttled batch gets its invocation.
     pub(crate) fn try_batch_again(&mut self, numbers: Vec<u64>) {
         self.mischief.held.retain(|held| !numbers.contains(held));
+        self.mischief.lets_in = true;
         self.starts.push(Start { function: Function::ScaleUp, work: Work::Batch(numbers) });
     }
 

@@ -141,9 +141,7 @@ impl Sim {
         // A job was given to it, and nobody was told that it began there: all that is known of it is a busy flag.
         let told = |job: &u64| self.checker.jobs.get(job).is_some_and(|job| job.start_known.is_some());
         let seen_busy = instance.used && !instance.last_job.as_ref().is_some_and(told);
-        ((stuck || seen_busy) && !instance.supervised)
-            || works_for_ever
-            || (self.checker.rebuilt.contains(id) && !ends_itself)
+        ((stuck || seen_busy) && !ends_itself) || works_for_ever || (self.checker.rebuilt.contains(id) && !ends_itself)
     }
 
     fn check_registrations(&mut self) {
