@@ -100,6 +100,23 @@ fn the_scenario_ends_with_every_promise_held_and_every_scene_as_announced() {
 }
 
 #[test]
+fn a_hundred_jobs_at_once_over_two_fleets_of_ten_all_complete_within_the_cap_and_the_budgets() {
+    let (output, summary) = local(&["--burst", "100", "--timeout-seconds", "300"]);
+    let printed = lossy(&output.stdout);
+    println!("{printed}");
+    for name in ["burst", "burst-arm"] {
+        let (held, detail) = scene(&summary, name);
+        assert!(held && detail.starts_with("50 job(s) completed, at most "), "{name}: {detail}\n{printed}");
+        let most = detail.split_ascii_whitespace().nth(5).and_then(|word| word.parse::<u32>().ok());
+        assert!(most.is_some_and(|most| (1..=10).contains(&most)), "{name}: {detail}\n{printed}");
+    }
+    assert_eq!(summary["jobs"]["completed"].as_u64(), Some(100), "{printed}");
+    let budgets = summary["budgets"].as_array().expect("a list of budgets");
+    assert!(budgets.len() == 4 && budgets.iter().all(|budget| budget["met"] == true), "{budgets:#?}\n{printed}");
+    assert_all_went_well(&output, &summary);
+}
+
+#[test]
 fn a_function_killed_in_the_middle_loses_no_job_and_leaks_nothing() {
     let (output, summary) = local(&["--kill-function", "scale-up"]);
     assert!(summary["functions_killed"].as_u64().is_some_and(|killed| killed > 0), "{}", lossy(&output.stdout));
