@@ -333,16 +333,15 @@ async fn record_instances<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
-    named: &[Named],
+    answer: &[Named],
 ) -> Result<(), PortError> {
-    let there: Vec<&Named> =
-        named.iter().filter(|named| matches!(named.sight, Sight::Shown(_) | Sight::Young)).collect();
+    let there: Vec<&Named> = answer.iter().filter(|one| matches!(one.sight, Sight::Shown(_) | Sight::Young)).collect();
     if there.is_empty() {
         return Ok(());
     }
     let mut names = Vec::new();
     for attempt in 1.. {
-        let ids = there.iter().map(|named| named.id.to_string());
+        let ids = there.iter().map(|one| one.id.to_string());
         let stored = ledger::load_all::<InstanceRecord>(batch.ports, ids).await?;
         let mut writes = Vec::new();
         names.clear();

@@ -171,7 +171,9 @@ fn a_pool_whose_instances_ended_before_its_launch_is_gone_on_with_is_filled_anew
         fake.heal();
         let dead = fake.living();
         assert_eq!(dead.len(), 2);
-        dead.iter().for_each(|id| fake.forget(id));
+        for id in &dead {
+            fake.forget(id);
+        }
         fake.pass(42 * MINUTE);
         for _ in 0..20 {
             let _ = try_pass(&fake, &pool(2));

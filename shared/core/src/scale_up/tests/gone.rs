@@ -20,7 +20,9 @@ fn struck(ids: &[u64], calls: usize, fault: Fault) -> Fake {
     let undisturbed = world(ids.iter().copied());
     batch(&undisturbed, &policy(), ids);
     let fake = Fake::with_fault(undisturbed.number_of_first("Compute::create_fleet") + calls, fault);
-    ids.iter().for_each(|id| fake.put_job(JobId(*id), JobState::Queued));
+    for id in ids {
+        fake.put_job(JobId(*id), JobState::Queued);
+    }
     super::try_batch(&fake, &policy(), ids);
     fake.heal();
     fake
@@ -28,7 +30,9 @@ fn struck(ids: &[u64], calls: usize, fault: Fault) -> Fake {
 
 /// Its instances booted, found no configuration, ended, and are shown no more.
 fn end_all(fake: &Fake) {
-    fake.living().iter().for_each(|id| fake.forget(id));
+    for id in fake.living() {
+        fake.forget(&id);
+    }
 }
 
 /// The job's messages, as demand sends them.

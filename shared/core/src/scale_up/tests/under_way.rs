@@ -590,7 +590,7 @@ fn of_the_messages_about_a_job_that_cannot_be_served_for_hours_the_latest_comes_
             }
             fake.pass(minutes(1));
             let sent = send_due(&fake, &policy());
-            in_flight.extend(fake.state_mut().queue.drain(..));
+            in_flight.append(&mut fake.state_mut().queue);
             assert!(in_flight.len() <= 2 && sent <= 1, "{call}, minute {minute}");
         }
         fake.heal();
