@@ -113,6 +113,8 @@ pub struct Checker {
     full_at: Millis,
     /// Runners that we deregistered, and when.
     deregistered: BTreeMap<String, Millis>,
+    /// When our latest DELETE of a runner was begun.
+    deletes: BTreeMap<String, Millis>,
     /// Instances whose configuration was handed over.
     handed_over: BTreeSet<String>,
     /// Instances whose record was rebuilt.
@@ -422,13 +424,20 @@ impl Checker {
         }
     }
 
+    /// A DELETE of ours is begun.
+    pub(crate) fn delete_begins(&mut self, runner: &str, at: Millis) {
+        self.deletes.insert(runner.to_owned(), at);
+    }
+
     /// A job was cancelled by its listener because we had deleted its registration.
     fn killed_by_delete(&mut self, job_id: u64, runner: &str, deleted_at: Millis, at: Millis, tally: &mut Tally) {
         tally.killed += 1;
         let Some(job) = self.jobs.get(&job_id) else { return };
         let supervised =
             instance_of(runner).and_then(|id| self.instances.get(id)).is_some_and(|instance| instance.supervised);
-        let known_before = job.start_known.is_some_and(|known| known < deleted_at);
+        // What is learned while the call is on its way comes too late for it.
+        let begun_at = self.deletes.get(runner).copied().unwrap_or(deleted_at);
+        let known_before = job.start_known.is_some_and(|known| known < begun_at);
         let assigned_before = job.assigned_at.is_some_and(|assigned| assigned <= deleted_at);
         let what = format!("job {job_id} was cancelled: {runner} had been deregistered");
         if supervised {

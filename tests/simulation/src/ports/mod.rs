@@ -249,6 +249,9 @@ impl Sim {
             self.strike_delete(runner);
         }
         let mut window = None;
+        if let (Op::Deregister, Some(runner)) = (op, about) {
+            self.checker.delete_begins(runner, self.now);
+        }
         if let (Some(windows), Some(runner)) = (op.windows(), about) {
             let rate = if op.changes() { self.plan.adversary } else { self.plan.adversary_reads };
             if self.world.tape.chance(rate) {
