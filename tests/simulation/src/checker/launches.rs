@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use runner_scaler_core::ids::InstanceId;
-use runner_scaler_core::ledger::LaunchRecord;
+use runner_scaler_core::ledger::{JobPhase, JobRecord, LaunchRecord};
 use runner_scaler_core::ports::{Key, Kind, LaunchRequest};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
@@ -133,7 +133,8 @@ impl Sim {
         let now = self.now;
         if !replayed {
             for job in &jobs {
-                if let Some(instance) = self.checker.in_flight(*job, &launch, now) {
+                let decided_at = self.decided_at(*job, &launch);
+                if let Some(instance) = self.checker.in_flight(*job, &launch, now, decided_at) {
                     let what = format!("launch {launch} for job {job} while {instance} is in flight for it");
                     self.checker.violated("S4", now, what);
                 }
@@ -150,6 +151,19 @@ impl Sim {
         launches.tokens.insert(request.token.as_str().to_owned());
     }
 
+    /// When the invocation that asks EC2 now took that job's lease, having read what there was to know.
+    fn decided_at(&self, job: u64, launch: &str) -> Millis {
+        let key = Key { kind: Kind::Job, id: job.to_string() };
+        let record = self.aws.ledger.item(&key).and_then(|item| item.body.parse::<JobRecord>().ok());
+        if let Some(JobPhase::Launching { token, lease_until }) = record.map(|record| record.phase)
+            && token.as_str() == launch
+        {
+            lease_until.0 - IN_FLIGHT
+        } else {
+            self.now
+        }
+    }
+
     /// EC2 launched these.
     pub(crate) fn launched(&mut self, request: &LaunchRequest, ids: &[InstanceId]) {
         let launch = request.tags.get("ghr:launch").cloned().unwrap_or_default();
@@ -160,14 +174,16 @@ impl Sim {
 
 impl Checker {
     /// An instance of another launch of this job that is on its way to take it.
-    fn in_flight(&self, job: u64, but: &str, now: Millis) -> Option<&str> {
+    fn in_flight(&self, job: u64, but: &str, now: Millis, decided_at: Millis) -> Option<&str> {
         // A launch of several jobs serves as many as it has instances: others may have taken them.
         let launches = self.launches.of_job.get(&job)?.iter().filter(|launch| launch.as_str() != but);
         let instances = launches.filter_map(|launch| {
             let jobs = self.launches.jobs_of.get(launch)?;
             let ids = self.launches.instances_of.get(launch)?;
-            // One that runs elsewhere counts until we were told so: until then this launch has to be kept for it.
-            let told = |job: &u64| self.jobs.get(job).is_some_and(|job| job.start_known.is_some());
+            // One that runs elsewhere counts until we were told so: until then this launch has to be kept for it. Who
+            // is told while the call is on its way is told too late.
+            let told =
+                |job: &u64| self.jobs.get(job).is_some_and(|job| job.start_known.is_some_and(|at| at < decided_at));
             let waiting = jobs.iter().filter(|job| self.waiting.contains(job) || !told(job)).count();
             let free: Vec<&String> = ids.iter().filter(|id| self.is_on_its_way(id, now)).collect();
             (free.len() >= waiting).then(|| free.first().map(|id| id.as_str())).flatten()
