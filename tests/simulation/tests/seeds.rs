@@ -18,7 +18,8 @@ fn some_seeds_hold_every_invariant() {
     for seed in 0..6 {
         let outcome = play(Tape::from_seed(seed), &SHORT);
         assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
-        assert!(outcome.tally.passes > 1_000, "seed {seed}: {} passes", outcome.tally.passes);
+        // Two functions a minute for nine hours make 1,080, of which slow hours and throttling take some.
+        assert!(outcome.tally.passes > 900, "seed {seed}: {} passes", outcome.tally.passes);
     }
 }
 
