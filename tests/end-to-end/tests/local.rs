@@ -103,7 +103,7 @@ fn the_scenario_ends_with_every_promise_held_and_every_scene_as_announced() {
 fn a_hundred_jobs_at_once_over_two_fleets_of_ten_all_complete_within_the_cap_and_the_budgets() {
     let (output, summary) = local(&["--burst", "100", "--timeout-seconds", "300"]);
     let printed = lossy(&output.stdout);
-    println!("{printed}");
+    eprintln!("{printed}");
     for name in ["burst", "burst-arm"] {
         let (held, detail) = scene(&summary, name);
         assert!(held && detail.starts_with("50 job(s) completed, at most "), "{name}: {detail}\n{printed}");
