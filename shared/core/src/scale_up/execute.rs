@@ -159,8 +159,8 @@ async fn try_serve_owner<P: LaunchPorts>(
 }
 
 /// The jobs that wait on record and of whose messages a later one was sent, or is going to be: demand looks at them again
-/// later than it left them to these. Kept as well, the messages of a job that cannot be served for hours would add up, each of them
-/// asking GitHub in the middle of its outage.
+/// later than it left them to these. Kept as well, the messages of a job that cannot be served for hours would add up,
+/// each of them asking GitHub in the middle of its outage.
 fn left_to_later<P>(
     batch: &Batch<'_, P>,
     messages: &[&JobMessage],
@@ -171,8 +171,9 @@ fn left_to_later<P>(
         // Whom the configuration does not know, a person has to hear of.
         let known = batch.policy.serves(&message.repository) && select(batch.policy, &message.labels).is_ok();
         let first_look = record.recorded_at.map(|at| at.plus(boot_grace(batch, record)));
-        let in_index = record.is_waiting() && record.given_up_at.is_none() && record.fleet.is_some();
-        known && in_index && message.look_at.or(first_look).is_some_and(|look_at| record.next_look > look_at)
+        // Demand sends again what waits for a fleet, and nothing else of what the index shows.
+        let is_sent_again = record.is_waiting() && record.given_up_at.is_none() && record.fleet.is_some();
+        known && is_sent_again && message.look_at.or(first_look).is_some_and(|look_at| record.next_look > look_at)
     };
     let both = messages.iter().zip(stored);
     both.filter(|(message, (_, stored))| is_left(message, stored)).map(|(message, _)| message.job_id).collect()
