@@ -53,10 +53,13 @@ pub(super) fn condition(
         record.has_job_evidence() || record.drain_requested_at.is_some() || need(record) == Need::Beyond
     });
     let drained = instance.tags.contains_key("ghr:drain");
+    // Its supervisor is up before its runner is: the configuration may still be to come, and then GitHub to be told.
+    let ready = record.and_then(|record| record.handed_over_at).is_some_and(|at| now.since(at) >= timers.pick_up);
     match sign.map(|sign| sign.worker) {
         _ if !living || spoken_for || drained || age >= timers.idle_maximum.max(timers.boot_grace) => Condition::Spent,
         Some(Worker::Acquiring | Worker::Running | Worker::Unrecognised) => Condition::Spent,
         None if age < timers.boot_grace => Condition::Booting,
+        Some(Worker::None) if age < timers.boot_grace && !ready => Condition::Booting,
         Some(Worker::None) | None => Condition::Idle,
     }
 }
@@ -301,6 +304,7 @@ mod tests {
                 ago(age),
             );
             let mut seen = None;
+            record.handed_over_at = Some(ago(60));
             change(&mut instance, &mut record, &mut seen);
             let timers = fleet("linux").timers;
             let judged = condition(&instance, Some(&record), seen.as_ref(), &timers, NOW);
@@ -312,6 +316,31 @@ mod tests {
                 assert_eq!(busy, Spent, "{case}, {worker:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_instance_that_is_up_boots_until_its_runner_has_had_time_to_be_told_of_a_job() {
+        use Condition::{Booting, Idle};
+        let instance = |age| Instance {
+            id: InstanceId::new("i-1"),
+            state: InstanceState::Running,
+            launched_at: ago(age),
+            tags: Arc::default(),
+        };
+        let (timers, up) = (fleet("linux").timers, VitalSign { beat_at: NOW, worker: Worker::None });
+        let (id, name, token) = (InstanceId::new("i-1"), RunnerName::new("runner-i-1"), LaunchToken::new("t"));
+        let mut record = InstanceRecord::launched(id, access(), FleetName::new("linux"), token, name, ago(300));
+        for (case, handed_over_at, age, expected) in [
+            ("GitHub keeps its configuration back", None, 300, Booting),
+            ("it got it a moment ago", Some(ago(59)), 300, Booting),
+            ("its runner is there", Some(ago(60)), 300, Idle),
+            ("it never got one", None, 900, Idle),
+            ("it got one in the last moment", Some(ago(1)), 900, Idle),
+        ] {
+            record.handed_over_at = handed_over_at;
+            assert_eq!(condition(&instance(age), Some(&record), Some(&up), &timers, NOW), expected, "{case}");
+        }
+        assert_eq!(condition(&instance(1), None, Some(&up), &timers, NOW), Booting, "its record is yet to be written");
     }
 
     fn record(phase: JobPhase) -> JobRecord {
