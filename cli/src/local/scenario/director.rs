@@ -27,6 +27,8 @@ pub(crate) struct Director {
     played: BTreeMap<&'static str, Played>,
     /// What waits for its cue, in the order of each scene.
     twists: Vec<Twist>,
+    /// What waited for a cue that cannot come any more: its instance has ended.
+    missed: Vec<Twist>,
     /// What has had its cue and waits for its time: when, in milliseconds after the play began, what, and to whom.
     later: Vec<(Millis, Twist, String)>,
     /// How long the play lasts so far, in milliseconds.
@@ -79,6 +81,17 @@ impl std::fmt::Display for Cue {
     }
 }
 
+impl std::fmt::Display for Deed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cancel(job) => write!(f, "job {job} could be cancelled"),
+            Self::Assign { job, .. } => write!(f, "job {job} could be assigned to it"),
+            Self::Befall(misfortune) => write!(f, "it {misfortune}"),
+            Self::PowerOff => f.write_str("it was shut down from inside"),
+        }
+    }
+}
+
 impl Director {
     /// A director for that play.
     pub(crate) fn new(play: Play) -> Self {
@@ -88,12 +101,13 @@ impl Director {
             next_scene: 0,
             played: BTreeMap::new(),
             twists: Vec::new(),
+            missed: Vec::new(),
             later: Vec::new(),
             elapsed_ms: 0,
         }
     }
 
-    /// Whether every scene has begun and every twist has come.
+    /// Whether every scene has begun and every twist has come that still can.
     pub(crate) fn is_over(&self) -> bool {
         self.next_scene >= self.play.scenes().len() && self.twists.is_empty() && self.later.is_empty()
     }
@@ -103,7 +117,9 @@ impl Director {
         let later =
             self.play.scenes().iter().skip(self.next_scene).map(|scene| format!("{}: it did not begin", scene.name));
         let twists = self.twists.iter().map(|twist| format!("{}: waits for {}", twist.scene, twist.cue));
-        later.chain(twists).collect()
+        let missed =
+            self.missed.iter().map(|twist| format!("{}: its instance ended before {}", twist.scene, twist.deed));
+        later.chain(twists).chain(missed).collect()
     }
 
     /// Whether what each scene announced has happened, by the world's truth; nothing where nothing was played.
@@ -129,15 +145,19 @@ impl Director {
 
     /// Lets the twists come whose cue this fact is; a line for each.
     pub(crate) fn react(&mut self, world: &mut World, fact: &Fact) -> Vec<String> {
+        if let Fact::InstanceTerminated { instance_id, .. } = fact {
+            let stars = &self.played;
+            let is_over = |twist: &mut Twist| is_star(stars, twist, instance_id);
+            self.missed.extend(self.twists.extract_if(.., is_over));
+        }
         let Some((cue, instance_id)) = cue_of(fact) else { return Vec::new() };
         if let Fact::InstanceLaunched { fleet: Some(fleet), .. } = fact {
             self.cast(fleet, instance_id);
         }
         let mut lines = Vec::new();
-        while let Some(position) = self.twists.iter().position(|twist| {
-            let star = self.played.get(twist.scene).and_then(|played| played.instance_id.as_deref());
-            twist.cue == cue && star == Some(instance_id)
-        }) {
+        let stars = &self.played;
+        let is_due = |twist: &Twist| twist.cue == cue && is_star(stars, twist, instance_id);
+        while let Some(position) = self.twists.iter().position(is_due) {
             let twist = self.twists.remove(position);
             if twist.pause_ms > 0 {
                 self.later.push((self.elapsed_ms + twist.pause_ms, twist, instance_id.to_owned()));
@@ -313,6 +333,11 @@ impl Director {
     }
 }
 
+/// Whether this is the instance that a twist is in store for.
+fn is_star(played: &BTreeMap<&'static str, Played>, twist: &Twist, instance_id: &str) -> bool {
+    played.get(twist.scene).and_then(|played| played.instance_id.as_deref()) == Some(instance_id)
+}
+
 /// What a fact is the cue for, and the instance it is about.
 fn cue_of(fact: &Fact) -> Option<(Cue, &str)> {
     if let Fact::InstanceLaunched { instance_id, .. } = fact {
@@ -458,5 +483,25 @@ mod tests {
         assert!(director.react(&mut world, &connected("orphan", "i-1")).is_empty(), "once");
         let refused = Fact::TerminationRefused { instance_id: "i-1".to_owned(), caller: "scale-down".to_owned() };
         assert!(director.react(&mut world, &refused).is_empty(), "another scene's cue");
+    }
+
+    #[test]
+    fn a_twist_whose_instance_has_ended_is_not_waited_for_and_is_named_as_missed() {
+        let (mut world, mut director) = (world(), director());
+        director.play(&mut world, 60_000).unwrap();
+        for scene in &SCENES {
+            let (instance_id, fleet) = (format!("i-{}", scene.fleet), Some(scene.fleet.to_owned()));
+            director.react(&mut world, &Fact::InstanceLaunched { instance_id, fleet });
+        }
+        for scene in SCENES.iter().filter(|scene| scene.fleet != "offline") {
+            let instance_id = format!("i-{}", scene.fleet);
+            director.react(&mut world, &Fact::InstanceTerminated { instance_id });
+        }
+        assert!(!director.is_over(), "the runner of the scene offline may still connect");
+        director.react(&mut world, &Fact::InstanceTerminated { instance_id: "i-offline".to_owned() });
+        assert!(director.is_over());
+        let waiting = director.waiting();
+        let missed = |scene: &str| waiting.iter().any(|line| line.starts_with(&format!("{scene}: its instance ended")));
+        assert!(["offline", "orphan", "protected", "live-orphan"].into_iter().all(missed), "{waiting:?}");
     }
 }
