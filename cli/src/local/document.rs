@@ -33,12 +33,14 @@ pub(crate) const QUARANTINE_SECONDS: u32 = 6;
 pub(crate) const GONE_GRACE_SECONDS: u32 = 8;
 
 /// Times of the local stack, in seconds: the shape of the defaults at about a hundredth of their length. Their order
-/// is kept (a boot is shorter than its grace, a listener notices a lost registration only after the quarantine).
+/// is kept (a boot is shorter than its grace, a listener notices a lost registration only after the quarantine). The boot
+/// grace is longer: GitHub's points come back as slowly as everywhere, so the last runner of a burst gets its
+/// configuration ten seconds after its launch, and the one after a throttled call twenty.
 const TIMERS: [(&str, u32); 13] = [
     ("idle_window_seconds", 2),
     ("quarantine_seconds", QUARANTINE_SECONDS),
     ("completed_grace_seconds", 4),
-    ("boot_grace_seconds", 12),
+    ("boot_grace_seconds", 30),
     ("gone_grace_seconds", GONE_GRACE_SECONDS),
     ("idle_maximum_seconds", 60),
     ("drain_answer_seconds", 4),
