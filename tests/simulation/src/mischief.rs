@@ -92,7 +92,7 @@ impl Sim {
             policy.mode = Mode::Enforce;
             policy.fleets.iter_mut().for_each(|fleet| fleet.idle.clear());
         });
-        self.checker.pool = 0;
+        self.checker.pool_ended_at = Some(self.now);
     }
 
     fn configure(&mut self, change: impl FnOnce(&mut Policy)) {

@@ -139,6 +139,12 @@ impl Runner {
         self.stuck
     }
 
+    /// Until when GitHub may answer as if it did not exist, although it does; in the past where it does not.
+    #[must_use]
+    pub fn hidden_until(&self) -> Millis {
+        self.hidden.map_or(0, |(_, until)| until)
+    }
+
     /// Whether calls find the registration.
     fn is_shown(&self, now: Millis) -> bool {
         self.is_registered() && !self.unlisted && now >= self.shown_from && !within(self.hidden, now)

@@ -19,6 +19,9 @@ const START_WITHIN: Millis = 15 * MINUTE;
 const HIDDEN: Millis = 6 * MINUTE + 5 * SECOND;
 /// An instance that does nothing ends within this.
 const END_WITHIN: Millis = 45 * MINUTE;
+/// One that nobody ever registered and whose supervisor is dead: 15 min of boot grace, 30 min of gone grace, and the time
+/// between two sweeps before, between and after them.
+const UNREGISTERED_ENDS_WITHIN: Millis = 60 * MINUTE;
 /// A registration without an instance is gone within this, and a configuration too.
 const SETTLED_WITHIN: Millis = HOUR;
 /// A registration that GitHub holds busy is gone when GitHub itself removes it.
@@ -102,8 +105,12 @@ impl Sim {
             if instance.job.is_some() || instance.reported {
                 continue;
             }
-            let since = instance.idle_since.max(quiet_at);
-            if now - since > END_WITHIN {
+            let ends_itself = self.ends_itself(id);
+            let within = if instance.registered || ends_itself { END_WITHIN } else { UNREGISTERED_ENDS_WITHIN };
+            // A dead supervisor's last sign may be a hostile job's, whose time lies ahead: until then it counts as alive.
+            let last_sign = || self.aws.vital_signs.get(&InstanceId::new(id.as_str())).map_or(0, |sign| sign.beat_at.0);
+            let since = instance.idle_since.max(quiet_at).max(if ends_itself { 0 } else { last_sign() });
+            if now - since > within {
                 late.push((id.clone(), instance.owner.clone(), since));
             }
         }
@@ -133,7 +140,7 @@ impl Sim {
     fn waits_for_hard_age(&self, id: &str) -> bool {
         let Some(instance) = self.checker.instances.get(id) else { return false };
         let stuck = self.world.github.registrations().any(|r| r.is_stuck() && instance_of(&r.name) == Some(id));
-        let ends_itself = instance.supervised && !self.hosts.of(id).is_some_and(Host::is_off);
+        let ends_itself = self.ends_itself(id);
         let sign = self.aws.vital_signs.get(&InstanceId::new(id));
         // One that a hostile job wrote, or whose time lies far ahead, keeps it as well: it can veto, and nothing else.
         let vetoes = |sign: &VitalSign| sign.worker != Worker::None || sign.beat_at.0 > self.now + HOUR;
@@ -142,6 +149,12 @@ impl Sim {
         let told = |job: &u64| self.checker.jobs.get(job).is_some_and(|job| job.start_known.is_some());
         let seen_busy = instance.used && !instance.last_job.as_ref().is_some_and(told);
         ((stuck || seen_busy) && !ends_itself) || works_for_ever || (self.checker.rebuilt.contains(id) && !ends_itself)
+    }
+
+    /// Whether a supervisor lives on it.
+    fn ends_itself(&self, id: &str) -> bool {
+        self.checker.instances.get(id).is_some_and(|instance| instance.supervised)
+            && !self.hosts.of(id).is_some_and(Host::is_off)
     }
 
     fn check_registrations(&mut self) {
@@ -153,7 +166,8 @@ impl Sim {
             };
             let Some(ended_at) = instance.ended_at else { continue };
             let within = if runner.is_stuck() { STUCK_WITHIN } else { SETTLED_WITHIN };
-            if now - ended_at.max(quiet_at) > within && !self.is_broken(&instance.owner) {
+            let since = ended_at.max(quiet_at).max(runner.hidden_until());
+            if now - since > within && !self.is_broken(&instance.owner) {
                 late.push(runner.name.clone());
             }
         }

@@ -96,6 +96,8 @@ pub struct Checker {
     pub caps: BTreeMap<String, usize>,
     /// Idle runners that a fleet keeps.
     pub pool: usize,
+    /// When no fleet keeps any more.
+    pub pool_ended_at: Option<Millis>,
     /// Instances whose vital sign somebody else wrote.
     pub forged_signs: BTreeSet<String>,
     /// Jobs.
