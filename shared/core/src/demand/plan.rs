@@ -53,8 +53,12 @@ pub(super) fn condition(
         record.has_job_evidence() || record.drain_requested_at.is_some() || need(record) == Need::Beyond
     });
     let drained = instance.tags.contains_key("ghr:drain");
-    // Its supervisor is up before its runner is: the configuration may still be to come, and then GitHub to be told.
-    let ready = record.and_then(|record| record.handed_over_at).is_some_and(|at| now.since(at) >= timers.pick_up);
+    // Its supervisor is up before its runner is: the configuration may still be to come, as long as somebody goes on with
+    // its launch, and then GitHub has to be told.
+    let ready = record.is_some_and(|record| match record.handed_over_at {
+        Some(at) => now.since(at) >= timers.pick_up,
+        None => now.since(record.jit_intent_at.unwrap_or(record.launched_at)) >= timers.launch_lease,
+    });
     match sign.map(|sign| sign.worker) {
         _ if !living || spoken_for || drained || age >= timers.idle_maximum.max(timers.boot_grace) => Condition::Spent,
         Some(Worker::Acquiring | Worker::Running | Worker::Unrecognised) => Condition::Spent,
@@ -330,14 +334,17 @@ mod tests {
         let (timers, up) = (fleet("linux").timers, VitalSign { beat_at: NOW, worker: Worker::None });
         let (id, name, token) = (InstanceId::new("i-1"), RunnerName::new("runner-i-1"), LaunchToken::new("t"));
         let mut record = InstanceRecord::launched(id, access(), FleetName::new("linux"), token, name, ago(300));
-        for (case, handed_over_at, age, expected) in [
-            ("GitHub keeps its configuration back", None, 300, Booting),
-            ("it got it a moment ago", Some(ago(59)), 300, Booting),
-            ("its runner is there", Some(ago(60)), 300, Idle),
-            ("it never got one", None, 900, Idle),
-            ("it got one in the last moment", Some(ago(1)), 900, Idle),
+        for (case, jit_intent_at, handed_over_at, age, expected) in [
+            ("it is about to be asked for", None, None, 299, Booting),
+            ("GitHub keeps its configuration back", Some(ago(299)), None, 600, Booting),
+            ("nobody goes on with its launch", None, None, 300, Idle),
+            ("nobody goes on with it, and nobody knows what became of it", Some(ago(300)), None, 600, Idle),
+            ("it got it a moment ago", Some(ago(600)), Some(ago(59)), 600, Booting),
+            ("its runner is there", Some(ago(61)), Some(ago(60)), 600, Idle),
+            ("it got one in the last moment", Some(ago(2)), Some(ago(1)), 900, Idle),
         ] {
-            record.handed_over_at = handed_over_at;
+            record.launched_at = ago(age);
+            (record.jit_intent_at, record.handed_over_at) = (jit_intent_at, handed_over_at);
             assert_eq!(condition(&instance(age), Some(&record), Some(&up), &timers, NOW), expected, "{case}");
         }
         assert_eq!(condition(&instance(1), None, Some(&up), &timers, NOW), Booting, "its record is yet to be written");
