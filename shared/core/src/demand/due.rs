@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
+use super::SENDS_AT_ONCE;
 use crate::config::Policy;
 use crate::error::PortError;
 use crate::ids::{FleetName, JobId, Scope};
@@ -28,8 +30,8 @@ pub(crate) struct SendReport {
     pub(crate) sent: BTreeSet<JobId>,
     /// What failed, in words; the jobs are due again soon.
     pub(crate) failures: Vec<String>,
-    /// Fleets that the pass had no time for.
-    pub(crate) fleets_left_count: u32,
+    /// There was no time for some of them: they are due in the next pass.
+    pub(crate) is_cut: bool,
 }
 
 /// Sends the jobs that are due, oldest look first: of the configured fleets, then of those that left the configuration.
@@ -54,8 +56,8 @@ pub(crate) async fn send_due_jobs(
     }
     for fleet in &fleets {
         if !deadline.allows_more(ports.now()) {
-            report.fleets_left_count += 1;
-            continue;
+            report.is_cut = true;
+            break;
         }
         if let Err(error) = send_for_fleet(ports, policy, fleet, deadline, &mut report).await {
             warn!(fleet = %fleet, error = %error, class = ?error.class, "could not list due jobs of {fleet}: {error}");
@@ -80,16 +82,21 @@ async fn send_for_fleet(
 ) -> Result<(), PortError> {
     let partition = OpenPartition::Jobs(fleet.clone());
     let due = ledger::open::<JobRecord>(ports, &partition, ports.now(), SENT_PER_FLEET_MAX).await?;
-    for job in due.records {
-        if !deadline.allows_more(ports.now()) {
-            break;
-        }
+    let sends = due.records.into_iter().map(|job| async move {
         let job_id = job.record.job_id;
-        match send(ports, policy, fleet, job_id).await {
+        if !deadline.allows_more(ports.now()) {
+            return (job_id, Ok(Sent::NoTime));
+        }
+        (job_id, send(ports, policy, fleet, job_id).await)
+    });
+    let sent: Vec<_> = stream::iter(sends).buffered(SENDS_AT_ONCE).collect().await;
+    for (job_id, sent) in sent {
+        match sent {
             Ok(Sent::Yes) => {
                 report.sent.insert(job_id);
             }
             Ok(Sent::NotDue) => {}
+            Ok(Sent::NoTime) => report.is_cut = true,
             Err(error) => {
                 warn!(job_id = %job_id, error = %error, class = ?error.class, "could not send job {job_id} again: {error}");
                 report.failures.push(error.to_string());
@@ -102,6 +109,7 @@ async fn send_for_fleet(
 enum Sent {
     Yes,
     NotDue,
+    NoTime,
 }
 
 async fn send(
@@ -280,7 +288,7 @@ mod tests {
         two.fleets = vec![fleet("linux"), fleet("gpu")];
         let near = Deadline::of(fake.now().minus(Duration::from_mins(1)), fake.now().plus(Duration::from_secs(1)));
         let report = run(send_due_jobs(&fake, &two, near)).expect("not killed");
-        assert_eq!((report.sent.len(), report.fleets_left_count), (0, 2));
+        assert_eq!((report.sent.len(), report.is_cut), (0, true));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::due::send_due_jobs;
 use super::report::{FailedPass, Report};
 use super::{DemandPorts, pool, redeliver, search};
 use crate::config::{Mode, Policy};
-use crate::time::Deadline;
+use crate::time::{Clock, Deadline};
 
 /// Runs one pass of the demand-reconciler.
 ///
@@ -25,18 +25,25 @@ pub async fn run_pass<P: DemandPorts>(ports: &P, policy: &Policy, deadline: Dead
         return report.into_result();
     }
     let deadline = deadline.kept_by(policy.mutant);
-    // First: jobs that are known to wait must not wait for GitHub's lists.
-    let resent = send_due_jobs(ports, policy, deadline).await;
+    // First: jobs that are known to wait must not wait for GitHub's lists. Half of the time: a backlog that takes all of
+    // it, pass after pass, would keep what nobody told us of from being found.
+    let resent = send_due_jobs(ports, policy, deadline.half(ports.now())).await;
     report.resent_count = resent.sent.len();
-    report.cut_by_deadline = resent.fleets_left_count > 0;
+    report.cut_by_deadline = resent.is_cut;
     for failure in resent.failures {
         report.error(failure);
     }
-    redeliver::ask(ports, deadline, &mut report).await;
+    if has_time(ports, deadline, &mut report) {
+        redeliver::ask(ports, deadline, &mut report).await;
+    }
     match policy.mode {
         Mode::Enforce | Mode::Observe => {
-            search::run(ports, policy, deadline, &resent.sent, &mut report).await;
-            pool::fill(ports, policy, deadline, &mut report).await;
+            if has_time(ports, deadline, &mut report) {
+                search::run(ports, policy, deadline, &resent.sent, &mut report).await;
+            }
+            if has_time(ports, deadline, &mut report) {
+                pool::fill(ports, policy, deadline, &mut report).await;
+            }
         }
         Mode::Retire => {}
     }
@@ -45,4 +52,11 @@ pub async fn run_pass<P: DemandPorts>(ports: &P, policy: &Policy, deadline: Dead
         error!(error = %text, "{text}");
     }
     report.into_result()
+}
+
+/// Whether another stage may begin. None is a single call, so the reserve is not for them.
+fn has_time(clock: &impl Clock, deadline: Deadline, report: &mut Report) -> bool {
+    let has_time = deadline.allows_more(clock.now());
+    report.cut_by_deadline |= !has_time;
+    has_time
 }

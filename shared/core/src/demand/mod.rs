@@ -38,6 +38,10 @@ pub use report::{FailedPass, Report, metrics_of};
 #[cfg(test)]
 pub(crate) use due::send_due_jobs;
 
+/// Jobs sent at once, each by two calls of the ledger and one of the queue. More, and a backlog is a burst that the table
+/// throttles; fewer, and a backlog in slow times takes the whole pass.
+const SENDS_AT_ONCE: usize = 8;
+
 /// All that the demand-reconciler needs of the world.
 pub trait DemandPorts: LaunchPorts + Queue + DeliveryLog + Redelivery + JobSearch + VitalSigns {}
 

@@ -2,13 +2,15 @@
 //! is sent to scale-up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
-use super::DemandPorts;
 use super::facts::Facts;
 use super::plan::{self, Wanted};
 use super::report::Report;
+use super::{DemandPorts, SENDS_AT_ONCE};
 use crate::config::{Fleet, Policy};
 use crate::error::PortError;
 use crate::ids::{Access, JobId, Repository};
@@ -123,9 +125,13 @@ async fn try_serve<P: DemandPorts>(
         let scope = &group.access.scope;
         let (mut capacity, now) = (facts.capacity(&group.fleet.name, scope), found.read_at);
         capacity.barren = capacity.barren.saturating_sub(group.served);
-        for job_id in plan::chosen(&group.jobs, capacity, policy.search.idle_trust, now) {
-            let Some(message) = group.messages.get(&job_id).filter(|_| !just_sent.contains(&job_id)) else { continue };
-            match ports.send(message, std::time::Duration::ZERO).await {
+        let chosen = plan::chosen(&group.jobs, capacity, policy.search.idle_trust, now);
+        let messages = chosen.into_iter().filter(|job_id| !just_sent.contains(job_id));
+        let messages = messages.filter_map(|job_id| group.messages.get(&job_id));
+        let sends = messages.map(|message| async move { (message.job_id, ports.send(message, Duration::ZERO).await) });
+        let sent: Vec<_> = stream::iter(sends).buffered(SENDS_AT_ONCE).collect().await;
+        for (job_id, sent) in sent {
+            match sent {
                 Ok(()) => {
                     info!(job_id = %job_id, fleet = %group.fleet.name, "job {job_id} was found waiting and sent");
                     report.sent_count += 1;

@@ -381,6 +381,28 @@ fn a_search_that_is_cut_goes_on_where_it_stopped_until_none_is_left_out() {
     assert_eq!(searched(&fake).begun_at, Some(begun_at), "it was one search");
 }
 
+/// Each call takes a third of a second: 50 jobs that are due are more than a pass can send.
+#[test]
+fn a_backlog_in_slow_times_leaves_time_for_the_search_and_no_pass_runs_into_its_time_limit() {
+    let fake = world([999]);
+    let due = |id| JobRecord { job_id: JobId(id), next_look: fake.now(), phase: JobPhase::Queued, ..unknown(&fake) };
+    (0..50).map(due).for_each(|job| fake.put(&job));
+    for call in 1..2_000 {
+        fake.meanwhile(call, |fake| fake.pass(Duration::from_millis(333)));
+    }
+    let begun_at = fake.now();
+    let report = pass(&fake, &policy());
+    assert!(report.cut_by_deadline && report.resent_count > 10, "{report:?}");
+    assert!(fake.now() < begun_at.plus(MINUTE), "it ended after {:?}", fake.now().since(begun_at));
+    assert!(sent(&fake).contains(&999), "the job that nobody told of waits for {:?}", sent(&fake));
+    while fake.now() < begun_at.plus(4 * MINUTE) {
+        fake.pass(MINUTE);
+        pass(&fake, &policy());
+    }
+    let sent = sent(&fake);
+    assert!((0..50).all(|id| sent.contains(&id)), "{sent:?}");
+}
+
 fn searched_whole(fake: &Fake) -> Option<Timestamp> {
     fake.get::<SearchCursor>(SearchCursor::ID)?.owners.get("octo")?.whole_at
 }
