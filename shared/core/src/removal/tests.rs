@@ -10,6 +10,7 @@ mod deliveries;
 mod delivery_log;
 mod deregistration;
 mod drains;
+mod fixtures;
 mod guards;
 mod hard_age;
 mod incidents;

@@ -94,7 +94,7 @@ const TOO_LITTLE: &str = "!shows_life(evidence) && is_settled(evidence)";
 /// A witness speaks while GitHub's flag lies.
 const LYING_FLAG: &[Check] = &[in_core(
     "T2",
-    "removal::tests::incidents::toctou_busy_false_while_a_job_runs_is_outweighed_by_every_other_witness",
+    "removal::tests::incidents::toctou::toctou_busy_false_while_a_job_runs_is_outweighed_by_every_other_witness",
     "while GitHub shows the runner as idle",
 )];
 
@@ -107,7 +107,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice(WHOLE_LATTICE, TOO_LITTLE),
             in_core(
                 "T2",
-                "removal::tests::incidents::toctou_a_delete_that_succeeds_although_a_job_runs_is_not_followed_by_a_terminate",
+                "removal::tests::incidents::toctou::toctou_a_delete_that_succeeds_although_a_job_runs_is_not_followed_by_a_terminate",
                 "late event",
             ),
         ],
@@ -152,7 +152,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice(WHOLE_LATTICE, TOO_LITTLE),
             in_core(
                 "T2",
-                "removal::tests::incidents::toctou_a_delete_that_succeeds_although_a_job_runs_is_not_followed_by_a_terminate",
+                "removal::tests::incidents::toctou::toctou_a_delete_that_succeeds_although_a_job_runs_is_not_followed_by_a_terminate",
                 "its event never came",
             ),
         ],
@@ -198,7 +198,7 @@ pub(crate) const ROWS: &[Row] = &[
         "T3: S1",
         &[in_core(
             "T2",
-            "removal::tests::incidents::a_list_whose_second_page_fails_ends_nobody",
+            "removal::tests::incidents::github_api::a_list_whose_second_page_fails_ends_nobody",
             "a list in part is no list",
         )],
     ),
@@ -221,7 +221,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice(WHOLE_LATTICE, TOO_LITTLE),
             in_core(
                 "T2",
-                "removal::tests::incidents::offline_and_busy_is_kept_until_the_jobs_api_says_completed",
+                "removal::tests::incidents::github_api::offline_and_busy_is_kept_until_the_jobs_api_says_completed",
                 "Reason::JobRunning",
             ),
         ],
@@ -233,7 +233,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice(WHOLE_LATTICE, "Idleness without Registration"),
             in_core(
                 "T2",
-                "removal::tests::incidents::a_403_on_deregister_takes_the_intent_back_and_ends_nothing",
+                "removal::tests::incidents::github_api::a_403_on_deregister_takes_the_intent_back_and_ends_nothing",
                 "deregistered: {Idle: 1}",
             ),
         ],
@@ -243,7 +243,7 @@ pub(crate) const ROWS: &[Row] = &[
         "T3: S1",
         &[in_core(
             "T2",
-            "removal::tests::incidents::garm_699_404_on_a_delete_is_no_success_and_the_runner_is_deregistered_later",
+            "removal::tests::incidents::garm_699::garm_699_404_on_a_delete_is_no_success_and_the_runner_is_deregistered_later",
             "nothing rests on a DELETE that was not found",
         )],
     ),
@@ -252,7 +252,7 @@ pub(crate) const ROWS: &[Row] = &[
         "T2; T3: L2",
         &[in_core(
             "T2",
-            "removal::tests::incidents::garm_699_not_found_from_ec2_closes_nothing_and_is_tried_again",
+            "removal::tests::incidents::garm_699::garm_699_not_found_from_ec2_closes_nothing_and_is_tried_again",
             "visible",
         )],
     ),
@@ -351,7 +351,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice("each_row_concludes_what_the_table_says", "18: registered and never connected"),
             in_core(
                 "T2",
-                "removal::tests::incidents::tuist_a_runner_that_never_started_is_reaped",
+                "removal::tests::incidents::tuist::tuist_a_runner_that_never_started_is_reaped",
                 "registered and never connected: not closed",
             ),
         ],
@@ -406,7 +406,7 @@ pub(crate) const ROWS: &[Row] = &[
         "T2; T3: L2, L3",
         &[in_core(
             "T2",
-            "removal::tests::incidents::semaphore_3964_whoever_meets_a_half_finished_removal_finishes_it",
+            "removal::tests::incidents::semaphore_3964::semaphore_3964_whoever_meets_a_half_finished_removal_finishes_it",
             "intent to terminate stored and never carried out",
         )],
     ),
@@ -415,7 +415,7 @@ pub(crate) const ROWS: &[Row] = &[
         "T2; T3: L2",
         &[in_core(
             "T2",
-            "removal::tests::incidents::garm_699_not_found_from_ec2_closes_nothing_and_is_tried_again",
+            "removal::tests::incidents::garm_699::garm_699_not_found_from_ec2_closes_nothing_and_is_tried_again",
             "visible",
         )],
     ),

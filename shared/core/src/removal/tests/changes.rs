@@ -1,7 +1,7 @@
 //! What changes while instances live: the configuration document, the ledger's epoch, clocks, and registrations that
 //! come late.
 
-use super::incidents::{of_many, of_our_template, put_failed_delivery, put_runner_of_many, tag};
+use super::fixtures::{of_many, of_our_template, put_failed_delivery, put_runner_of_many, tag};
 use super::*;
 use crate::evidence::TEMPLATE_TAG;
 use crate::ledger::{DeliveryCursor, FleetRecord, Origin};
@@ -234,11 +234,11 @@ fn the_job_of_a_busy_runner_is_sought_once_an_hour_and_for_many_at_once() {
 fn a_job_of_a_runner_with_an_earlier_prefix_is_known_to_the_rebuilt_record() {
     let fake = Fake::new();
     put_instance(&fake, &id());
-    incidents::of_our_template(&fake, &id());
+    fixtures::of_our_template(&fake, &id());
     let name = RunnerName::new("ci-i-1");
     fake.put_runner(&access().scope, Runner { name: name.clone(), ..runner() });
     fake.pass(20 * MINUTE);
-    incidents::swept(&fake, &policy());
+    fixtures::swept(&fake, &policy());
     assert_eq!(record_of(&fake).runner_name, RunnerName::new("runner-i-1"), "guessed");
     fake.pass(11 * HOUR);
     let of_another = serde_json::json!({

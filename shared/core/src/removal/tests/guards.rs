@@ -3,12 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use super::incidents::{
-    Guard, HARD_AGE, Moment, acts, after_each_call, assert_guards, down, ends_and_leaves_nothing, job_ends,
-    job_starts_on, minutes, of_many, put_failed_delivery, put_job_that_waits, put_runner_of_many, put_sign, swept, tag,
+use super::fixtures::{
+    Guard, Moment, acts, after_each_call, assert_guards, down, ends_and_leaves_nothing, job_ends, job_starts_on,
+    minutes, of_many, put_failed_delivery, put_job_that_waits, put_runner_of_many, put_sign, swept, tag,
 };
 use super::*;
-use crate::config::IdleSchedule;
+use crate::config::{HARD_AGE, IdleSchedule};
 use crate::evidence::{BYPASS_TAG, ENVIRONMENT_TAG, TEMPLATE_TAG};
 use crate::ledger::{DeregistrationOutcome, JobCompleted, RemovalIntent, Spell};
 use crate::removal::DeregistrationGround;

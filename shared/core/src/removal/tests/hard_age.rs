@@ -1,6 +1,8 @@
 //! The hard age counts from everything from which a job that still runs can have begun.
 
+use super::fixtures::{down, swept};
 use super::*;
+use crate::config::HARD_AGE;
 
 #[test]
 fn the_hard_age_counts_from_the_last_busy_sighting() {
@@ -77,4 +79,29 @@ fn the_hard_age_counts_from_a_busy_reading_that_job_1_does_not_explain() {
         let _ = sweep(&fake, &policy());
     }
     untouched(&fake, "job 2 is 36 h old, its first busy reading is in the ledger");
+}
+
+#[test]
+fn a_legal_job_of_four_days_that_started_late_is_kept_until_the_hard_age_after_its_start() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    // Long after its longest idle time, which nobody enforced: its supervisor is dead.
+    fake.pass(5 * 24 * HOUR);
+    let began = fake.now();
+    edit(&fake, &id(), |record| {
+        record.note_started(JobStarted { at: began, ..started() });
+    });
+    fake.state_mut().runners[0].1.busy = true;
+    for (case, at, ended) in [
+        ("four days of the job", 4 * 24 * HOUR, false),
+        ("five days of the job, GitHub's own limit", 5 * 24 * HOUR, false),
+        ("a minute before", 121 * HOUR + 59 * MINUTE, false),
+        ("five days and two hours after its start", HARD_AGE, true),
+    ] {
+        fake.pass(began.plus(at).since(fake.now()));
+        swept(&fake, &policy());
+        down(&fake, &policy());
+        assert_eq!(grounds(&fake) == [Ground::HardAge], ended, "{case}: {:?}", grounds(&fake));
+        assert_eq!(fake.calls_of("Registry::deregister"), 0, "{case}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The jobs API names a runner by id and by name. Ids may not be unique across an organisation and its repositories
 //! (facts/github.md 5.5) and names are anybody's to give: both must agree before anything ends, and either can keep.
 
-use super::incidents::{Moment, acts, down, ends_and_leaves_nothing, minutes, put_job_that_waits, put_sign, swept};
+use super::fixtures::{Moment, acts, down, ends_and_leaves_nothing, minutes, put_job_that_waits, put_sign, swept};
 use super::*;
 use crate::verdict::Reason;
 

@@ -277,13 +277,13 @@ fn the_same_of_a_schema_that_we_do_not_know() {
 /// In progress on a runner that GitHub does not name (yet): it may be any. The flag lies, the event is late.
 #[test]
 fn a_job_in_progress_on_no_named_runner_keeps_those_that_may_have_it() {
-    for moment in incidents::Moment::ALL {
+    for moment in fixtures::Moment::ALL {
         let fake = moment.reached();
-        let before = incidents::acts(&fake);
+        let before = fixtures::acts(&fake);
         fake.put(&waiting_job(fake.now().minus(HOUR)));
         jobs_api_says(&fake, 1, JobState::InProgress, None);
-        incidents::minutes(&fake, &policy(), 30);
-        assert_eq!(incidents::acts(&fake), before, "{moment:?}: nobody knows where it runs");
+        fixtures::minutes(&fake, &policy(), 30);
+        assert_eq!(fixtures::acts(&fake), before, "{moment:?}: nobody knows where it runs");
         jobs_api_says(&fake, 1, JobState::InProgress, Some(8));
         assert!(minutes_until_ended(&fake).is_some(), "{moment:?}: it runs elsewhere");
     }
@@ -297,7 +297,7 @@ fn a_job_in_progress_on_no_named_runner_that_only_the_scan_shows_keeps() {
     idle_runner(&fake);
     fake.state_mut().runners.clear();
     jobs_api_says(&fake, 1, JobState::InProgress, None);
-    incidents::minutes(&fake, &policy(), 120);
+    fixtures::minutes(&fake, &policy(), 120);
     assert!(grounds(&fake).is_empty(), "nobody knows where it runs: {:?}", record_of(&fake));
     jobs_api_says(&fake, 1, JobState::InProgress, Some(8));
     assert!(minutes_until_ended(&fake).is_some(), "it runs elsewhere");

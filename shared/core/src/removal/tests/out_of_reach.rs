@@ -1,6 +1,6 @@
 //! What no pass may touch, however long it stays: a person has to hear of it, and nothing is done to it.
 
-use super::incidents::{acts, down, swept, tag};
+use super::fixtures::{acts, down, swept, tag};
 use super::*;
 use crate::config::HARD_AGE;
 use crate::evidence::{BYPASS_TAG, TEMPLATE_TAG};

@@ -325,10 +325,10 @@ fn busy_seen_before_its_job_is_elsewhere_and_the_next_one_here_keeps() {
 #[test]
 fn a_job_that_the_api_shows_queued_on_this_very_runner_keeps() {
     for state in [JobState::Queued, JobState::NotYetQueued] {
-        let fake = incidents::Moment::BeforeDelete.reached();
+        let fake = fixtures::Moment::BeforeDelete.reached();
         job_starts(&fake);
         jobs_api_says(&fake, 1, state, Some(7));
-        incidents::minutes(&fake, &policy(), 60);
+        fixtures::minutes(&fake, &policy(), 60);
         assert!(record_of(&fake).job_started.is_some(), "{state:?}: forgotten");
         untouched(&fake, &format!("{state:?}"));
         jobs_api_says(&fake, 1, state, None);

@@ -2,7 +2,7 @@
 //! no verdict: living supervisors answer drains, which need no sign, and where all of them are dead in truth nothing may
 //! leak.
 
-use super::incidents::{acts, down, minutes, swept};
+use super::fixtures::{acts, down, minutes, swept};
 use super::*;
 
 /// `boot_grace` and 10 min.
