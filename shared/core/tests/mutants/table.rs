@@ -120,7 +120,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_core("T2", "removal::tests::a_living_supervisor_is_asked_and_never_overruled", "left: 1"),
             in_core(
                 "T2",
-                "removal::tests::guards::the_instances_own_word_keeps_and_its_silence_removes",
+                "removal::tests::guards::life::the_instances_own_word_keeps_and_its_silence_removes",
                 "a young vital sign, BeforeDelete",
             ),
         ],
@@ -132,7 +132,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice("a_clock_that_runs_ahead_makes_nothing_old", "1 s ahead"),
             in_core(
                 "T2",
-                "removal::tests::guards::the_instances_own_word_keeps_and_its_silence_removes",
+                "removal::tests::guards::life::the_instances_own_word_keeps_and_its_silence_removes",
                 "a young vital sign, BeforeTerminate",
             ),
         ],
@@ -164,7 +164,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice("each_row_concludes_what_the_table_says", "21: idle for the first time"),
             in_core(
                 "T2",
-                "removal::tests::guards::a_grace_keeps_until_the_second_in_which_it_is_over",
+                "removal::tests::guards::graces::a_grace_keeps_until_the_second_in_which_it_is_over",
                 "idle_window: a second before",
             ),
         ],
@@ -176,7 +176,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice(WHOLE_LATTICE, TOO_LITTLE),
             in_core(
                 "T2",
-                "removal::tests::guards::an_absence_or_an_offline_runner_counts_after_three_sweeps_and_half_an_hour",
+                "removal::tests::guards::readings::an_absence_or_an_offline_runner_counts_after_three_sweeps_and_half_an_hour",
                 "row 16, every 1 min",
             ),
         ],
@@ -188,7 +188,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice(WHOLE_LATTICE, TOO_LITTLE),
             in_core(
                 "T2",
-                "removal::tests::guards::an_absence_or_an_offline_runner_counts_after_three_sweeps_and_half_an_hour",
+                "removal::tests::guards::readings::an_absence_or_an_offline_runner_counts_after_three_sweeps_and_half_an_hour",
                 "row 16, every 1 min",
             ),
         ],
@@ -209,7 +209,7 @@ pub(crate) const ROWS: &[Row] = &[
             in_lattice(WHOLE_LATTICE, "Idleness without Registration"),
             in_core(
                 "T2",
-                "removal::tests::guards::what_cannot_be_asked_keeps_and_its_answer_removes",
+                "removal::tests::guards::unread::what_cannot_be_asked_keeps_and_its_answer_removes",
                 "the list is cut, BeforeDelete",
             ),
         ],
@@ -379,7 +379,7 @@ pub(crate) const ROWS: &[Row] = &[
         "T3: L7",
         &[in_core(
             "T2",
-            "removal::tests::guards::one_items_failure_is_its_own_and_the_pass_fails_visibly",
+            "removal::tests::guards::bounds::one_items_failure_is_its_own_and_the_pass_fails_visibly",
             "JobCompleted: 5",
         )],
     ),
