@@ -6,7 +6,8 @@ use crate::config::{Fleet, Registration, Timers};
 use crate::ids::{Access, JobId, Scope};
 use crate::ledger::{InstanceRecord, JobPhase, JobRecord, SearchedOwner, Served};
 use crate::ports::{AccountKind, ApiBudget, Instance, InstanceState, VitalSign, Worker};
-use crate::scale_up::plan::{NO_ROOM_LOOK, Need, need};
+use crate::scale_up::aftermath::{Need, need};
+use crate::scale_up::plan::NO_ROOM_LOOK;
 use crate::time::Timestamp;
 
 /// Jobs sent for one fleet and scope in one pass. More, and one bad reading of GitHub fills the queue; fewer, and what

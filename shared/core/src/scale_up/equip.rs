@@ -1,4 +1,4 @@
-//! One instance gets its configuration, once. What it still needs is decided by `plan::need`.
+//! One instance gets its configuration, once. What it still needs is decided by `aftermath::need`.
 //!
 //! The order is the protection: the intent is stored before GitHub is asked, the runner's id before the configuration
 //! is put, and nothing here ever deletes a registration: its configuration may be in use.
@@ -12,9 +12,10 @@ use crate::ledger::{self, InstanceRecord, LaunchRecord, Stored, Versioned};
 use crate::ports::{JitConfig, JitRequest, Registered};
 use crate::time::Timestamp;
 
+use super::aftermath::{self, Need, Sight};
 #[cfg(feature = "mutants")]
 use super::broken;
-use super::plan::{self, Need, Sight};
+use super::plan;
 use super::{Batch, LaunchPorts};
 
 /// How far an instance came.
@@ -156,7 +157,7 @@ async fn intend<P: LaunchPorts>(batch: &Batch<'_, P>, id: &InstanceId, when: Nee
     let mut found = None;
     let intended = ledger::update::<InstanceRecord>(batch.ports, id.as_str(), |stored| match stored {
         Stored::Present(mut record) => {
-            let need = plan::need(&record.record);
+            let need = aftermath::need(&record.record);
             let registered = record.record.jit_intent_at.zip(record.record.runner_id);
             let name = record.record.runner_name.clone();
             record.record.jit_intent_at = Some(record.record.jit_intent_at.unwrap_or(now));

@@ -1,5 +1,5 @@
-//! A batch of messages, one outcome each. Behaviour belongs in `plan`; this orders the steps and keeps one message's
-//! fault from another's.
+//! A batch of messages, one outcome each. Behaviour belongs in `plan` and `aftermath`; this orders the steps and keeps
+//! one message's fault from another's.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,7 @@ use crate::ports::{Instance, Ledger};
 use crate::time::{Deadline, Timestamp};
 
 use super::admit::{Admission, confirm, leave_to, postpone, record};
+use super::aftermath;
 #[cfg(feature = "mutants")]
 use super::broken;
 use super::fulfil::{Attempt, fulfil, resume};
@@ -445,7 +446,7 @@ async fn served<P: LaunchPorts>(
     for answered in wanted {
         let Answered { launch, free, until } = answered;
         let others = jobs.iter().filter(|job| !provided.contains(&job.job_id));
-        let shared_out = plan::shared_out(launch, *free, others, |job_id| bereft.contains_key(&job_id));
+        let shared_out = aftermath::shared_out(launch, *free, others, |job_id| bereft.contains_key(&job_id));
         provided.extend(shared_out.iter().copied());
         for job_id in shared_out {
             if bereft.get(&job_id).is_some_and(|job| may_take(job, answered)) {
@@ -484,7 +485,7 @@ async fn answered<P: LaunchPorts>(
         let Stored::Present(Versioned { record, .. }) = stored else { continue };
         let shown = listing.iter().find(|instance| instance.id == record.instance_id).map(|instance| instance.state);
         let shown = (shown, batch.begun_at);
-        if let Some(until) = plan::serves_until(&record, shown, batch.policy.timers(&record.fleet), now) {
+        if let Some(until) = aftermath::serves_until(&record, shown, batch.policy.timers(&record.fleet), now) {
             free_until.insert(record.instance_id, until);
         }
     }

@@ -13,11 +13,12 @@ use crate::ledger::{self, InstanceRecord, JobPhase, JobRecord, LaunchRecord, Orp
 use crate::ports::{Instance, LaunchAnswer};
 use crate::time::Timestamp;
 
+use super::aftermath::{self, SHOWN_WITHIN, Settlement, Sight, Tally};
 #[cfg(feature = "mutants")]
 use super::broken;
 use super::equip::{Equipped, equip};
 use super::offerings;
-use super::plan::{self, SHOWN_WITHIN, Settlement, Sight, Tally};
+use super::plan;
 use super::reserve::{Held, ensure_fleet, hold, note_answer, note_refusal};
 use super::{Batch, CALLS_AT_ONCE, LaunchPorts, Outcome, select_fleet};
 
@@ -55,7 +56,7 @@ pub(super) async fn fulfil<P: LaunchPorts>(
         Attempt::First => 0,
         Attempt::Repetition { settled, .. } => settled,
     };
-    conclude_all(batch, &fleet.timers, &launch.token, jobs, plan::settle(jobs.len(), settled, tally)).await
+    conclude_all(batch, &fleet.timers, &launch.token, jobs, aftermath::settle(jobs.len(), settled, tally)).await
 }
 
 /// Goes on with a launch that was left behind: takes the lease of all its jobs in one transaction, so that only one
@@ -176,7 +177,7 @@ async fn look<P: LaunchPorts>(
             let shown = seen.iter().find(|instance| instance.id == *id);
             Named {
                 id: id.clone(),
-                sight: plan::sight(launch, shown.map(|instance| instance.state), listed_at),
+                sight: aftermath::sight(launch, shown.map(|instance| instance.state), listed_at),
                 launched_at: shown.map_or(launch.answered_at.unwrap_or(listed_at), |instance| instance.launched_at),
             }
         });
@@ -457,7 +458,7 @@ async fn conclude<P: LaunchPorts>(
             Settlement::LookAgain => {
                 (JobPhase::Launching { token: token.clone(), lease_until: now }, plan::NO_ROOM_LOOK)
             }
-            Settlement::AgainLater => (JobPhase::Queued, plan::again_later(job.record.launch_count, boot_grace)),
+            Settlement::AgainLater => (JobPhase::Queued, aftermath::again_later(job.record.launch_count, boot_grace)),
             Settlement::AgainSoon => (JobPhase::Queued, plan::NO_ROOM_LOOK),
             Settlement::NothingLaunched => {
                 job.record.launches.retain(|launch| launch != token);

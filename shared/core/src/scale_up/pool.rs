@@ -7,9 +7,10 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tracing::{info, warn};
 
+use super::aftermath::{self, Tally};
 use super::fulfil::{Attempt, equip_all, instances_of};
 use super::offerings;
-use super::plan::{self, Choice, Tally};
+use super::plan::{self, Choice};
 use super::reserve::{Held, hold};
 use super::{Batch, LaunchPorts};
 use crate::config::{Fleet, Overrides, Policy};
@@ -212,7 +213,7 @@ async fn conclude<P: LaunchPorts>(
         if tally.retry.is_empty() && tally.in_doubt == 0 {
             cursor.record.launching = None;
             // What spoilt a part of it may spoil the next, and each instance costs.
-            let wait = if whole { Duration::ZERO } else { plan::again_later(2, fleet.timers.boot_grace) };
+            let wait = if whole { Duration::ZERO } else { aftermath::again_later(2, fleet.timers.boot_grace) };
             cursor.record.next_look = now.plus(wait);
         } else {
             launching.lease_until = now;
