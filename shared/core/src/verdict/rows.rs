@@ -1,7 +1,13 @@
 //! The rows of the decision table, one arm each. First match wins.
+//!
+//! Here is their order, and what precedes every destructive act; in `jobs`, `undrained` and `lifeless` are the rows of
+//! instances with a job, without one, and on which nothing executes.
 
+mod jobs;
+mod lifeless;
 #[cfg(feature = "mutants")]
 mod naive;
+mod undrained;
 
 use std::time::Duration;
 
@@ -10,13 +16,15 @@ use super::watch::Watch;
 use super::{Action, Note, Source};
 use crate::config::{HARD_AGE, Policy, Timers};
 use crate::evidence::{
-    AssignedJob, DeliveryEvidence, DemandEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
+    AssignedJob, DeliveryEvidence, Evidence, JobsEvidence, Ownership, PositiveControl, RecordEvidence,
     RegistrationEvidence, VitalEvidence, Witness,
 };
-use crate::ledger::{DeregistrationOutcome, Elsewhere, InstanceRecord, Known, Origin, Spell};
+use crate::ledger::{DeregistrationOutcome, InstanceRecord, Origin, Spell};
 use crate::ports::{InstanceState, Runner, Worker};
 use crate::removal::{DeregistrationGround, Ground};
 use crate::time::Timestamp;
+
+use undrained::Undrained;
 
 /// GitHub removes an ephemeral registration that was not connected for more than a day (docs.github.com,
 /// actions/reference/runners/self-hosted-runners, read 2026-11-20); after two, what is left is not ours to remove.
@@ -26,16 +34,8 @@ pub const REAPED: Duration = Duration::from_hours(48);
 /// often, and every pass makes a call in vain; less often, and an instance outlives its protection by longer.
 const PROTECTED_LOOK: Duration = Duration::from_hours(1);
 
-/// How often GitHub is asked again to delete the registration of a machine that is gone, after it refused (422).
-const BUSY_LOOK: Duration = Duration::from_hours(1);
-
 /// How far the clocks of two functions may differ: those of Lambda are kept by AWS, so an hour is far beyond it.
 const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
-
-/// How often the job of a busy runner is sought whose supervisor is silent: each time costs a call for every run in
-/// progress. More often, and one such instance uses up its owner's hourly budget; less often, and it is found later, and
-/// meanwhile kept.
-const SOUGHT_LOOK: Duration = Duration::from_hours(1);
 
 /// A reading older than this supports nothing destructive and is made again. Longer, and a job that was assigned
 /// meanwhile is not in it; shorter, and a re-check of many jobs is out of date when it ends.
@@ -315,96 +315,6 @@ impl<'a> Judge<'a> {
         self.passed(latest, HARD_AGE)
     }
 
-    /// Row 4. Where EC2 shows the instance as terminated, its registration serves nobody; GitHub's 422 keeps it for
-    /// later. Where listings merely miss it (the proof of design section 4), that is an absence, and any sign of life
-    /// outweighs it.
-    fn gone(&self) -> Conclusion {
-        let record = self.record;
-        let Some(gone_at) = record.gone_at else { return note(Note::Gone, Reason::Gone) };
-        let handing_over = record.jit_intent_at.is_some() && record.handed_over_at.is_none();
-        if handing_over && !self.passed(gone_at, self.timers.boot_grace) {
-            // An answer to generate-jitconfig may be on its way, and would leave a registration and a parameter behind.
-            return keep(Reason::Ending);
-        }
-        // GitHub holds the runner of a machine lost in mid-job busy for hours; each DELETE in between is a call in vain.
-        if record.busy_seen_at.is_some_and(|busy| busy >= gone_at && !self.passed(busy, BUSY_LOOK)) {
-            return keep(Reason::BusyNow);
-        }
-        if self.passed(gone_at, REAPED) {
-            return (Action::CleanUp, Reason::Gone);
-        }
-        if record.missing_since.is_some()
-            && let Some(conclusion) = self.missed_and_alive()
-        {
-            return conclusion;
-        }
-        match (&self.evidence.registration, self.evidence.control) {
-            (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, Reason::Gone),
-            (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
-            (RegistrationEvidence::Denied, _) => keep(Reason::RegistrationDenied),
-            (RegistrationEvidence::Present(runner), _) => self
-                .asked_by_itself(Reason::Gone)
-                .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::InstanceGone, Reason::Gone)),
-            (RegistrationEvidence::Absent, PositiveControl::Held | PositiveControl::Cautious) => {
-                (Action::CleanUp, Reason::Gone)
-            }
-            (
-                RegistrationEvidence::Absent,
-                PositiveControl::NotAsked
-                | PositiveControl::Unanswered
-                | PositiveControl::Denied
-                | PositiveControl::MassAbsence,
-            ) => keep(Reason::NoPositiveControl),
-        }
-    }
-
-    /// Signs of life of an instance that no listing shows; a tag that was taken away hides a running instance as well.
-    fn missed_and_alive(&self) -> Option<Conclusion> {
-        let record = self.record;
-        let heard_of = match self.evidence.vital_sign {
-            VitalEvidence::Unread => return Some(keep(Reason::VitalSignUnread)),
-            VitalEvidence::Never => false,
-            VitalEvidence::Sign(sign) => {
-                sign.worker != Worker::None || record.missing_since.is_some_and(|since| sign.beat_at >= since)
-            }
-        };
-        let unfinished = record.has_job_evidence() && record.job_completed.is_none();
-        match &self.evidence.registration {
-            RegistrationEvidence::Present(runner) if runner.busy || runner.online || heard_of || unfinished => {
-                Some(keep(Reason::NotGone))
-            }
-            RegistrationEvidence::Present(_) => self.settled(Reason::Gone),
-            RegistrationEvidence::NotAsked
-            | RegistrationEvidence::Unread
-            | RegistrationEvidence::Denied
-            | RegistrationEvidence::Absent => None,
-        }
-    }
-
-    /// Row 25: nothing executes on a stopped instance. It must have been stopped for longer than GitHub holds a job
-    /// that renews its lease no more (10 min, facts/github.md 1.4): a hibernated one may be woken with its job alive.
-    fn stopped(&self) -> Conclusion {
-        let Some(since) = self.record.stopped_since else { return note(Note::Stopped, Reason::Stopped) };
-        if !self.passed(since, self.timers.completed_grace) {
-            return keep(Reason::Stopped);
-        }
-        if self.protected() {
-            return keep(Reason::Protected);
-        }
-        match &self.evidence.registration {
-            RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::Stopped),
-            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
-            RegistrationEvidence::Denied => keep(Reason::RegistrationDenied),
-            RegistrationEvidence::Present(runner) if !runner.busy => self
-                .asked_by_itself(Reason::Stopped)
-                .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::Stopped, Reason::Stopped)),
-            // GitHub would refuse (422): it holds the runner of a machine lost in mid-job busy for hours.
-            RegistrationEvidence::Present(_) | RegistrationEvidence::Absent => {
-                self.asked_by_itself(Reason::Stopped).unwrap_or_else(|| self.end(Ground::Stopped, Reason::Stopped))
-            }
-        }
-    }
-
     fn living(&self) -> Conclusion {
         let record = self.record;
         if record.stopped_since.is_some() {
@@ -468,104 +378,6 @@ impl<'a> Judge<'a> {
                 Some(_) => keep(Reason::SupervisorAlive),
                 None => Undrained { judge: self, silent }.conclude(),
             },
-        }
-    }
-
-    /// Rows 7 and 12: self-termination failed after the only job that an ephemeral runner can have.
-    fn completed_and_running(&self) -> Conclusion {
-        match &self.evidence.registration {
-            RegistrationEvidence::NotAsked => look(Source::Registrations, Reason::JobCompleted),
-            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
-            RegistrationEvidence::Denied => keep(Reason::RegistrationDenied),
-            RegistrationEvidence::Present(runner) if runner.busy && runner.online => note(Note::Busy, Reason::BusyNow),
-            // GitHub holds the runner of a lost machine busy for hours; the jobs API must say so in this very pass.
-            RegistrationEvidence::Present(runner) if runner.busy => match self.evidence.assigned_job {
-                AssignedJob::NotAsked => look(Source::Job, Reason::BusyNow),
-                AssignedJob::Unread => keep(Reason::JobUnread),
-                AssignedJob::Denied => keep(Reason::JobDenied),
-                AssignedJob::Here | AssignedJob::Elsewhere => keep(Reason::BusyNow),
-                AssignedJob::Completed => self
-                    .delivered(Reason::JobCompleted)
-                    .unwrap_or_else(|| self.end(Ground::JobCompleted, Reason::JobCompleted)),
-            },
-            RegistrationEvidence::Present(runner) => self
-                .delivered(Reason::JobCompleted)
-                .unwrap_or_else(|| self.deregister(runner, DeregistrationGround::JobCompleted, Reason::JobCompleted)),
-            RegistrationEvidence::Absent if self.record.runner_id.is_some() => self
-                .delivered(Reason::JobCompleted)
-                .unwrap_or_else(|| self.end(Ground::JobCompleted, Reason::JobCompleted)),
-            // A record without a runner id cannot have a completed job.
-            RegistrationEvidence::Absent => keep(Reason::ConfigurationUnaccounted),
-        }
-    }
-
-    /// Rows 8 to 11, 15 and 17: a job started, or may have, and is not known to have ended. The supervisor ends the
-    /// instance when it does; only a silent one is asked about.
-    fn with_a_job(&self, silent: bool) -> Conclusion {
-        let reason = match (self.record.deregistered_at, &self.record.job_started) {
-            (Some(_), _) => Reason::JobSurfaced,
-            (None, Some(_)) => Reason::JobRunning,
-            (None, None) => Reason::BusySeen,
-        };
-        match &self.evidence.registration {
-            _ if !silent => keep(reason),
-            RegistrationEvidence::NotAsked => look(Source::Registrations, reason),
-            RegistrationEvidence::Unread | RegistrationEvidence::Denied => keep(reason),
-            // Remembered once, and once more where it contradicts what the jobs API says of its job.
-            RegistrationEvidence::Present(runner) if runner.busy && runner.online => {
-                let contradicted = self.record.elsewhere.map(|elsewhere| elsewhere.since);
-                match self.record.busy_seen_at {
-                    Some(seen) if contradicted.is_none_or(|since| seen > since) => keep(Reason::BusyNow),
-                    Some(_) | None => note(Note::Busy, Reason::BusyNow),
-                }
-            }
-            RegistrationEvidence::Present(runner) if self.record.runner_id.is_none() => {
-                note(Note::RunnerId(runner.id), Reason::RunnerFound)
-            }
-            RegistrationEvidence::Present(_) | RegistrationEvidence::Absent => match self.record.job_in_question() {
-                Some(_) => self.by_the_jobs_api(reason),
-                None => self.job_unknown(),
-            },
-        }
-    }
-
-    /// Rows 6 to 11.
-    fn by_the_jobs_api(&self, reason: Reason) -> Conclusion {
-        let same = |elsewhere: &Elsewhere| Some(elsewhere.job_id) == self.record.job_in_question();
-        match (self.evidence.assigned_job, self.record.elsewhere.filter(same)) {
-            (AssignedJob::NotAsked, _) => look(Source::Job, reason),
-            // Its end may lie among the failed deliveries.
-            (AssignedJob::Unread, _) => self.unless_delivered(Reason::JobUnread),
-            (AssignedJob::Denied, _) => self.unless_delivered(Reason::JobDenied),
-            (AssignedJob::Here, Some(_)) => note(Note::JobHere, reason),
-            (AssignedJob::Here, None) => keep(reason),
-            (AssignedJob::Completed, _) => note(Note::JobCompleted, Reason::CompletedRecently),
-            (AssignedJob::Elsewhere, None) => note(Note::JobElsewhere, Reason::JobElsewhere),
-            (AssignedJob::Elsewhere, Some(first)) if self.passed(first.since, self.timers.idle_window) => {
-                note(Note::JobDropped, Reason::JobElsewhere)
-            }
-            (AssignedJob::Elsewhere, Some(_)) => keep(Reason::JobElsewhere),
-        }
-    }
-
-    /// Kept for that reason, once the failed deliveries were gone through in vain.
-    fn unless_delivered(&self, reason: Reason) -> Conclusion {
-        match self.evidence.deliveries {
-            DeliveryEvidence::NotAsked => look(Source::Recheck, reason),
-            DeliveryEvidence::Unsettled | DeliveryEvidence::Settled => keep(reason),
-        }
-    }
-
-    /// Row 17: looked for among the failed deliveries, the jobs that wait and those in progress; else kept to the end.
-    fn job_unknown(&self) -> Conclusion {
-        let lately = self.record.sought_at.is_some_and(|at| !self.passed(at, SOUGHT_LOOK));
-        match self.evidence.jobs {
-            JobsEvidence::NotAsked | JobsEvidence::Unread | JobsEvidence::NoneOnRunner if lately => {
-                keep(Reason::BusySeen)
-            }
-            JobsEvidence::NotAsked => look(Source::Recheck, Reason::BusySeen),
-            JobsEvidence::Unread | JobsEvidence::NoneOnRunner => note(Note::Sought, Reason::BusySeen),
-            JobsEvidence::OnRunner(_) => keep(Reason::JobSurfaced),
         }
     }
 
@@ -649,183 +461,6 @@ impl<'a> Judge<'a> {
                 self.settled(gone).unwrap_or_else(|| self.end(Ground::RegistrationGone, gone))
             }
             Some(_) | None => note(Note::Absent, Reason::RegistrationAbsent),
-        }
-    }
-}
-
-/// A living instance without any job evidence that we have not deregistered.
-struct Undrained<'a> {
-    judge: &'a Judge<'a>,
-    silent: bool,
-}
-
-impl Undrained<'_> {
-    fn conclude(&self) -> Conclusion {
-        // A configuration may come late, and the runner's time to connect begins with it.
-        let record = self.judge.record;
-        let equipped_at = record.handed_over_at.or(record.jit_intent_at).unwrap_or(self.judge.launched_at);
-        let booted = self.judge.passed(self.judge.launched_at.max(equipped_at), self.judge.timers.boot_grace);
-        match record.runner_id {
-            None if !booted => keep(Reason::Booting),
-            None if !self.silent => keep(Reason::SupervisorAlive),
-            None => self.without_runner_id(),
-            Some(_) => self.with_runner_id(booted),
-        }
-    }
-
-    /// Rows 22 and 23, asked by name.
-    fn without_runner_id(&self) -> Conclusion {
-        match (&self.judge.evidence.registration, self.judge.record.jit_intent()) {
-            (RegistrationEvidence::NotAsked, _) => look(Source::Registrations, Reason::ConfigurationUnaccounted),
-            (RegistrationEvidence::Unread, _) => keep(Reason::RegistrationUnread),
-            (RegistrationEvidence::Denied, _) => keep(Reason::RegistrationDenied),
-            (RegistrationEvidence::Present(runner), _) => note(Note::RunnerId(runner.id), Reason::RunnerFound),
-            (RegistrationEvidence::Absent, Known::Unread) => keep(Reason::ConfigurationUnaccounted),
-            (RegistrationEvidence::Absent, Known::Is(_)) => self.judge.registration_absent(self.silent),
-            // The intent is written before the call, so without it no configuration and no job can exist.
-            (RegistrationEvidence::Absent, Known::Absent) => self
-                .judge
-                .settled(Reason::NeverConnected)
-                .unwrap_or_else(|| self.judge.end(Ground::NeverConnected, Reason::NeverConnected)),
-        }
-    }
-
-    fn with_runner_id(&self, booted: bool) -> Conclusion {
-        let record = self.judge.record;
-        match &self.judge.evidence.registration {
-            RegistrationEvidence::NotAsked => self.before_asking(booted),
-            RegistrationEvidence::Unread if self.judge.policy.mutant.takes_an_error_for_dead() => {
-                self.judge.end(Ground::RegistrationGone, Reason::RegistrationGone)
-            }
-            RegistrationEvidence::Unread => keep(Reason::RegistrationUnread),
-            RegistrationEvidence::Denied => keep(Reason::RegistrationDenied),
-            RegistrationEvidence::Absent if record.deregister_intent.is_some() && !self.judge.rebuilt() => {
-                let reason = Reason::DeregistrationInDoubt;
-                self.judge.asked_by_itself(reason).unwrap_or(note(Note::Deregistered, reason))
-            }
-            RegistrationEvidence::Absent if !booted => keep(Reason::Booting),
-            RegistrationEvidence::Absent => self.judge.registration_absent(self.silent),
-            RegistrationEvidence::Present(runner) if runner.busy => note(Note::Busy, Reason::BusyNow),
-            // A DELETE was begun and did not happen: what is found later is not its doing.
-            RegistrationEvidence::Present(_) if record.deregister_intent.is_some() => {
-                note(Note::RegistrationBack, Reason::RegistrationBack)
-            }
-            RegistrationEvidence::Present(runner)
-                if record.absent.is_some() || (runner.online && record.offline.is_some()) =>
-            {
-                note(Note::RowsBroken, Reason::RunnerFound)
-            }
-            RegistrationEvidence::Present(_) if self.judge.rebuilt() => keep(Reason::RebuiltRecord),
-            RegistrationEvidence::Present(runner) if !runner.online => self.offline(runner, booted),
-            RegistrationEvidence::Present(runner) => self.idle(runner),
-        }
-    }
-
-    /// Ledger, EC2 and the instance alone decide whether it is drained or GitHub is asked.
-    fn before_asking(&self, booted: bool) -> Conclusion {
-        let record = self.judge.record;
-        let ghost = self.silent && !self.judge.rebuilt();
-        if record.deregister_intent.is_some() {
-            return look(Source::Registrations, Reason::DeregistrationInDoubt);
-        }
-        match self.wanted() {
-            Some(reason) if record.drain_requested_at.is_some() || record.idle_since.is_some() => {
-                note(Note::Wanted, reason)
-            }
-            // Whether its registration is gone or it never connected: such a runner serves nobody.
-            Some(reason) if ghost && booted => look(Source::Registrations, reason),
-            Some(reason) => keep(reason),
-            None if ghost && (self.drain_is_unanswered() || (booted && record.idle_since.is_none())) => {
-                look(Source::Registrations, Reason::Surplus)
-            }
-            None => self.judge.drain(),
-        }
-    }
-
-    /// Whether a job may be about to come for it, or the fleet's idle schedule keeps it.
-    fn wanted(&self) -> Option<Reason> {
-        let young = |age| !self.judge.passed(self.judge.launched_at, age);
-        let timers = self.judge.timers;
-        match self.judge.evidence.demand {
-            DemandEvidence::Unread | DemandEvidence::Waiting => Some(Reason::Wanted),
-            // The instance that was launched for such a job may be this one, still booting.
-            DemandEvidence::WaitingLong => {
-                young(timers.minimum_running.max(timers.boot_grace)).then_some(Reason::Wanted)
-            }
-            DemandEvidence::Quiet => young(timers.minimum_running).then_some(Reason::Wanted),
-            DemandEvidence::Pool => Some(Reason::Pool),
-            DemandEvidence::Unwanted => None,
-        }
-    }
-
-    fn drain_is_unanswered(&self) -> bool {
-        let record = self.judge.record;
-        record.drain_requested_at.is_some_and(|requested| self.judge.passed(requested, self.judge.timers.drain_answer))
-    }
-
-    /// Row 18, else row 19.
-    fn offline(&self, runner: &Runner, booted: bool) -> Conclusion {
-        let never_connected = runner.version == Some(None) && runner.ephemeral == Some(true);
-        match self.judge.record.offline {
-            _ if !booted => self.not_idle(Reason::Booting),
-            _ if !self.silent => self.not_idle(Reason::SupervisorAlive),
-            _ if never_connected && self.judge.policy.mutant.waits_for_runners_for_ever() => keep(Reason::Booting),
-            _ if never_connected => self.judge.settled(Reason::NeverConnected).unwrap_or_else(|| {
-                self.judge.deregister(runner, DeregistrationGround::NeverConnected, Reason::NeverConnected)
-            }),
-            Some(spell) if self.judge.is_long(spell) => {
-                self.judge.settled(Reason::OfflineConfirmed).unwrap_or_else(|| {
-                    self.judge.deregister(runner, DeregistrationGround::Offline, Reason::OfflineConfirmed)
-                })
-            }
-            Some(_) | None => note(Note::Offline, Reason::Offline),
-        }
-    }
-
-    /// Rows 20 and 21.
-    fn idle(&self, runner: &Runner) -> Conclusion {
-        let record = self.judge.record;
-        if let Some(reason) = self.wanted() {
-            return match (record.drain_requested_at, record.idle_since) {
-                (None, None) => keep(reason),
-                (_, _) => note(Note::Wanted, reason),
-            };
-        }
-        let row = if self.judge.policy.mutant.believes_one_idle_reading() {
-            Some((Timestamp(0), self.judge.evidence.heard.at))
-        } else {
-            record.idle_since.zip(record.idle_seen_at)
-        };
-        let Some((idle_since, idle_seen_at)) = row else {
-            return note(Note::Idle, Reason::IdleTooShort);
-        };
-        if self.judge.passed(idle_seen_at, Spell::GAP) {
-            return note(Note::Idle, Reason::IdleTooShort);
-        }
-        if record.drain_requested_at.is_none() {
-            return self.judge.drain();
-        }
-        if !self.drain_is_unanswered() {
-            return keep(Reason::DrainUnanswered);
-        }
-        if !self.silent {
-            return keep(Reason::SupervisorAlive);
-        }
-        if !self.judge.passed(idle_since, self.judge.timers.idle_window) {
-            // Renewed before it is too old, where the window is longer than the gap.
-            let to_renew = self.judge.passed(idle_seen_at, Spell::GAP / 3);
-            return if to_renew { note(Note::Idle, Reason::IdleTooShort) } else { keep(Reason::IdleTooShort) };
-        }
-        self.judge
-            .settled(Reason::IdleConfirmed)
-            .unwrap_or_else(|| self.judge.deregister(runner, DeregistrationGround::Idle, Reason::IdleConfirmed))
-    }
-
-    /// Anything but an idle reading breaks the row of them.
-    fn not_idle(&self, reason: Reason) -> Conclusion {
-        match self.judge.record.idle_since {
-            Some(_) => note(Note::RowsBroken, reason),
-            None => keep(reason),
         }
     }
 }
