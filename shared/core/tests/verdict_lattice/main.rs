@@ -3,6 +3,7 @@
 
 mod axes;
 mod lattice;
+mod regions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
