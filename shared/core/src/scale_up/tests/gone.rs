@@ -28,6 +28,27 @@ fn struck(ids: &[u64], calls: usize, fault: Fault) -> Fake {
     fake
 }
 
+/// A call to EC2 had no effect, nobody knows that, and 42 min have gone by.
+fn unanswered() -> Fake {
+    let fake = world([1]);
+    call_without_answer(&fake);
+    fake.pass(minutes(42));
+    fake
+}
+
+/// The same, and nobody knows of its repetition either.
+fn unanswered_again() -> Fake {
+    let fake = unanswered();
+    call_without_answer(&fake);
+    fake
+}
+
+fn call_without_answer(fake: &Fake) {
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    batch(fake, &policy(), &[1]);
+    fake.heal();
+}
+
 /// Its instances booted, found no configuration, ended, and are shown no more.
 fn end_all(fake: &Fake) {
     for id in fake.living() {
@@ -79,12 +100,7 @@ fn an_instance_that_ended_long_before_its_launch_is_gone_on_with_gets_no_configu
 
 #[test]
 fn an_instance_that_a_late_repetition_made_is_waited_for_and_never_launched_for_twice() {
-    let fake = world([1]);
-    // The first call had no effect, and nobody knows that.
-    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
-    batch(&fake, &policy(), &[1]);
-    fake.heal();
-    fake.pass(minutes(42));
+    let fake = unanswered();
     fake.state_mut().unshown.insert(first_instance());
     for _ in 0..4 {
         assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
@@ -100,11 +116,7 @@ fn an_instance_that_a_late_repetition_made_is_waited_for_and_never_launched_for_
 
 #[test]
 fn an_instance_that_a_late_repetition_made_and_that_its_tag_shows_is_served_at_once() {
-    let fake = world([1]);
-    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
-    batch(&fake, &policy(), &[1]);
-    fake.heal();
-    fake.pass(minutes(42));
+    let fake = unanswered();
     // The batch's own listing was begun before the call, so it cannot show it.
     assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
     assert_eq!(fake.calls_of("ComputeRead::instances_of_launch"), 1);
@@ -199,12 +211,7 @@ fn take_effect(fake: &Fake) {
 #[test]
 fn a_refusal_is_no_answer_while_what_the_last_repetition_may_have_made_need_not_be_shown() {
     for refusal in [Class::Rejected, Class::NoCapacity] {
-        let fake = world([1]);
-        fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
-        batch(&fake, &policy(), &[1]);
-        fake.pass(minutes(42));
-        batch(&fake, &policy(), &[1]);
-        fake.heal();
+        let fake = unanswered_again();
         take_effect(&fake);
         fake.state_mut().unshown.insert(first_instance());
         fake.always_fail("Compute::create_fleet", refusal);
@@ -222,12 +229,7 @@ fn a_refusal_is_no_answer_while_what_the_last_repetition_may_have_made_need_not_
 #[test]
 fn refusals_that_come_again_and_again_do_not_put_the_answer_off() {
     for refusal in [Class::Rejected, Class::NoCapacity] {
-        let fake = world([1]);
-        fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
-        batch(&fake, &policy(), &[1]);
-        fake.pass(minutes(42));
-        batch(&fake, &policy(), &[1]);
-        fake.heal();
+        let fake = unanswered_again();
         fake.always_fail("Compute::create_fleet", refusal);
         for _ in 0..5 {
             assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }), "{refusal:?}");
