@@ -150,19 +150,18 @@ pub async fn load_all<R: Record>(
     ledger: &impl Ledger,
     ids: impl IntoIterator<Item = String>,
 ) -> Result<Vec<(String, Stored<R>)>, PortError> {
-    let ids: Vec<String> = ids.into_iter().collect();
-    let keys: Vec<Key> = ids.iter().map(R::key).collect();
+    let keys: Vec<Key> = ids.into_iter().map(R::key).collect();
     let mut items: std::collections::BTreeMap<Key, Item> =
         ledger.read(&keys).await?.into_iter().map(|item| (item.key.clone(), item)).collect();
-    Ok(ids
+    Ok(keys
         .into_iter()
-        .map(|id| {
-            let stored = match items.remove(&R::key(&id)).map(Versioned::from_item) {
+        .map(|key| {
+            let stored = match items.remove(&key).map(Versioned::from_item) {
                 None => Stored::Absent,
                 Some(Ok(record)) => Stored::Present(record),
                 Some(Err(_)) => Stored::Foreign,
             };
-            (id, stored)
+            (key.id, stored)
         })
         .collect())
 }

@@ -163,8 +163,7 @@ impl<'a, P: RemovalPorts> Pass<'a, P> {
     pub(crate) async fn over_listed_instances(&mut self) {
         let Some(gathered) = &self.gathered else { return };
         let mut items = gathered.evidence.clone();
-        let id = |evidence: &Evidence| evidence.instance.id.clone();
-        items.sort_by_key(id);
+        items.sort_by(|one, other| one.instance.id.cmp(&other.instance.id));
         let (policy, now) = (self.policy, self.ports.now());
         let past_hard_age = |evidence: &Evidence| decide(evidence, policy, now).reason == Reason::HardAge;
         let (oldest, mut items): (Vec<Evidence>, Vec<Evidence>) = items.into_iter().partition(past_hard_age);

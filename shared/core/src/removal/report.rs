@@ -68,22 +68,22 @@ pub struct Report {
 impl Report {
     pub(crate) fn keep(&mut self, evidence: &Evidence, reason: Reason) {
         *self.kept.entry(reason).or_default() += 1;
-        self.count("InstancesKept", &fleet_of(evidence), &word(&reason));
+        self.count("InstancesKept", fleet_of(evidence), word(&reason));
     }
 
     pub(crate) fn terminated(&mut self, evidence: &Evidence, ground: Ground) {
         *self.terminated.entry(ground).or_default() += 1;
-        self.count("InstancesTerminated", &fleet_of(evidence), &word(&ground));
+        self.count("InstancesTerminated", fleet_of(evidence), word(&ground));
     }
 
     pub(crate) fn deregistered(&mut self, evidence: &Evidence, ground: DeregistrationGround) {
         *self.deregistered.entry(ground).or_default() += 1;
-        self.count("RunnersDeregistered", &fleet_of(evidence), &word(&ground));
+        self.count("RunnersDeregistered", fleet_of(evidence), word(&ground));
     }
 
     pub(crate) fn drained(&mut self, fleet: &FleetName) {
         self.drained_count += 1;
-        self.count("DrainsRequested", fleet, "surplus");
+        self.count("DrainsRequested", fleet.clone(), "surplus".to_owned());
     }
 
     pub(crate) fn unowned(&mut self, id: &InstanceId) {
@@ -93,8 +93,8 @@ impl Report {
         }
     }
 
-    fn count(&mut self, name: &'static str, fleet: &FleetName, reason: &str) {
-        *self.counts.entry((name, fleet.clone(), reason.to_owned())).or_default() += 1;
+    fn count(&mut self, name: &'static str, fleet: FleetName, reason: String) {
+        *self.counts.entry((name, fleet, reason)).or_default() += 1;
     }
 
     pub(crate) fn error(&mut self, error: impl std::fmt::Display) {

@@ -186,8 +186,11 @@ pub fn client_token(launch: &LaunchRecord) -> LaunchToken {
 }
 
 fn hashed(text: &str) -> LaunchToken {
-    let hash = Sha256::digest(text.as_bytes());
-    LaunchToken::new(hash.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+    let mut token = String::with_capacity(64);
+    for byte in Sha256::digest(text.as_bytes()) {
+        let _written = write!(token, "{byte:02x}");
+    }
+    LaunchToken::new(token)
 }
 
 /// Everything that a fleet may launch for jobs with these overrides.
