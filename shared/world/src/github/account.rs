@@ -111,10 +111,15 @@ impl Repository {
     /// `full_name` may differ (renamed owners); GitHub serves both.
     #[must_use]
     pub fn answers_to(&self, owner: &str, name: &str) -> bool {
-        let own_name = self.object["name"].as_str().unwrap_or_default();
-        let login = self.object["owner"]["login"].as_str().unwrap_or_default();
-        self.full_name.eq_ignore_ascii_case(&format!("{owner}/{name}"))
-            || (login.eq_ignore_ascii_case(owner) && own_name.eq_ignore_ascii_case(name))
+        let is_full_name = self.full_name.split_at_checked(owner.len()).is_some_and(|(own_owner, rest)| {
+            let own_name = rest.strip_prefix('/');
+            own_owner.eq_ignore_ascii_case(owner) && own_name.is_some_and(|own| own.eq_ignore_ascii_case(name))
+        });
+        is_full_name || {
+            let own_name = self.object["name"].as_str().unwrap_or_default();
+            let login = self.object["owner"]["login"].as_str().unwrap_or_default();
+            login.eq_ignore_ascii_case(owner) && own_name.eq_ignore_ascii_case(name)
+        }
     }
 }
 

@@ -88,8 +88,8 @@ impl GitHub {
         runner.version = Some(RUNNER_VERSION.to_owned());
         runner.ready_at = cx.now + cx.tape.between(lo, hi);
         runner.session = Some(Session { instance_id: instance_id.map(str::to_owned), polled_at: cx.now, alive: true });
-        cx.truth
-            .record(cx.now, Fact::RunnerConnected { runner: runner.name.clone(), instance_id: runner.instance_id() });
+        let instance_id = runner.instance_id().map(str::to_owned);
+        cx.truth.record(cx.now, Fact::RunnerConnected { runner: runner.name.clone(), instance_id });
         SessionAnswer::Opened { runner_id: runner.id, runner_name: runner.name.clone() }
     }
 
@@ -165,10 +165,8 @@ impl GitHub {
             runner.idle_shown = Some((from, from + cx.tape.between(lo, hi)));
         }
         if let Some(runner) = self.runners.get(&by_runner) {
-            cx.truth.record(
-                cx.now,
-                Fact::JobStarted { job_id, runner: runner.name.clone(), instance_id: runner.instance_id() },
-            );
+            let instance_id = runner.instance_id().map(str::to_owned);
+            cx.truth.record(cx.now, Fact::JobStarted { job_id, runner: runner.name.clone(), instance_id });
         }
         self.announce(cx, job_id, "in_progress");
         AcquireAnswer::Acquired
@@ -230,8 +228,7 @@ impl GitHub {
         let mut dead_jobs = Vec::new();
         let ids: Vec<u64> = self.living.iter().copied().collect();
         for id in ids {
-            let Some(runner) = self.runners.get_mut(&id).filter(|r| r.instance_id().as_deref() == Some(instance_id))
-            else {
+            let Some(runner) = self.runners.get_mut(&id).filter(|r| r.instance_id() == Some(instance_id)) else {
                 continue;
             };
             if let Some(session) = &mut runner.session {

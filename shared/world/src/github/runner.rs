@@ -164,10 +164,10 @@ impl Runner {
 
     /// The instance its listener runs on, from the session or else from the name's end.
     #[must_use]
-    pub fn instance_id(&self) -> Option<String> {
-        self.session.as_ref().and_then(|s| s.instance_id.clone()).or_else(|| {
+    pub fn instance_id(&self) -> Option<&str> {
+        self.session.as_ref().and_then(|s| s.instance_id.as_deref()).or_else(|| {
             let start = self.name.rfind("i-")?;
-            self.name.get(start..).map(str::to_owned)
+            self.name.get(start..)
         })
     }
 
@@ -197,6 +197,12 @@ impl GitHub {
     #[must_use]
     pub fn runner(&self, scope: &Scope, id: u64) -> Option<&Runner> {
         self.runners.get(&id).filter(|r| r.is_shown(self.clock) && r.scope.is(scope))
+    }
+
+    /// One registration that exists, whatever calls find.
+    #[must_use]
+    pub fn registration(&self, id: u64) -> Option<&Runner> {
+        self.runners.get(&id).filter(|r| r.is_registered())
     }
 
     /// All registrations that exist, whatever a listing shows.
@@ -267,7 +273,7 @@ impl GitHub {
     }
 
     fn registration_of_instance(&self, instance_id: &str) -> Option<&Runner> {
-        self.registrations().find(|r| r.instance_id().as_deref() == Some(instance_id))
+        self.registrations().find(|r| r.instance_id() == Some(instance_id))
     }
 
     /// The registration vanishes; the listener learns of it later.
@@ -285,7 +291,7 @@ impl GitHub {
     pub fn active_job_of_instance(&self, instance_id: &str) -> Option<u64> {
         self.living()
             .filter(|r| r.session.as_ref().is_some_and(|s| s.alive))
-            .filter(|r| r.instance_id().as_deref() == Some(instance_id))
+            .filter(|r| r.instance_id() == Some(instance_id))
             .find_map(|r| self.active_job_of_runner(r.id))
     }
 
@@ -299,7 +305,7 @@ impl GitHub {
     /// The name of the runner on an instance.
     #[must_use]
     pub fn runner_name_of_instance(&self, instance_id: &str) -> Option<String> {
-        self.runners.values().rev().find(|r| r.instance_id().as_deref() == Some(instance_id)).map(|r| r.name.clone())
+        self.runners.values().rev().find(|r| r.instance_id() == Some(instance_id)).map(|r| r.name.clone())
     }
 
     /// Whether an installation governs a scope.

@@ -1,6 +1,6 @@
 //! What GitHub does by itself as time passes.
 
-use super::{Cx, GitHub, JobState};
+use super::{Cx, GitHub, Job, JobState, Runner};
 use crate::Millis;
 use crate::truth::Fact;
 
@@ -8,14 +8,29 @@ impl GitHub {
     /// When something is due by itself.
     #[must_use]
     pub fn next_event_at(&self) -> Option<Millis> {
-        let jobs = self.open_jobs().filter_map(|job| match job.state {
-            JobState::Queued { since, .. } => Some(since + self.settings.queue_limit_ms),
-            JobState::Assigned { missed_at, .. } => Some(missed_at),
-            JobState::Running { renewed_at, .. } => Some(renewed_at + self.settings.lost_job_ms),
-            JobState::Held | JobState::Completed { .. } => None,
-        });
-        let reaped = self.registrations().filter_map(|r| self.reaped_at(r));
-        jobs.chain(self.matches_at()).chain(reaped).min()
+        let offline_after_ms = self.settings.offline_after_ms;
+        // Whoever is offline now is online only after an event from outside.
+        let mut free = Vec::new();
+        let mut soonest = Millis::MAX;
+        for runner in self.registrations() {
+            soonest = soonest.min(self.reaped_at(runner).unwrap_or(Millis::MAX));
+            if runner.is_free() && runner.is_shown_online(self.clock, offline_after_ms) {
+                free.push(runner);
+            }
+        }
+        for job in self.open_jobs() {
+            let due = match job.state {
+                JobState::Queued { since, pick_at } => self
+                    .matches_at(job, pick_at, &free)
+                    .unwrap_or(Millis::MAX)
+                    .min(since + self.settings.queue_limit_ms),
+                JobState::Assigned { missed_at, .. } => missed_at,
+                JobState::Running { renewed_at, .. } => renewed_at + self.settings.lost_job_ms,
+                JobState::Held | JobState::Completed { .. } => continue,
+            };
+            soonest = soonest.min(due);
+        }
+        (soonest < Millis::MAX).then_some(soonest)
     }
 
     /// Does what is due at `cx.now`.
@@ -27,25 +42,16 @@ impl GitHub {
         self.match_jobs(cx);
     }
 
-    /// The moments at which a job and a runner that both exist become a match, none of them in the past: a listener that
+    /// The moment at which a job and one of these runners become a match, none of them in the past: a listener that
     /// was there then and is not any more takes nothing. A job without any free runner waits
     /// for a session or a poll, which are events from outside.
-    fn matches_at(&self) -> impl Iterator<Item = Millis> {
-        let offline_after_ms = self.settings.offline_after_ms;
-        // Whoever is offline now is online only after an event from outside.
-        let free: Vec<_> =
-            self.registrations().filter(|r| r.is_free() && r.is_shown_online(self.clock, offline_after_ms)).collect();
-        self.open_jobs().filter_map(move |job| {
-            let JobState::Queued { pick_at, .. } = job.state else {
-                return None;
-            };
-            free.iter()
-                .filter(|r| self.could_serve(r, job))
-                .map(|r| (*r, r.ready_at.max(pick_at).max(self.clock)))
-                .filter(|(r, at)| r.is_shown_online(*at, offline_after_ms))
-                .map(|(_, at)| at)
-                .min()
-        })
+    fn matches_at(&self, job: &Job, pick_at: Millis, free: &[&Runner]) -> Option<Millis> {
+        free.iter()
+            .filter(|r| self.could_serve(r, job))
+            .map(|r| (r, r.ready_at.max(pick_at).max(self.clock)))
+            .filter(|(r, at)| r.is_shown_online(*at, self.settings.offline_after_ms))
+            .map(|(_, at)| at)
+            .min()
     }
 
     /// A message that was not acquired in time is a miss: it is delivered again, then the job is cancelled

@@ -99,7 +99,7 @@ impl Sim {
     /// S8: what is deregistered has its intent in the ledger.
     pub(crate) fn check_deregistration(&mut self, task: TaskId, runner_id: u64) {
         self.check_leave(task, "DELETE");
-        let name = self.world.github.registrations().find(|r| r.id == runner_id).map(|r| r.name.clone());
+        let name = self.world.github.registration(runner_id).map(|r| r.name.clone());
         let Some(id) = name.as_deref().and_then(super::instance_of) else { return };
         let known = self.instance_field(id, "deregister_intent").is_some_and(|intent| !intent.is_null());
         let id = id.to_owned();

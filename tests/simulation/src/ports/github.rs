@@ -175,7 +175,7 @@ impl RegistryRead for Port {
 impl Sim {
     /// The name of a registration that exists.
     fn name_of_runner(&self, id: u64) -> Option<String> {
-        self.world.github.registrations().find(|runner| runner.id == id).map(|runner| runner.name.clone())
+        self.world.github.registration(id).map(|runner| runner.name.clone())
     }
 }
 
