@@ -6,6 +6,7 @@ use crate::Millis;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// GitHub's example of a `queued` delivery (see template.NOTICE.md).
 const TEMPLATE: &str = include_str!("template.json");
@@ -136,10 +137,13 @@ pub(super) fn body(job: &Job, action: &str) -> Bytes {
     if let (Some(bytes), "queued") = (&job.queued_bytes, action) {
         return bytes.clone();
     }
-    let mut payload = job.template.clone();
-    payload["action"] = json!(action);
-    payload["workflow_job"] = workflow_job(job);
-    Bytes::from(payload.to_string())
+    let (action, workflow_job) = (json!(action), workflow_job(job));
+    // By reference: what is the same in every delivery of a job is the most of it.
+    let fields = job.template.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value));
+    let mut payload: BTreeMap<&str, &Value> = fields.collect();
+    payload.insert("action", &action);
+    payload.insert("workflow_job", &workflow_job);
+    Bytes::from(serde_json::to_vec(&payload).expect("values with text keys"))
 }
 
 /// The `workflow_job` object of a job as it is now: its 23 keys.
