@@ -72,6 +72,12 @@ impl Tape {
         &self.drawn
     }
 
+    /// The same, where nothing is drawn any more.
+    #[must_use]
+    pub fn into_choices(self) -> Vec<u64> {
+        self.drawn
+    }
+
     fn next_raw(&mut self) -> u64 {
         match &mut self.source {
             Source::Seed(state) => {

@@ -120,7 +120,7 @@ pub fn play(tape: Tape, options: &Options) -> Outcome {
         coverage: sim.coverage,
         hash: sim.timeline.hash(),
         timeline: sim.timeline,
-        choices: sim.world.tape.choices().to_vec(),
+        choices: sim.world.tape.into_choices(),
     }
 }
 
