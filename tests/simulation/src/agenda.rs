@@ -1,6 +1,6 @@
 //! What happens next: events by time, and among those of one moment in the order in which they were noted.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::task::Waker;
 
@@ -54,37 +54,16 @@ pub enum Event {
     Quiet,
 }
 
-struct Entry {
-    at: Millis,
-    sequence: u64,
-    event: Event,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    /// The heap gives the greatest first, so the earliest is the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at, other.sequence).cmp(&(self.at, self.sequence))
-    }
-}
+/// When an event comes: its time, and its number among those of that time.
+type Turn = (Millis, u64);
 
 /// The events to come.
 #[derive(Default)]
 pub struct Agenda {
-    heap: BinaryHeap<Entry>,
+    /// By their turn, and where in `events` each lies: what the heap moves about is small.
+    heap: BinaryHeap<Reverse<(Turn, usize)>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
     noted: u64,
 }
 
@@ -92,15 +71,23 @@ impl Agenda {
     /// Notes an event.
     pub fn note(&mut self, at: Millis, event: Event) {
         self.noted += 1;
-        self.heap.push(Entry { at, sequence: self.noted, event });
+        let place = self.free.pop().unwrap_or(self.events.len());
+        match self.events.get_mut(place) {
+            Some(free) => *free = Some(event),
+            None => self.events.push(Some(event)),
+        }
+        self.heap.push(Reverse(((at, self.noted), place)));
     }
 
     /// Takes the next event that is due until then.
     pub fn take(&mut self, until: Millis) -> Option<(Millis, Event)> {
-        if self.heap.peek()?.at > until {
+        let Reverse(((at, _), place)) = *self.heap.peek()?;
+        if at > until {
             return None;
         }
-        self.heap.pop().map(|entry| (entry.at, entry.event))
+        self.heap.pop();
+        self.free.push(place);
+        self.events.get_mut(place)?.take().map(|event| (at, event))
     }
 
     /// Events noted so far.
