@@ -10,18 +10,12 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use runner_scaler_core::ports::Body;
 use runner_scaler_world::truth::{Ending, Fact};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
 
 use crate::coverage::{Counter, Coverage};
 use crate::report::Tally;
-
-/// One field of a record.
-fn field_of(body: &Body, name: &str) -> Option<serde_json::Value> {
-    body.parse::<serde_json::Value>().ok()?.get_mut(name).map(serde_json::Value::take)
-}
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,14 @@
 //! What must hold at a step: S3 at an acknowledgement, S5 at a look-up, S6, S8 and S11 at an act, S7 and S10 at a write.
 
 use runner_scaler_core::ids::{Access, JobId};
+use runner_scaler_core::ledger::{InstanceRecord, Origin};
 use runner_scaler_core::ports::{Expect, JitRequest, Key, Kind, Write};
-use runner_scaler_core::removal::Ground;
+use runner_scaler_core::removal::{DeregistrationGround, Ground};
 use runner_scaler_core::scale_up::Outcome;
+use runner_scaler_core::time::Timestamp;
 use runner_scaler_world::Millis;
 use runner_scaler_world::github::JobState;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::aws::Message;
@@ -77,20 +80,23 @@ impl Sim {
             let what = format!("{id} is ended on the ground {ground:?} by a pass that GitHub told nothing of runners");
             self.checker.violated("S8", self.now, what);
         }
+        let record = self.record_of(id);
+        let record = record.as_ref();
         let is_due = match ground {
-            Ground::IdleAfterDeregistration => self.waited(id, "deregistered_at", "", QUARANTINE),
-            Ground::RegistrationGone => self.waited(id, "absent", "since", GONE_GRACE),
-            Ground::JobCompleted => self.waited(id, "job_completed", "at", COMPLETED_GRACE),
-            Ground::NeverConnected => self.waited(id, "launched_at", "", BOOT_GRACE),
+            Ground::IdleAfterDeregistration => self.waited(record.and_then(|r| r.deregistered_at), QUARANTINE),
+            Ground::RegistrationGone => self.waited(record.and_then(|r| Some(r.absent?.since)), GONE_GRACE),
+            Ground::JobCompleted => {
+                self.waited(record.and_then(|r| Some(r.job_completed.as_ref()?.at)), COMPLETED_GRACE)
+            }
+            Ground::NeverConnected => self.waited(record.map(|r| r.launched_at), BOOT_GRACE),
             Ground::Stopped | Ground::HardAge => true,
         };
         if !is_due {
             let what = format!("{id} is ended on the ground {ground:?} before its time was over");
             self.checker.violated("S8", self.now, what);
         }
-        let stored = self.instance_field(id, "terminate_intent");
-        let wanted = serde_json::to_value(ground).unwrap_or_default();
-        if stored.as_ref().and_then(|intent| intent.get("ground")) != Some(&wanted) {
+        let stored = record.and_then(|record| record.terminate_intent);
+        if stored.is_none_or(|intent| intent.ground != ground) {
             let what = format!("{id} is ended on the ground {ground:?}, and the ledger has {stored:?}");
             self.checker.violated("S8", self.now, what);
         }
@@ -101,33 +107,36 @@ impl Sim {
         self.check_leave(task, "DELETE");
         let name = self.world.github.registration(runner_id).map(|r| r.name.clone());
         let Some(id) = name.as_deref().and_then(super::instance_of) else { return };
-        let known = self.instance_field(id, "deregister_intent").is_some_and(|intent| !intent.is_null());
-        let id = id.to_owned();
-        self.check_spoken(task, &id, "deregistered");
-        let ground = self.instance_field(&id, "deregister_intent").and_then(|intent| intent.get("ground").cloned());
-        let is_due = match ground.as_ref().and_then(Value::as_str) {
-            Some("idle") => self.waited(&id, "idle_since", "", IDLE_WINDOW),
-            Some("offline") => self.waited(&id, "offline", "since", GONE_GRACE),
-            Some(_) | None => true,
+        let record = self.record_of(id);
+        let record = record.as_ref();
+        self.check_spoken(task, id, "deregistered");
+        let ground = record.and_then(|r| r.deregister_intent).map(|intent| intent.ground);
+        let is_due = match ground {
+            Some(DeregistrationGround::Idle) => self.waited(record.and_then(|r| r.idle_since), IDLE_WINDOW),
+            Some(DeregistrationGround::Offline) => self.waited(record.and_then(|r| Some(r.offline?.since)), GONE_GRACE),
+            Some(
+                DeregistrationGround::JobCompleted
+                | DeregistrationGround::NeverConnected
+                | DeregistrationGround::Stopped
+                | DeregistrationGround::InstanceGone,
+            )
+            | None => true,
         };
         if !is_due {
             let what = format!("{id} is deregistered on the ground {ground:?} before its time was over");
             self.checker.violated("S8", self.now, what);
         }
-        let id = id.as_str();
         // One that belongs to a closed record is deleted on that record's word.
-        let gone = self.instance_field(id, "gone_at").is_some_and(|at| !at.is_null());
-        if !known && !gone {
+        let gone = record.is_some_and(|record| record.gone_at.is_some());
+        if ground.is_none() && !gone {
             let what = format!("the runner of {id} is deregistered without an intent in the ledger");
             self.checker.violated("S8", self.now, what);
         }
     }
 
-    /// Whether a time in an instance's record lies so far back.
-    fn waited(&self, id: &str, field: &str, within: &str, wait: Millis) -> bool {
-        let value = self.instance_field(id, field);
-        let time = if within.is_empty() { value } else { value.and_then(|value| value.get(within).cloned()) };
-        time.as_ref().and_then(Value::as_i64).is_some_and(|at| at + wait <= self.now)
+    /// Whether a time in a record is there and lies so far back.
+    fn waited(&self, since: Option<Timestamp>, wait: Millis) -> bool {
+        since.is_some_and(|at| at.0 + wait <= self.now)
     }
 
     /// S8: whom the kill switch or the mode forbids it ends nothing.
@@ -158,16 +167,17 @@ impl Sim {
         }
     }
 
-    fn instance_field(&self, id: &str, field: &str) -> Option<Value> {
+    /// What the ledger has of an instance.
+    fn record_of(&self, id: &str) -> Option<InstanceRecord> {
         let key = Key { kind: Kind::Instance, id: id.to_owned() };
-        super::field_of(&self.aws.ledger.item(&key)?.body, field)
+        self.aws.ledger.item(&key)?.body.parse().ok()
     }
 
     /// S11: a runner registers where and as what its instance was launched for.
     pub(crate) fn check_registration(&mut self, access: &Access, request: &JitRequest) {
         let id = super::instance_of(request.name.as_str()).unwrap_or_default().to_owned();
         // Written before the call: else a process that dies now leaves a registration that nobody has to look for (L3).
-        if self.instance_field(&id, "jit_intent_at").is_none_or(|at| at.is_null()) {
+        if self.record_of(&id).is_none_or(|record| record.jit_intent_at.is_none()) {
             let what = format!("{id} registers, and the ledger has no intent to");
             self.checker.violated("L3", self.now, what);
         }
@@ -218,19 +228,26 @@ impl Sim {
                 self.checker.violated("L8", self.now, what);
             }
             if *kind == Kind::Instance && write.item.version == 1 {
-                let origin = super::field_of(&write.item.body, "origin");
-                if origin.is_some_and(|origin| origin.get("rebuilt").is_some()) {
+                // Read as what it is: the table hands what was read to whoever reads the record next.
+                let record = write.item.body.parse::<InstanceRecord>();
+                if record.is_ok_and(|record| matches!(record.origin, Origin::Rebuilt { .. })) {
                     self.checker.rebuilt(id);
                 }
             }
             if self.timeline.is_kept() {
                 let (key, version) = (&write.item.key, write.item.version);
-                let phase = super::field_of(&write.item.body, "phase").map(|phase| phase.to_string());
-                let phase = phase.unwrap_or_default();
+                let phase = serde_json::from_str::<Phase>(write.item.body.as_str());
+                let phase = phase.map(|record| record.phase.to_string()).unwrap_or_default();
                 self.timeline.note(self.now, || format!("    writes {key} v{version} {phase}"));
             }
         }
     }
+}
+
+/// What the timeline shows of a record.
+#[derive(Deserialize)]
+struct Phase {
+    phase: Value,
 }
 
 /// Until when somebody has what a record is about, where it says so.
