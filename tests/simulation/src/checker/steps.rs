@@ -1,5 +1,8 @@
 //! What must hold at a step: S3 at an acknowledgement, S5 at a look-up, S6, S8 and S11 at an act, S7 and S10 at a write.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use runner_scaler_core::ids::{Access, JobId};
 use runner_scaler_core::ledger::{InstanceRecord, Origin};
 use runner_scaler_core::ports::{Expect, JitRequest, Key, Kind, Write};
@@ -17,7 +20,10 @@ use crate::sim::Sim;
 use crate::swarm::{HOUR, SECOND};
 
 /// Parts of what must never be written: the webhook's secrets, and how every JIT configuration begins (`{".runner`).
-const SECRETS: [&str; 3] = ["secret of the simulation", "eyIucnVubmVy", "ghs_"];
+static SECRETS: LazyLock<[Finder; 3]> =
+    LazyLock::new(|| ["secret of the simulation", "eyIucnVubmVy", "ghs_"].map(Finder::new));
+/// Where a record says until when somebody has what it is about.
+static LEASE: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"lease_until\":"));
 
 /// The shortest times that every act waits for (design section 5), which no fleet here changes.
 const IDLE_WINDOW: Millis = 300 * SECOND;
@@ -252,11 +258,11 @@ struct Phase {
 
 /// Until when somebody has what a record is about, where it says so.
 fn lease_in(body: &str) -> Option<Millis> {
-    let rest = body.split_once("\"lease_until\":")?.1;
+    let rest = body.get(LEASE.find(body.as_bytes())? + LEASE.needle().len()..)?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse().ok()
 }
 
 fn is_secret(text: &str) -> bool {
-    SECRETS.iter().any(|secret| text.contains(secret))
+    SECRETS.iter().any(|secret| secret.find(text.as_bytes()).is_some())
 }
