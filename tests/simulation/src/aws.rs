@@ -1,7 +1,7 @@
 //! What lies at AWS besides instances: the queue, the ledger, parameters, vital signs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ids::InstanceId;
@@ -9,6 +9,7 @@ use runner_scaler_core::ports::{Body, Expect, Item, JitConfig, Key, OpenPartitio
 use runner_scaler_core::scale_up::{JobMessage, Outcome};
 use runner_scaler_core::time::Timestamp;
 use runner_scaler_world::Millis;
+use rustc_hash::FxHashMap;
 
 use crate::agenda::Event;
 use crate::coverage::Counter;
@@ -66,17 +67,14 @@ pub struct Queue {
 }
 
 /// A place in the index, from when on it is shown.
-type Change = (Millis, Key, Option<(OpenPartition, Timestamp)>);
+type Change = (Millis, Arc<Key>, Option<(OpenPartition, Timestamp)>);
 
-/// The same hashes in every run: two runs of one seed are the same run.
-type Hashed = BuildHasherDefault<DefaultHasher>;
-
-/// One table with its sparse index.
+/// One table with its sparse index. Its hashes are the same in every run, as two runs of one seed must be.
 #[derive(Debug, Default)]
 pub struct LedgerTable {
-    items: HashMap<Key, Item, Hashed>,
-    index: BTreeMap<OpenPartition, BTreeSet<(Timestamp, Key)>>,
-    place: HashMap<Key, (OpenPartition, Timestamp), Hashed>,
+    items: FxHashMap<Key, Item>,
+    index: BTreeMap<OpenPartition, BTreeSet<(Timestamp, Arc<Key>)>>,
+    place: FxHashMap<Arc<Key>, (OpenPartition, Timestamp)>,
     /// Changes that the index does not show yet.
     late: VecDeque<Change>,
 }
@@ -91,7 +89,7 @@ pub struct Aws {
     /// SSM: configurations by instance, and since when they lie there.
     pub parameters: BTreeMap<InstanceId, (Millis, JitConfig)>,
     /// The table of vital signs.
-    pub vital_signs: BTreeMap<InstanceId, VitalSign>,
+    pub vital_signs: FxHashMap<InstanceId, VitalSign>,
     /// Until when the kill switch is thrown, or cannot be read.
     pub kill_switch: Option<(Millis, bool)>,
 }
@@ -116,11 +114,18 @@ impl LedgerTable {
             }
         }
         for write in writes {
-            let item = write.item.clone();
+            let item = &write.item;
             if self.place.get(&item.key) != item.open.as_ref() || !self.late.is_empty() {
-                self.late.push_back((now + lag, item.key.clone(), item.open.clone()));
+                self.late.push_back((now + lag, Arc::new(item.key.clone()), item.open.clone()));
             }
-            self.items.insert(item.key.clone(), item);
+            // Its key it keeps.
+            if let Some(Item { key: _, version, schema, body, open, expires_at }) = self.items.get_mut(&item.key) {
+                (*version, *schema, *expires_at) = (item.version, item.schema, item.expires_at);
+                body.clone_from(&item.body);
+                open.clone_from(&item.open);
+            } else {
+                self.items.insert(item.key.clone(), item.clone());
+            }
         }
         self.catch_up(now);
         Ok(())
@@ -133,10 +138,10 @@ impl LedgerTable {
             if let Some((partition, at)) = self.place.remove(&key)
                 && let Some(entries) = self.index.get_mut(&partition)
             {
-                entries.remove(&(at, key.clone()));
+                entries.remove(&(at, Arc::clone(&key)));
             }
             if let Some((partition, at)) = place {
-                self.index.entry(partition.clone()).or_default().insert((at, key.clone()));
+                self.index.entry(partition.clone()).or_default().insert((at, Arc::clone(&key)));
                 self.place.insert(key, (partition, at));
             }
         }
@@ -146,13 +151,14 @@ impl LedgerTable {
     pub fn open(&mut self, partition: &OpenPartition, until: Timestamp, limit: usize, now: Millis) -> Vec<Item> {
         self.catch_up(now);
         let Some(entries) = self.index.get(partition) else { return Vec::new() };
+        let body = Body::new("null");
         let shown = entries.iter().take_while(|(at, _)| *at <= until).take(limit);
         shown
             .map(|(at, key)| Item {
-                key: key.clone(),
+                key: Key::clone(key),
                 version: 0,
                 schema: 0,
-                body: Body::new("null"),
+                body: body.clone(),
                 open: Some((partition.clone(), *at)),
                 expires_at: None,
             })

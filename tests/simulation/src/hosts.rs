@@ -3,7 +3,7 @@
 //! Requests whose duration is a race (configuration, session, acquisition, a message on its way) take their time; the
 //! others are answered at once. A poll is open until something comes or 50 s are over.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ports::{VitalSign, Worker};
@@ -14,6 +14,7 @@ use runner_scaler_world::instance::{
 };
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{HostEffect, Millis};
+use rustc_hash::FxHashMap;
 
 use crate::agenda::Event;
 use crate::coverage::Counter;
@@ -92,7 +93,7 @@ impl Host {
 #[derive(Default)]
 pub struct Hosts {
     hosts: Vec<Host>,
-    by_id: BTreeMap<String, usize>,
+    by_id: FxHashMap<String, usize>,
 }
 
 impl Hosts {

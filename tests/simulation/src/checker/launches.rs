@@ -1,12 +1,13 @@
 //! S4: nothing is launched twice, too often, or over a cap.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ledger::{JobPhase, JobRecord, LaunchRecord};
 use runner_scaler_core::ports::{Key, Kind, LaunchRequest};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Checker, InstanceTruth};
 use crate::sim::Sim;
@@ -23,13 +24,13 @@ const IN_FLIGHT: Millis = 5 * MINUTE;
 #[derive(Default)]
 pub(super) struct Launches {
     /// Jobs by launch.
-    jobs_of: BTreeMap<String, Vec<u64>>,
+    jobs_of: FxHashMap<String, Vec<u64>>,
     /// Launches by job.
-    of_job: BTreeMap<u64, Vec<String>>,
+    of_job: FxHashMap<u64, Vec<String>>,
     /// Instances by launch.
-    instances_of: BTreeMap<String, Vec<String>>,
+    instances_of: FxHashMap<String, Vec<String>>,
     /// Client tokens that EC2 knows.
-    tokens: BTreeSet<String>,
+    tokens: FxHashSet<String>,
     /// Living instances by fleet.
     pub(super) alive: BTreeMap<String, usize>,
     /// The same with those that have not ended yet: they take a place too.

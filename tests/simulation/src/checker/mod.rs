@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use runner_scaler_world::truth::{Ending, Fact};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
+use rustc_hash::FxHashMap;
 
 use crate::coverage::{Counter, Coverage};
 use crate::report::Tally;
@@ -99,7 +100,7 @@ pub struct Checker {
     /// Jobs that wait.
     waiting: BTreeSet<u64>,
     /// Instances.
-    pub instances: BTreeMap<String, InstanceTruth>,
+    pub instances: FxHashMap<String, InstanceTruth>,
     /// Instances that are alive.
     alive: BTreeSet<String>,
     launches: launches::Launches,
