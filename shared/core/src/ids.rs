@@ -224,11 +224,17 @@ pub struct Access {
 }
 
 /// A repository's `full_name`, `owner/name`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Repository {
-    owner: String,
-    name: String,
+    owner: Arc<str>,
+    name: Arc<str>,
+}
+
+impl Serialize for Repository {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Repository {
@@ -257,17 +263,9 @@ impl TryFrom<String> for Repository {
                 && part != ".."
         };
         match text.split_once('/') {
-            Some((owner, name)) if plain(owner) && plain(name) => {
-                Ok(Self { owner: owner.to_owned(), name: name.to_owned() })
-            }
+            Some((owner, name)) if plain(owner) && plain(name) => Ok(Self { owner: owner.into(), name: name.into() }),
             Some(_) | None => Err(format!("{text:?} is not a repository's full name `owner/name`")),
         }
-    }
-}
-
-impl From<Repository> for String {
-    fn from(repository: Repository) -> Self {
-        repository.to_string()
     }
 }
 
