@@ -68,7 +68,7 @@ pub(super) async fn resume<P: LaunchPorts>(
     listing: &[Instance],
 ) -> Result<Vec<(JobId, Outcome)>, PortError> {
     let call = || format!("resume launch {token}");
-    let launch = match ledger::load::<LaunchRecord>(batch.ports, token.as_str()).await? {
+    let mut launch = match ledger::load::<LaunchRecord>(batch.ports, token.as_str()).await? {
         Stored::Present(launch) => launch.record,
         // Jobs and launch are written in one transaction, so only a table restored in part looks like this: the
         // jobs are launched for anew, and whatever this launch had made is the orphan-sweeper's.
@@ -117,15 +117,49 @@ pub(super) async fn resume<P: LaunchPorts>(
     };
     let mut called_at = launch.at;
     if launch.instance_ids.is_none() {
-        match hold(batch, fleet, &launch, listing).await? {
-            Held::Room { called_at: last } => called_at = last,
-            Held::NoRoom => {
-                let reason = Settlement::Retry("no room for its launch".to_owned());
-                return Ok(conclude_all(batch, &fleet.timers, token, &jobs, vec![reason; jobs.len()]).await);
+        let held = hold(batch, fleet, &launch, listing).await?;
+        if let Held::Room { called_at: last } = held {
+            called_at = last;
+        }
+        // Repeated, it asks for as many as at first, or EC2 takes it for another request: too many where some of its jobs
+        // run elsewhere by now, and never where the fleet has room for a part.
+        let still_fits = held != Held::NoRoom && jobs.len() + settled >= launch.count as usize;
+        if !still_fits {
+            match close(batch, fleet, &launch, called_at).await? {
+                Some(answered) => launch = answered,
+                None if held == Held::NoRoom => {
+                    let reason = Settlement::Retry("no room for its launch".to_owned());
+                    return Ok(conclude_all(batch, &fleet.timers, token, &jobs, vec![reason; jobs.len()]).await);
+                }
+                None => {}
             }
         }
     }
     Ok(fulfil(batch, fleet, &launch, &jobs, Attempt::Repetition { settled, called_at }, listing).await)
+}
+
+/// Takes what is shown of a launch for the answer to its call, where nobody heard one and whatever the last one made would
+/// be shown by now. The launch as it was answered.
+async fn close<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    called_at: Timestamp,
+) -> Result<Option<LaunchRecord>, PortError> {
+    if batch.ports.now().since(called_at) < SHOWN_WITHIN {
+        return Ok(None);
+    }
+    let shown = shown_of(batch, launch).await?;
+    info!(launch_token = %launch.token, fleet = %launch.fleet, instance_count = shown.len(), "nobody asks for the launch any more: it made {}", shown.len());
+    note(batch, fleet, launch, launch, shown).await.map(Some)
+}
+
+/// The instances of a launch that EC2 shows.
+async fn shown_of<P: LaunchPorts>(batch: &Batch<'_, P>, launch: &LaunchRecord) -> Result<Vec<InstanceId>, PortError> {
+    let mut shown = batch.ports.instances_of_launch(&launch.token).await?;
+    // A tag alone, which anyone may write, makes no instance ours.
+    shown.retain(|instance| instance.tags.get(TEMPLATE_TAG) == Some(&launch.template.id));
+    Ok(shown.into_iter().map(|instance| instance.id).collect())
 }
 
 async fn requeue<P: LaunchPorts>(
@@ -216,6 +250,17 @@ async fn call<P: LaunchPorts>(
         current = begin_next_epoch(batch, &current).await?;
         attempt = Attempt::First;
     };
+    note(batch, fleet, launch, &current, ids).await
+}
+
+/// Notes the answer to the call that `current` stands for; its reservation was made for `launch`.
+async fn note<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    fleet: &Fleet,
+    launch: &LaunchRecord,
+    current: &LaunchRecord,
+    ids: Vec<InstanceId>,
+) -> Result<LaunchRecord, PortError> {
     let now = batch.ports.now();
     let noted = ledger::update::<LaunchRecord>(batch.ports, current.token.as_str(), |stored| match stored {
         // An answer belongs to the epoch that was asked.
@@ -281,9 +326,7 @@ async fn ask<P: LaunchPorts>(
                 }
                 #[cfg(feature = "mutants")]
                 broken::drop_refused_jobs(batch, launch, class).await?;
-                let mut shown = batch.ports.instances_of_launch(token).await?;
-                // A tag alone, which anyone may write, makes no instance ours.
-                shown.retain(|instance| instance.tags.get(TEMPLATE_TAG) == Some(&launch.template.id));
+                let shown = shown_of(batch, launch).await?;
                 if let Attempt::Repetition { called_at, .. } = attempt
                     && shown.is_empty()
                     && batch.ports.now().since(called_at) < SHOWN_WITHIN
@@ -296,7 +339,7 @@ async fn ask<P: LaunchPorts>(
                 if dry && shown.is_empty() {
                     return Ok(Answer::NoCapacity);
                 }
-                Ok(Answer::Instances(shown.into_iter().map(|instance| instance.id).collect()))
+                Ok(Answer::Instances(shown))
             }
         },
     }

@@ -239,3 +239,71 @@ fn refusals_that_come_again_and_again_do_not_put_the_answer_off() {
         assert_eq!(phase(&fake, 1), JobPhase::Queued, "{refusal:?}: five minutes after the last call that may count");
     }
 }
+
+/// A call for three jobs had no effect, nobody knows that, and its lease is over.
+fn three_unanswered() -> Fake {
+    let fake = world([1, 2, 3]);
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    batch(&fake, &policy(), &[1, 2, 3]);
+    fake.heal();
+    fake.pass(minutes(6));
+    fake
+}
+
+fn start_elsewhere(fake: &Fake, id: u64) {
+    let mut job = fake.get::<JobRecord>(&id.to_string()).expect("stored");
+    assert!(job.note_started(fake.now(), None));
+    fake.put(&job);
+    fake.put_job(JobId(id), JobState::InProgress);
+}
+
+#[test]
+fn a_launch_whose_other_jobs_run_elsewhere_by_now_is_not_made_for_all_of_them() {
+    let fake = three_unanswered();
+    start_elsewhere(&fake, 2);
+    start_elsewhere(&fake, 3);
+    until_launched(&fake, minutes(3));
+    let state = fake.state();
+    assert_eq!((fake.living().len(), state.launches.len(), state.parameters.len()), (1, 1, 1));
+}
+
+#[test]
+fn what_an_unheard_call_made_serves_the_job_that_is_left_of_its_launch() {
+    let fake = three_unanswered();
+    take_effect(&fake);
+    start_elsewhere(&fake, 2);
+    start_elsewhere(&fake, 3);
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
+    assert_eq!((fake.living().len(), fake.state().launches.len()), (3, 1), "no other is launched for it");
+}
+
+#[test]
+fn a_launch_that_could_have_been_heard_of_a_moment_ago_is_repeated_as_it_was() {
+    let fake = world([1, 2]);
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    batch(&fake, &policy(), &[1, 2]);
+    fake.pass(minutes(6));
+    batch(&fake, &policy(), &[1]);
+    fake.heal();
+    take_effect(&fake);
+    let made = fake.living();
+    fake.state_mut().unshown.extend(made);
+    start_elsewhere(&fake, 2);
+    fake.pass(Duration::from_secs(299));
+    batch(&fake, &policy(), &[1]);
+    assert_eq!(fake.living().len(), 2, "the same token, the same instances");
+    assert_eq!(fake.all::<LaunchRecord>().len(), 1);
+}
+
+#[test]
+fn a_launch_that_its_fleet_has_no_room_for_any_more_is_made_as_far_as_there_is_room() {
+    let fake = three_unanswered();
+    let mut small = policy();
+    small.fleets[0].runner_count_max = 1;
+    // Its reservation has lapsed.
+    fake.pass(minutes(6));
+    assert_eq!(batch(&fake, &small, &[1, 2, 3]), vec![Outcome::Waiting; 3]);
+    fake.pass(minutes(1));
+    assert_eq!(batch(&fake, &small, &[1, 2, 3]), [Outcome::Launched, Outcome::Waiting, Outcome::Waiting]);
+    assert_eq!((fake.living().len(), fake.state().launches.len()), (1, 1));
+}
