@@ -10,7 +10,7 @@ use crate::sim::Sim;
 use crate::swarm::{MINUTE, SECOND};
 
 /// Where an invocation's future lies, and which of those that lay there it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TaskId {
     /// Its place.
     pub place: usize,
@@ -188,6 +188,7 @@ impl Sim {
     pub(crate) fn end_invocation(&mut self, id: TaskId, done: Option<Done>) {
         let Some(invocation) = self.invocations.get_mut(id.place).and_then(Option::take) else { return };
         let name = invocation.function.name();
+        self.checker.invocation_ended(id);
         self.timeline.note(self.now, || format!("{name} ends: {done:?}"));
         match (invocation.work, done) {
             (Work::Pass, Some(Done::Pass { failed, cut })) => {

@@ -149,6 +149,11 @@ fn batch(arguments: &Arguments, options: Options) -> ExitCode {
                             report.virtual_hours += again.virtual_hours;
                         }
                     }
+                    // Said at once: a long batch may be stopped before its report.
+                    if let Some(first) = outcome.violations.first() {
+                        let line = format!("\rseed {seed} violates {}: {}", first.invariant, first.what);
+                        writeln!(std::io::stderr(), "{line}").ok();
+                    }
                     if let Ok(mut report) = report.lock() {
                         report.add(seed, &outcome);
                     }

@@ -153,7 +153,7 @@ impl Sim {
         };
         self.coverage.hit(Counter::HostileSign);
         self.timeline.note(now, || format!("a job writes the vital sign of {id}: {sign:?}"));
-        self.checker.forged_signs.insert(id.clone());
+        self.checker.forged_signs.insert(id.clone(), self.now);
         self.aws.vital_signs.insert(InstanceId::new(id), sign);
     }
 

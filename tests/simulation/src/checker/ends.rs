@@ -6,6 +6,7 @@
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ports::{VitalSign, Worker};
 use runner_scaler_world::Millis;
+use runner_scaler_world::github::Runner;
 
 use super::instance_of;
 use crate::agenda::Event;
@@ -80,16 +81,11 @@ impl Sim {
             if let Some(job) = self.checker.jobs.get_mut(&id) {
                 job.reported = true;
             }
-            if !self.is_broken(&owner) && !self.is_full() {
+            if !self.is_broken(&owner) && !self.checker.is_full() {
                 let what = format!("job {id} of {owner} waits for {} s", (now - since) / SECOND);
                 self.checker.violated(self.named("L1"), now, what);
             }
         }
-    }
-
-    /// Whether every fleet is at its cap: a job may wait for room.
-    fn is_full(&self) -> bool {
-        self.checker.caps.keys().any(|fleet| self.checker.has_no_room(fleet))
     }
 
     fn owner_of_job(&self, id: u64) -> Option<String> {
@@ -111,11 +107,12 @@ impl Sim {
             let last_sign = || self.aws.vital_signs.get(&InstanceId::new(id.as_str())).map_or(0, |sign| sign.beat_at.0);
             let since = instance.idle_since.max(quiet_at).max(if ends_itself { 0 } else { last_sign() });
             if now - since > within {
-                late.push((id.clone(), instance.owner.clone(), since));
+                late.push((id.clone(), instance.owner.clone(), since, within));
             }
         }
-        for (id, owner, since) in late {
-            if self.is_broken(&owner) {
+        for (id, owner, since, within) in late {
+            // A runner that GitHub does not show is gone for all we know; shown again, its road begins anew.
+            if self.is_broken(&owner) || now - self.hidden_until(&id) <= within {
                 continue;
             }
             if self.waits_for_hard_age(&id) {
@@ -149,6 +146,12 @@ impl Sim {
         let told = |job: &u64| self.checker.jobs.get(job).is_some_and(|job| job.start_known.is_some());
         let seen_busy = instance.used && !instance.last_job.as_ref().is_some_and(told);
         ((stuck || seen_busy) && !ends_itself) || works_for_ever || (self.checker.rebuilt.contains(id) && !ends_itself)
+    }
+
+    /// Until when GitHub hides the registration of an instance.
+    fn hidden_until(&self, id: &str) -> Millis {
+        let mut own = self.world.github.registrations().filter(|runner| instance_of(&runner.name) == Some(id));
+        own.next().map_or(0, Runner::hidden_until)
     }
 
     /// Whether a supervisor lives on it.

@@ -10,6 +10,7 @@ use runner_scaler_world::{Millis, World};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Checker, InstanceTruth};
+use crate::lambda::TaskId;
 use crate::sim::Sim;
 use crate::swarm::MINUTE;
 
@@ -167,15 +168,21 @@ impl Sim {
         }
     }
 
-    /// EC2 launched these.
-    pub(crate) fn launched(&mut self, request: &LaunchRequest, ids: &[InstanceId]) {
+    /// EC2 launched these for an invocation.
+    pub(crate) fn launched(&mut self, task: TaskId, request: &LaunchRequest, ids: &[InstanceId]) {
         let launch = request.tags.get("ghr:launch").cloned().unwrap_or_default();
-        let own = self.checker.launches.instances_of.entry(launch).or_default();
-        own.extend(ids.iter().map(|id| id.as_str().to_owned()));
+        let ids = || ids.iter().map(|id| id.as_str().to_owned());
+        self.checker.launches.instances_of.entry(launch).or_default().extend(ids());
+        self.checker.in_hand.entry(task).or_default().extend(ids());
     }
 }
 
 impl Checker {
+    /// An invocation has ended, whatever it had in hand.
+    pub fn invocation_ended(&mut self, task: TaskId) {
+        self.in_hand.remove(&task);
+    }
+
     /// An instance of another launch of this job that is on its way to take it.
     fn in_flight(&self, job: u64, but: &str, now: Millis, decided_at: Millis) -> Option<&str> {
         // A launch of several jobs serves as many as it has instances: others may have taken them.
@@ -201,8 +208,13 @@ impl Checker {
         }
     }
 
+    /// Whether some fleet is at its cap: a job may wait for room.
+    pub(super) fn is_full(&self) -> bool {
+        self.caps.keys().any(|fleet| self.has_no_room(fleet))
+    }
+
     /// Whether a fleet is at its cap.
-    pub(super) fn has_no_room(&self, fleet: &str) -> bool {
+    fn has_no_room(&self, fleet: &str) -> bool {
         let occupied = self.launches.occupied.get(fleet).copied().unwrap_or(0);
         self.caps.get(fleet).is_some_and(|cap| occupied + self.look_alikes >= *cap)
     }
@@ -212,7 +224,7 @@ impl Checker {
             // One that was registered and whose configuration was not handed over gets none any more, and one that the
             // invocation that launched it did not register is nobody's: their launches failed.
             let equipped = self.handed_over.contains(id);
-            let in_hand = !instance.registered && now - instance.launched_at < MINUTE;
+            let in_hand = !instance.registered && self.in_hand.values().flatten().any(|own| own == id);
             instance.ended_at.is_none()
                 && (equipped || in_hand)
                 && !instance.used

@@ -16,7 +16,12 @@ use runner_scaler_world::{Millis, World};
 use rustc_hash::FxHashMap;
 
 use crate::coverage::{Counter, Coverage};
+use crate::lambda::TaskId;
 use crate::report::Tally;
+use crate::swarm::HOUR;
+
+/// So long a job may be the one of those that wait for whom the room that there was did not last.
+const LEFT_FULL: Millis = HOUR;
 
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +98,8 @@ pub struct Checker {
     pub pool: usize,
     /// When no fleet keeps any more.
     pub pool_ended_at: Option<Millis>,
-    /// Instances whose vital sign somebody else wrote.
-    pub forged_signs: BTreeSet<String>,
+    /// Instances whose vital sign somebody else wrote, and when last.
+    pub forged_signs: BTreeMap<String, Millis>,
     /// Jobs.
     pub jobs: BTreeMap<u64, JobTruth>,
     /// Jobs that wait.
@@ -112,6 +117,8 @@ pub struct Checker {
     deregistered: BTreeMap<String, Millis>,
     /// When our latest DELETE of a runner was begun.
     deletes: BTreeMap<String, Millis>,
+    /// What the invocations that run have launched.
+    in_hand: BTreeMap<TaskId, Vec<String>>,
     /// Instances whose configuration was handed over.
     handed_over: BTreeSet<String>,
     /// Instances whose record was rebuilt.
@@ -238,7 +245,9 @@ impl Checker {
             Fact::JobCancelled { job_id } => self.job_over(*job_id, at),
             Fact::JobDropped { job_id, why } => {
                 tally.dropped += 1;
-                if why.contains("too long") && self.jobs.get(job_id).is_some_and(|job| job.served) {
+                // Without a supervisor a job can keep its instance to the hard age, and a fleet of such has no room.
+                let had_room = !self.is_full() && at - self.full_at > LEFT_FULL;
+                if why.contains("too long") && had_room && self.jobs.get(job_id).is_some_and(|job| job.served) {
                     self.violated("L1", at, format!("job {job_id} was given up by GitHub: {why}"));
                 }
                 self.job_over(*job_id, at);

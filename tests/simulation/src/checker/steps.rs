@@ -161,9 +161,12 @@ impl Sim {
     fn check_spoken(&mut self, task: TaskId, id: &str, what: &str) {
         let began_at = self.began_at(task);
         let Some(spoke_at) = self.hosts.spoke_before(id, began_at).filter(|at| self.now - at < SILENCE) else { return };
-        let ago = (self.now - spoke_at) / SECOND;
-        let forged = if self.checker.forged_signs.contains(id) { ", and a sign of it was forged" } else { "" };
-        self.checker.violated("S9", self.now, format!("{id} is {what}, whose supervisor spoke {ago} s ago{forged}"));
+        // A job that writes over the sign of its own instance, the only one that it can reach, makes that look dead.
+        let silenced = self.checker.forged_signs.get(id).is_some_and(|at| *at >= spoke_at);
+        if !silenced {
+            let ago = (self.now - spoke_at) / SECOND;
+            self.checker.violated("S9", self.now, format!("{id} is {what}, whose supervisor spoke {ago} s ago"));
+        }
     }
 
     /// S7: what others can read holds no secret.

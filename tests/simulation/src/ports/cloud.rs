@@ -15,6 +15,7 @@ use runner_scaler_world::ec2::{
 
 use super::{Op, Port};
 use crate::coverage::Counter;
+use crate::lambda::TaskId;
 use crate::sim::Sim;
 
 /// A refusal of EC2, by its code, as the adapters map it.
@@ -62,7 +63,8 @@ impl ComputeRead for Port {
 
 impl Compute for Port {
     async fn create_fleet(&self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
-        self.call(Op::CreateFleet, None, |sim| sim.create_fleet(request)).await
+        let task = self.task;
+        self.call(Op::CreateFleet, None, |sim| sim.create_fleet(task, request)).await
     }
 
     async fn request_drain(&self, instance_ids: &[InstanceId], at: Timestamp) -> Result<Vec<InstanceId>, PortError> {
@@ -130,7 +132,7 @@ impl Compute for Port {
 }
 
 impl Sim {
-    fn create_fleet(&mut self, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
+    fn create_fleet(&mut self, task: TaskId, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
         self.launch_refused()?;
         for value in request.tags.values() {
             self.check_text("a tag", value);
@@ -183,7 +185,7 @@ impl Sim {
             } else if count < request.count {
                 self.coverage.hit(Counter::PartialFleet);
             }
-            self.launched(request, &instance_ids);
+            self.launched(task, request, &instance_ids);
         }
         let errors = answer
             .errors
