@@ -56,15 +56,17 @@ pub(super) fn condition(
     let drained = instance.tags.contains_key("ghr:drain");
     // Its supervisor is up before its runner is: the configuration may still be to come, as long as somebody goes on with
     // its launch, and then GitHub has to be told.
-    let ready = record.is_some_and(|record| match record.handed_over_at {
-        Some(at) => now.since(at) >= timers.pick_up,
-        None => now.since(record.jit_intent_at.unwrap_or(record.launched_at)) >= timers.launch_lease,
-    });
+    let ready_at = if let Some(at) = record.and_then(|record| record.handed_over_at) {
+        at.plus(timers.pick_up)
+    } else {
+        let asked_at = record.and_then(|record| record.jit_intent_at).unwrap_or(instance.launched_at);
+        asked_at.plus(timers.launch_lease)
+    };
     match sign.map(|sign| sign.worker) {
         _ if !living || spoken_for || drained || age >= timers.idle_maximum.max(timers.boot_grace) => Condition::Spent,
         Some(Worker::Acquiring | Worker::Running | Worker::Unrecognised) => Condition::Spent,
         None if age < timers.boot_grace => Condition::Booting,
-        Some(Worker::None) if age < timers.boot_grace && !ready => Condition::Booting,
+        Some(Worker::None) if age < timers.boot_grace && now < ready_at => Condition::Booting,
         Some(Worker::None) | None => Condition::Idle,
     }
 }
@@ -348,7 +350,11 @@ mod tests {
             (record.jit_intent_at, record.handed_over_at) = (jit_intent_at, handed_over_at);
             assert_eq!(condition(&instance(age), Some(&record), Some(&up), &timers, NOW), expected, "{case}");
         }
-        assert_eq!(condition(&instance(1), None, Some(&up), &timers, NOW), Booting, "its record is yet to be written");
+        for (case, age, expected) in
+            [("its record is yet to be written", 299, Booting), ("and nobody is left to write it", 300, Idle)]
+        {
+            assert_eq!(condition(&instance(age), None, Some(&up), &timers, NOW), expected, "{case}");
+        }
     }
 
     fn record(phase: JobPhase) -> JobRecord {
