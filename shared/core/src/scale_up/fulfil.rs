@@ -125,21 +125,18 @@ pub(super) async fn resume<P: LaunchPorts>(
         // run elsewhere by now, and never where the fleet has room for a part.
         let still_fits = held != Held::NoRoom && jobs.len() + settled >= launch.count as usize;
         if !still_fits {
-            match close(batch, fleet, &launch, called_at).await? {
-                Some(answered) => launch = answered,
-                None if held == Held::NoRoom => {
-                    let reason = Settlement::Retry("no room for its launch".to_owned());
-                    return Ok(conclude_all(batch, &fleet.timers, token, &jobs, vec![reason; jobs.len()]).await);
-                }
-                None => {}
-            }
+            let Some(answered) = close(batch, fleet, &launch, called_at).await? else {
+                let waits = vec![Settlement::LookAgain; jobs.len()];
+                return Ok(conclude_all(batch, &fleet.timers, token, &jobs, waits).await);
+            };
+            launch = answered;
         }
     }
     Ok(fulfil(batch, fleet, &launch, &jobs, Attempt::Repetition { settled, called_at }, listing).await)
 }
 
-/// Takes what is shown of a launch for the answer to its call, where nobody heard one and whatever the last one made would
-/// be shown by now. The launch as it was answered.
+/// Takes what is shown of a launch for the answer to its call, where nobody heard one. The launch as it was answered;
+/// `None` while what the last call made need not be shown yet.
 async fn close<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
@@ -147,6 +144,9 @@ async fn close<P: LaunchPorts>(
     called_at: Timestamp,
 ) -> Result<Option<LaunchRecord>, PortError> {
     if batch.ports.now().since(called_at) < SHOWN_WITHIN {
+        // Nothing was asked: the last call stays as old as it is, or nobody would ever have waited long enough.
+        let _turn = batch.turn(&fleet.name).await;
+        note_refusal(batch.ports, fleet, launch, called_at).await?;
         return Ok(None);
     }
     let shown = shown_of(batch, launch).await?;

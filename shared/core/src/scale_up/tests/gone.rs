@@ -278,7 +278,7 @@ fn what_an_unheard_call_made_serves_the_job_that_is_left_of_its_launch() {
 }
 
 #[test]
-fn a_launch_that_could_have_been_heard_of_a_moment_ago_is_repeated_as_it_was() {
+fn a_launch_that_lost_jobs_is_not_repeated_and_waits_until_its_last_call_would_be_shown() {
     let fake = world([1, 2]);
     fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
     batch(&fake, &policy(), &[1, 2]);
@@ -287,12 +287,18 @@ fn a_launch_that_could_have_been_heard_of_a_moment_ago_is_repeated_as_it_was() {
     fake.heal();
     take_effect(&fake);
     let made = fake.living();
-    fake.state_mut().unshown.extend(made);
+    fake.state_mut().unshown.extend(made.clone());
     start_elsewhere(&fake, 2);
-    fake.pass(Duration::from_secs(299));
-    batch(&fake, &policy(), &[1]);
-    assert_eq!(fake.living().len(), 2, "the same token, the same instances");
-    assert_eq!(fake.all::<LaunchRecord>().len(), 1);
+    let calls = fake.calls_of("Compute::create_fleet");
+    for _ in 0..4 {
+        fake.pass(minutes(1));
+        assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Waiting]);
+        assert!(matches!(phase(&fake, 1), JobPhase::Launching { .. }), "its launch is kept");
+    }
+    fake.state_mut().unshown.clear();
+    fake.pass(minutes(1));
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
+    assert_eq!((fake.living(), fake.calls_of("Compute::create_fleet")), (made, calls));
 }
 
 #[test]
