@@ -25,8 +25,9 @@ pub async fn run_pass<P: DemandPorts>(ports: &P, policy: &Policy, deadline: Dead
         return report.into_result();
     }
     let deadline = deadline.kept_by(policy.mutant);
-    // First: jobs that are known to wait must not wait for GitHub's lists. Half of the time: a backlog that takes all of
-    // it, pass after pass, would keep what nobody told us of from being found.
+    // First: jobs that are known to wait must not wait for GitHub's lists. They have half of the time, and failed
+    // deliveries half of the rest: a backlog that takes all of it, pass after pass, would keep what nobody told us of
+    // from being found.
     let resent = send_due_jobs(ports, policy, deadline.half(ports.now())).await;
     report.resent_count = resent.sent.len();
     report.cut_by_deadline = resent.is_cut;
@@ -34,7 +35,7 @@ pub async fn run_pass<P: DemandPorts>(ports: &P, policy: &Policy, deadline: Dead
         report.error(failure);
     }
     if has_time(ports, deadline, &mut report) {
-        redeliver::ask(ports, deadline, &mut report).await;
+        redeliver::ask(ports, deadline.half(ports.now()), &mut report).await;
     }
     match policy.mode {
         Mode::Enforce | Mode::Observe => {
