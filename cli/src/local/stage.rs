@@ -263,6 +263,7 @@ impl<'a> Stage<'a> {
         let outside = Outside {
             jit_parameters_left: self.aws.emulator.parameters_below(RUNNER_PARAMETER_PATH).await?,
             caps: self.fleets.iter().map(|fleet| (fleet.name.to_owned(), fleet.runner_count_max as usize)).collect(),
+            runners_taken_max: self.options.play().runners_taken_max(),
         };
         let dead_letters = self.aws.emulator.queue_depth(&self.aws.dead_letters_url).await?;
         let observed = Observed {

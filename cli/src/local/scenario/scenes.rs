@@ -243,6 +243,16 @@ impl Play {
         }
     }
 
+    /// Launches that may replace a runner which another job took (P4 of the design counts none of them). Where more jobs
+    /// wait than a fleet has room for, GitHub gives a runner to any of them, and its own job may wait for longer than idle
+    /// runners are trusted; in the whole play no job waits for room.
+    pub(crate) fn runners_taken_max(self) -> usize {
+        match self {
+            Self::Whole { .. } => 0,
+            Self::Burst { jobs } => jobs as usize / 20,
+        }
+    }
+
     /// Its scenes.
     pub(super) fn scenes(self) -> &'static [Scene] {
         match self {

@@ -27,6 +27,8 @@ pub struct Outside {
     pub jit_parameters_left: Vec<String>,
     /// The cap of living instances, by fleet (tag `ghr:fleet`).
     pub caps: BTreeMap<String, usize>,
+    /// Launches that may replace a runner which another job took: which runner was whose, the world does not know.
+    pub runners_taken_max: usize,
 }
 
 /// The window of the storm guard.
@@ -140,7 +142,7 @@ fn lost_jobs(facts: &[(Millis, Fact)]) -> Vec<String> {
 /// P4: launches against jobs and replacements, the storm guard, and the caps.
 fn launches_too_many(facts: &[(Millis, Fact)], outside: &Outside) -> Vec<String> {
     let mut evidence = Vec::new();
-    let (launched, allowed) = (launches(facts), jobs_queued(facts) + replacements(facts));
+    let (launched, allowed) = (launches(facts), jobs_queued(facts) + replacements(facts) + outside.runners_taken_max);
     if launched > allowed {
         evidence.push(format!(
             "{launched} launches for {} jobs and {} replacements",
@@ -255,6 +257,27 @@ mod tests {
 
     fn launched(id: &str) -> Fact {
         Fact::InstanceLaunched { instance_id: id.into(), fleet: Some("small".into()) }
+    }
+
+    #[test]
+    fn a_launch_too_many_is_one_beyond_jobs_replacements_and_runners_that_others_took() {
+        let facts = |count: usize| -> Vec<(Millis, Fact)> {
+            let launches = (0..count).map(|number| (2, launched(&format!("i-{number}"))));
+            let connected = (0..count).map(|number| {
+                let instance_id = Some(format!("i-{number}"));
+                (3, Fact::RunnerConnected { runner: format!("r-{number}"), instance_id })
+            });
+            std::iter::once((1, queued(1))).chain(launches).chain(connected).collect()
+        };
+        for (case, count, runners_taken_max, held) in [
+            ("one for one", 1, 0, true),
+            ("two for one", 2, 0, false),
+            ("two for one, whose runner another may have taken", 2, 1, true),
+            ("three for one", 3, 1, false),
+        ] {
+            let outside = Outside { runners_taken_max, ..Outside::default() };
+            assert_eq!(launches_too_many(&facts(count), &outside).is_empty(), held, "{case}");
+        }
     }
 
     fn queued(job_id: u64) -> Fact {
