@@ -73,7 +73,7 @@ pub(crate) fn configuration_document(fleets: &[FleetSpec]) -> Value {
         "mode": "enforce",
         "search_interval_seconds": 5,
         "search_job_age_seconds": 3,
-        "search_idle_trust_seconds": 6,
+        "search_idle_trust_seconds": 18,
         "fleets": fleets,
     })
 }
