@@ -178,7 +178,8 @@ pub(super) async fn hold<P: LaunchPorts>(
     held.ok_or_else(|| foreign(fleet))
 }
 
-/// Notes that a repetition was refused and so had no effect: what the call before it may have made is as old as it was.
+/// Notes that a repetition was refused or not made, and so had no effect: what the call before it may have made is as old
+/// as it was.
 pub(super) async fn note_refusal(
     ledger: &impl Ledger,
     fleet: &Fleet,
