@@ -17,6 +17,12 @@ const SIDE_BY_SIDE: u64 = 6;
 /// Between two lines of progress.
 const PROGRESS: u64 = 100;
 
+/// Where a point was not met by chance, rounds are added, at most until there were this many times as many.
+const MORE_ROUNDS: u64 = 10;
+
+/// Within this after its configuration was asked for, a supervisor starts its listener.
+const START_MICROS: u64 = 4_000;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const SEED: u64 = 20_261_127;
@@ -34,6 +40,18 @@ struct Tally {
     jobs_done_after_a_kill_while_frozen: AtomicU64,
 }
 
+impl Tally {
+    /// The points of a run that no kill met. The rounds say something only when each of them was met.
+    fn points_never_met(&self) -> Vec<&'static str> {
+        let points = [
+            ("killed before its listener was there", &self.kills_before_the_listener),
+            ("idle, and ended by a drain", &self.ended_idle),
+            ("killed while its listener stood still, its job done", &self.jobs_done_after_a_kill_while_frozen),
+        ];
+        points.into_iter().filter(|(_, met)| met.load(Ordering::Relaxed) == 0).map(|(point, _)| point).collect()
+    }
+}
+
 fn rounds(count: u64, freezer: &'static str) -> Tally {
     let (cloud, next, tally) = (Cloud::start(), AtomicU64::new(0), Tally::default());
     std::thread::scope(|scope| {
@@ -41,7 +59,7 @@ fn rounds(count: u64, freezer: &'static str) -> Tally {
             scope.spawn(|| {
                 loop {
                     let round = next.fetch_add(1, Ordering::Relaxed);
-                    if round >= count {
+                    if round >= count && (tally.points_never_met().is_empty() || round >= MORE_ROUNDS * count) {
                         return;
                     }
                     if round > 0 && round % PROGRESS == 0 {
@@ -56,9 +74,9 @@ fn rounds(count: u64, freezer: &'static str) -> Tally {
     tally
 }
 
-/// One instance, killed one to three times. In every other round at any moment; in the others when it has been asked to
-/// drain and its listener stands still. Half of those requests are taken back afterwards, and then the job has to be
-/// done as in the rounds without one.
+/// One instance, killed one to three times. In every other round at any moment, in half of those first while it starts
+/// its listener; in the others when it has been asked to drain and its listener stands still. Half of those requests are
+/// taken back afterwards, and then the job has to be done as in the rounds without one.
 fn play(cloud: &Cloud, round: u64, freezer: &str, tally: &Tally) {
     let mut numbers = Numbers::new(SEED + round);
     let ms = |value: u64| format!("0.{value:03}");
@@ -73,7 +91,7 @@ fn play(cloud: &Cloud, round: u64, freezer: &str, tally: &Tally) {
     let mut machine = Machine::new(cloud, &plan).set("FREEZER", freezer);
     let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::Relaxed);
     let mut frozen = false;
-    for _ in 0..=numbers.below(3) {
+    for kill in 0..=numbers.below(3) {
         machine.start();
         if drained {
             frozen |= kill_when_frozen(&mut machine, tally);
@@ -81,7 +99,13 @@ fn play(cloud: &Cloud, round: u64, freezer: &str, tally: &Tally) {
                 cloud.take_drain_back(&machine.id);
             }
         } else {
-            std::thread::sleep(Duration::from_micros(numbers.below(400_000)));
+            if kill == 0 && round % 4 == 2 {
+                // A sleep would hit these few milliseconds once in a hundred times.
+                support::spin_until(PATIENCE, || !cloud.calls("GetParameter", &machine.id).is_empty());
+                support::spin_for(Duration::from_micros(numbers.below(START_MICROS)));
+            } else {
+                std::thread::sleep(Duration::from_micros(numbers.below(400_000)));
+            }
             machine.kill_supervisor();
             if machine.leader().is_none() {
                 count(&tally.kills_before_the_listener);
@@ -123,8 +147,7 @@ fn kill_when_frozen(machine: &mut Machine, tally: &Tally) -> bool {
 fn none_is_lost(tally: &Tally) {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     assert_eq!((of(&tally.jobs_lost), of(&tally.still_there)), (0, 0), "{tally:?}");
-    let met = [&tally.kills_before_the_listener, &tally.ended_idle, &tally.jobs_done_after_a_kill_while_frozen];
-    assert!(met.iter().all(|counter| of(counter) > 0), "a point was never met: {tally:?}");
+    assert_eq!(tally.points_never_met(), [""; 0], "{tally:?}");
 }
 
 #[test]

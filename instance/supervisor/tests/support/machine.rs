@@ -294,6 +294,11 @@ pub(crate) fn spin_until(patience: Duration, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Lets a time pass that is too short for a sleep.
+pub(crate) fn spin_for(time: Duration) {
+    spin_until(time, || false);
+}
+
 /// Waits until it is so, and how long that took; `None` when it never was.
 #[expect(clippy::disallowed_methods, reason = "a test measures")]
 pub(crate) fn wait_for(patience: Duration, mut is_so: impl FnMut() -> bool) -> Option<Duration> {
