@@ -46,7 +46,7 @@ pub fn sight(launch: &LaunchRecord, shown: Option<InstanceState>, listed_at: Tim
 /// What an instance still needs before its runner can take a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Nothing: it has its configuration, or a job already.
+    /// Nothing: it has its configuration.
     Nothing,
     /// A registration exists, and whether the configuration reached the instance is not known. It must be neither
     /// deleted nor made again; GitHub says whether the runner ever connected.
@@ -55,6 +55,8 @@ pub enum Need {
     LookUp,
     /// A configuration; none was ever asked for.
     Configuration,
+    /// It has, or had, a job: it serves no other.
+    Spent,
     /// It is being removed, or gone, or its configuration is lost: it gets nothing.
     Beyond,
 }
@@ -68,7 +70,8 @@ pub fn need(record: &InstanceRecord) -> Need {
         || record.gone_at.is_some();
     match (record.jit_intent_at, record.origin) {
         _ if removal => Need::Beyond,
-        _ if record.handed_over_at.is_some() || record.has_job_evidence() => Need::Nothing,
+        _ if record.has_job_evidence() => Need::Spent,
+        _ if record.handed_over_at.is_some() => Need::Nothing,
         _ if record.lost_at.is_some() => Need::Beyond,
         _ if record.runner_id.is_some() => Need::Unsure,
         (Some(_), Origin::Launch | Origin::Rebuilt { .. }) | (None, Origin::Rebuilt { .. }) => Need::LookUp,
@@ -138,6 +141,8 @@ pub struct Tally {
     pub in_doubt: usize,
     /// Launched, and no use to any job.
     pub lost: usize,
+    /// Taken: each has, or had, a job that started on it.
+    pub spent: usize,
 }
 
 /// What becomes of one job of a launch.
@@ -162,7 +167,8 @@ pub enum Settlement {
 /// were settled before.
 #[must_use]
 pub fn settle(jobs: usize, taken: usize, tally: Tally) -> Vec<Settlement> {
-    let came_to_nothing = taken == 0 && (tally.ready, tally.retry.len(), tally.in_doubt, tally.lost) == (0, 0, 0, 0);
+    let came = tally.ready + tally.retry.len() + tally.in_doubt + tally.lost + tally.spent;
+    let came_to_nothing = taken == 0 && came == 0;
     let ready = std::iter::repeat_n(Settlement::Launched, tally.ready.saturating_sub(taken));
     let retry = tally.retry.into_iter().map(Settlement::Retry);
     let in_doubt = std::iter::repeat_n(Settlement::LookAgain, tally.in_doubt);

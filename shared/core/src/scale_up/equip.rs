@@ -25,10 +25,12 @@ pub(super) enum Equipped {
     Ready,
     /// To be gone on with.
     Retry(String),
-    /// To be gone on with once it is seen.
+    /// To be gone on with once it is seen, or its runner had the time to connect.
     InDoubt,
     /// It will never take a job; it ends itself, or the orphan-sweeper ends it.
     Lost,
+    /// A job started on it: whose launch it was made for does not matter any more.
+    Spent,
 }
 
 /// How often the configuration is put again. SSM admits about 3 writes a second by default (facts/github.md section 4):
@@ -78,6 +80,7 @@ async fn try_equip<P: LaunchPorts>(
     }
     match need {
         Need::Nothing => return Ok(Equipped::Ready),
+        Need::Spent => return Ok(Equipped::Spent),
         Need::Unsure => return settle_unsure(batch, fleet, launch, id, registered).await,
         Need::Beyond => return Ok(Equipped::Lost),
         Need::Configuration => {}
@@ -140,8 +143,9 @@ async fn settle_unsure<P: LaunchPorts>(
     if runner.online || runner.busy || runner.version != Some(None) {
         return Ok(Equipped::Ready);
     }
+    // Time alone tells: a whole lease more would be added to what the launch has waited.
     if batch.ports.now().since(asked_at) < fleet.timers.launch_lease {
-        return Ok(Equipped::Retry("whether it has its configuration is not known yet".to_owned()));
+        return Ok(Equipped::InDoubt);
     }
     warn!(runner_id = %runner_id, "runner {runner_id} never connected: its configuration was not handed over");
     let stored = ledger::load(batch.ports, id.as_str()).await?;

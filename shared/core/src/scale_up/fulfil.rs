@@ -136,20 +136,21 @@ pub(super) async fn resume<P: LaunchPorts>(
 }
 
 /// Takes what is shown of a launch for the answer to its call, where nobody heard one. The launch as it was answered;
-/// `None` while what the last call made need not be shown yet.
+/// `None` while not all of what the last call may have made is shown, and need not be yet.
 async fn close<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     fleet: &Fleet,
     launch: &LaunchRecord,
     called_at: Timestamp,
 ) -> Result<Option<LaunchRecord>, PortError> {
-    if batch.ports.now().since(called_at) < SHOWN_WITHIN {
+    // Shown whole, there is nothing to wait for: its instances wait for their configurations until they end themselves.
+    let shown = shown_of(batch, launch).await?;
+    if shown.len() < launch.count as usize && batch.ports.now().since(called_at) < SHOWN_WITHIN {
         // Nothing was asked: the last call stays as old as it is, or nobody would ever have waited long enough.
         let _turn = batch.turn(&fleet.name).await;
         note_refusal(batch.ports, fleet, launch, called_at).await?;
         return Ok(None);
     }
-    let shown = shown_of(batch, launch).await?;
     info!(launch_token = %launch.token, fleet = %launch.fleet, instance_count = shown.len(), "nobody asks for the launch any more: it made {}", shown.len());
     note(batch, fleet, launch, launch, shown).await.map(Some)
 }
@@ -449,6 +450,7 @@ pub(super) async fn equip_all<P: LaunchPorts>(
             Equipped::Retry(reason) => tally.retry.push(reason),
             Equipped::InDoubt => tally.in_doubt += 1,
             Equipped::Lost => tally.lost += 1,
+            Equipped::Spent => tally.spent += 1,
         }
     }
     tally

@@ -66,7 +66,9 @@ fn an_instance_gets_a_configuration_once_and_never_while_it_is_removed() {
             Need::Beyond,
         ),
         ("thought lost, and handed over", |r| (r.handed_over_at, r.lost_at) = (Some(NOW), Some(NOW)), Need::Nothing),
-        ("busy", |r| r.busy_seen_at = Some(NOW), Need::Nothing),
+        ("busy", |r| r.busy_seen_at = Some(NOW), Need::Spent),
+        ("handed over, and busy", |r| (r.handed_over_at, r.busy_seen_at) = (Some(NOW), Some(NOW)), Need::Spent),
+        ("busy, and being removed", |r| (r.busy_seen_at, r.gone_at) = (Some(NOW), Some(NOW)), Need::Beyond),
         ("gone", |r| r.gone_at = Some(NOW), Need::Beyond),
         ("deregistered", |r| r.deregistered_at = Some(NOW), Need::Beyond),
     ] {
@@ -128,7 +130,8 @@ fn an_instance_that_is_not_shown_is_young_in_doubt_or_gone() {
 #[test]
 fn instances_are_shared_out_in_the_order_of_the_jobs() {
     use Settlement::{AgainLater, AgainSoon, Launched, LookAgain, NothingLaunched, Retry};
-    let tally = |ready, retry: usize, lost| Tally { ready, retry: vec!["r".to_owned(); retry], in_doubt: 0, lost };
+    let tally =
+        |ready, retry: usize, lost| Tally { ready, retry: vec!["r".to_owned(); retry], lost, ..Tally::default() };
     let retry = || Retry("r".to_owned());
     for (case, jobs, taken, tally, expected) in [
         ("all", 2, 0, tally(2, 0, 0), vec![Launched, Launched]),
@@ -139,6 +142,8 @@ fn instances_are_shared_out_in_the_order_of_the_jobs() {
         ("more instances than jobs left", 1, 0, tally(2, 1, 0), vec![Launched]),
         ("none", 2, 0, tally(0, 0, 0), vec![NothingLaunched, NothingLaunched]),
         ("none besides those settled before", 1, 1, tally(0, 0, 0), vec![AgainSoon]),
+        ("the others' run their jobs", 2, 0, Tally { spent: 1, ..tally(0, 0, 1) }, vec![AgainLater, AgainSoon]),
+        ("all run jobs", 1, 0, Tally { spent: 2, ..tally(0, 0, 0) }, vec![AgainSoon]),
     ] {
         assert_eq!(settle(jobs, taken, tally), expected, "{case}");
     }

@@ -5,7 +5,7 @@ use crate::demand::send_due_jobs;
 use crate::error::Class;
 use crate::fake::{Fake, Fault, at_every_call, policy, run};
 use crate::ids::{InstanceId, JobId};
-use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord};
+use crate::ledger::{InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord};
 use crate::ports::{Compute, InstanceState, JobState};
 use crate::scale_up::{Outcome, plan};
 use crate::time::{Clock, Deadline};
@@ -299,6 +299,51 @@ fn a_launch_that_lost_jobs_is_not_repeated_and_waits_until_its_last_call_would_b
     fake.pass(minutes(1));
     assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched]);
     assert_eq!((fake.living(), fake.calls_of("Compute::create_fleet")), (made, calls));
+}
+
+#[test]
+fn what_an_unheard_call_made_is_used_as_soon_as_all_of_it_is_shown() {
+    let fake = world([1, 2]);
+    fake.always_fail("Compute::create_fleet", Class::OutcomeUnknown);
+    batch(&fake, &policy(), &[1, 2]);
+    fake.pass(minutes(6));
+    batch(&fake, &policy(), &[1]);
+    fake.heal();
+    take_effect(&fake);
+    start_elsewhere(&fake, 2);
+    fake.pass(Duration::from_secs(30));
+    assert_eq!(batch(&fake, &policy(), &[1]), [Outcome::Launched], "its instances wait for their configurations");
+    assert_eq!(fake.living().len(), 2);
+}
+
+/// Of a launch for two jobs one instance got no configuration; the other has its job.
+#[test]
+fn an_instance_that_runs_the_one_job_is_not_given_to_the_other() {
+    for (case, ended) in [("the other instance has ended", true), ("it gets no configuration again", false)] {
+        let fake = world([1, 2]);
+        fake.fail_once("Registry::generate_jit_config", Class::Transient);
+        let outcomes = batch(&fake, &policy(), &[1, 2]);
+        assert!(matches!(outcomes[..], [Outcome::Launched, Outcome::Failed(_)]), "{case}: {outcomes:?}");
+        let mut records = fake.all::<InstanceRecord>();
+        records.sort_by_key(|record| record.handed_over_at);
+        let [bare, ready] = &mut records[..] else { panic!("{case}: {records:?}") };
+        let (repository, at) = (super::message(1).repository, fake.now());
+        ready.job_started = Some(JobStarted { job_id: JobId(1), repository, at, runner_id: ready.runner_id });
+        fake.put(ready);
+        start_elsewhere(&fake, 1);
+        fake.pass(minutes(6));
+        if ended {
+            fake.set_instance_state(&bare.instance_id, InstanceState::Terminated);
+        } else {
+            fake.always_fail("Registry::generate_jit_config", Class::Transient);
+        }
+        let outcomes = batch(&fake, &policy(), &[2]);
+        assert_ne!(outcomes, [Outcome::Launched], "{case}");
+        assert!(!matches!(phase(&fake, 2), JobPhase::Launched { .. }), "{case}");
+        fake.heal();
+        fake.pass(minutes(1));
+        assert_eq!(batch(&fake, &policy(), &[2]), [Outcome::Launched], "{case}");
+    }
 }
 
 #[test]
