@@ -8,17 +8,30 @@ use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
 use super::SENDS_AT_ONCE;
-use crate::config::Policy;
+use crate::config::{Fleet, Policy};
 use crate::error::PortError;
 use crate::ids::{FleetName, JobId, Scope};
 use crate::ledger::{self, JobRecord, Stored, Versioned};
-use crate::ports::{Ledger, OpenPartition, Queue};
-use crate::scale_up::{JobMessage, select_fleet};
+use crate::ports::{ComputeRead, Instance, Ledger, OpenPartition, Queue};
+use crate::scale_up::room::{own_instances, room};
+use crate::scale_up::{self, JobMessage, select_fleet};
 use crate::time::{Clock, Deadline, Timestamp};
 
-/// Jobs sent for one fleet in one pass. More, and a fleet that is full for long fills the queue with jobs that wait
-/// again; fewer, and a burst that met a full fleet drains over many passes.
+/// Jobs sent for one fleet in one pass, of those that need room and of the others each. More, and a pass has no time for
+/// other fleets; fewer, and a burst that met a full fleet drains over many passes.
 const SENT_PER_FLEET_MAX: usize = 50;
+
+/// Jobs sent beyond the room that their fleet has, longest not looked at first: some of the oldest are over by now and
+/// nobody told us, or their owner's GitHub does not answer. More, and a fleet that is nearly full is asked for over and
+/// over; fewer, and such jobs hold up the others.
+const SENT_BEYOND_ROOM: usize = 10;
+
+/// Due jobs read of one fleet in one pass. Those that need room stay due until there is some. More, and a long line costs
+/// its reading every minute; fewer, and what needs none waits behind it, as if it did.
+const READ_PER_FLEET_MAX: usize = 500;
+
+/// A pass is begun every minute (design section 7).
+const PASS_EVERY_MS: i64 = 60_000;
 
 /// When a job is looked at again that could not be sent.
 const SEND_AGAIN: Duration = Duration::from_secs(30);
@@ -34,14 +47,17 @@ pub(crate) struct SendReport {
     pub(crate) is_cut: bool,
 }
 
-/// Sends the jobs that are due, oldest look first: of the configured fleets, then of those that left the configuration.
-/// A job that has waited longer than GitHub lets a job wait is given up; one that no fleet takes by now waits on.
+/// Sends the jobs that are due: of the configured fleets, then of those that left the configuration. Of jobs that need
+/// another instance only as many as their fleet has room for, the oldest, and a few of the others; what stays due is sent
+/// when there is room. A job that has waited longer than GitHub lets a job wait is given up; one that no fleet takes by
+/// now waits on.
 ///
 /// # Guarantees
 /// A job's next look moves ahead before it is sent, so that passes that overlap do not both send it; killed in between,
-/// it is due again after the boot grace. One fleet's or job's failure does not stop the others.
+/// it is due again after the boot grace. One fleet's or job's failure does not stop the others, and where the room is not
+/// known, jobs are sent as if there were some.
 pub(crate) async fn send_due_jobs(
-    ports: &(impl Ledger + Queue + Clock),
+    ports: &(impl Ledger + Queue + ComputeRead + Clock),
     policy: &Policy,
     deadline: Deadline,
 ) -> SendReport {
@@ -54,12 +70,16 @@ pub(crate) async fn send_due_jobs(
             report.failures.push(error.to_string());
         }
     }
+    // Each is the first in its turn: in slow times one fleet's backlog takes all of the time.
+    let first = usize::try_from(ports.now().0 / PASS_EVERY_MS).unwrap_or(0).checked_rem(fleets.len()).unwrap_or(0);
+    fleets.rotate_left(first);
+    let mut listing = None;
     for fleet in &fleets {
         if !deadline.allows_more(ports.now()) {
             report.is_cut = true;
             break;
         }
-        if let Err(error) = send_for_fleet(ports, policy, fleet, deadline, &mut report).await {
+        if let Err(error) = send_for_fleet(ports, policy, fleet, deadline, &mut listing, &mut report).await {
             warn!(fleet = %fleet, error = %error, class = ?error.class, "could not list due jobs of {fleet}: {error}");
             report.failures.push(error.to_string());
         }
@@ -73,17 +93,29 @@ async fn former_fleets(ledger: &impl Ledger, policy: &Policy) -> Result<Vec<Flee
     Ok(known.into_iter().filter(|name| policy.fleet(name).is_none()).collect())
 }
 
+/// EC2's listing, read by the first fleet that needs it; within, `None` where it could not be read.
+type Listing = Option<Option<Vec<Instance>>>;
+
 async fn send_for_fleet(
-    ports: &(impl Ledger + Queue + Clock),
+    ports: &(impl Ledger + Queue + ComputeRead + Clock),
     policy: &Policy,
     fleet: &FleetName,
     deadline: Deadline,
+    listing: &mut Listing,
     report: &mut SendReport,
 ) -> Result<(), PortError> {
     let partition = OpenPartition::Jobs(fleet.clone());
-    let due = ledger::open::<JobRecord>(ports, &partition, ports.now(), SENT_PER_FLEET_MAX).await?;
-    let sends = due.records.into_iter().map(|job| async move {
-        let job_id = job.record.job_id;
+    let now = ports.now();
+    let due = ledger::open::<JobRecord>(ports, &partition, now, READ_PER_FLEET_MAX).await?;
+    let (need_room, mut chosen): (Vec<_>, Vec<_>) =
+        due.records.into_iter().map(|job| job.record).partition(|job| needs_room(job, policy, fleet, now));
+    chosen.truncate(SENT_PER_FLEET_MAX);
+    let room = match policy.fleet(fleet).filter(|_| !need_room.is_empty()) {
+        Some(fleet) => room_of(ports, policy, fleet, deadline, listing, report).await,
+        None => None,
+    };
+    chosen.extend(within_room(need_room, room));
+    let sends = chosen.into_iter().map(|JobRecord { job_id, .. }| async move {
         if !deadline.allows_more(ports.now()) {
             return (job_id, Ok(Sent::NoTime));
         }
@@ -104,6 +136,64 @@ async fn send_for_fleet(
         }
     }
     Ok(())
+}
+
+/// Whether another instance has to be launched for it, by the fleet that it waits for.
+fn needs_room(job: &JobRecord, policy: &Policy, fleet: &FleetName, now: Timestamp) -> bool {
+    job.waits_in_time(now)
+        && scale_up::plan::next(job, now).needs_room()
+        && policy.serves(&job.repository)
+        && select_fleet(policy, &job.labels).is_some_and(|taker| taker.name == *fleet)
+}
+
+/// Those of the due jobs, longest not looked at first, that are worth a look; `room` is `None` where it is not known.
+fn within_room(mut due: Vec<JobRecord>, room: Option<usize>) -> Vec<JobRecord> {
+    let Some(room) = room else {
+        due.truncate(SENT_PER_FLEET_MAX);
+        return due;
+    };
+    if room == 0 {
+        return Vec::new();
+    }
+    let age = |job: &JobRecord| (job.queued_at, job.job_id);
+    let mut ages: Vec<_> = due.iter().map(age).collect();
+    ages.sort_unstable();
+    let first_too_young = ages.get(room.min(SENT_PER_FLEET_MAX)).copied();
+    let (mut chosen, others): (Vec<_>, Vec<_>) =
+        due.into_iter().partition(|job| first_too_young.is_none_or(|young| age(job) < young));
+    chosen.extend(others.into_iter().take(SENT_BEYOND_ROOM));
+    chosen
+}
+
+/// How many instances the fleet may still launch; `None` where that could not be read, which is in the report.
+async fn room_of(
+    ports: &(impl Ledger + ComputeRead + Clock),
+    policy: &Policy,
+    fleet: &Fleet,
+    deadline: Deadline,
+    listing: &mut Listing,
+    report: &mut SendReport,
+) -> Option<usize> {
+    if listing.is_none() {
+        let listed = deadline.within(ports, own_instances(ports, policy)).await;
+        *listing = Some(known(listed, "the instances", report));
+    }
+    let listing = listing.as_ref()?.as_ref()?;
+    let room = deadline.within(ports, room(ports, fleet, listing)).await;
+    known(room, "the room of a fleet", report)
+}
+
+/// What was read in time.
+fn known<T>(read: Option<Result<T, PortError>>, what: &str, report: &mut SendReport) -> Option<T> {
+    match read {
+        Some(Ok(read)) => return Some(read),
+        Some(Err(error)) => {
+            warn!(error = %error, class = ?error.class, "could not read {what}, jobs are sent all the same: {error}");
+            report.failures.push(error.to_string());
+        }
+        None => report.is_cut = true,
+    }
+    None
 }
 
 enum Sent {
@@ -215,7 +305,7 @@ mod tests {
     use crate::error::Class;
     use crate::fake::{Fake, at_every_call, fleet, policy, run};
     use crate::ids::{Access, FleetName, LaunchToken, Repository, RunId};
-    use crate::ledger::{FleetRecord, JobPhase, Record};
+    use crate::ledger::{FleetRecord, JobPhase, Record, Reservation};
 
     fn job(fake: &Fake, id: u64, due_in_seconds: i64) -> JobRecord {
         let now = fake.now();
@@ -241,6 +331,19 @@ mod tests {
     fn pass(fake: &Fake, policy: &Policy) -> Option<SendReport> {
         let deadline = Deadline::of(fake.now(), fake.now().plus(Duration::from_mins(1)));
         run(send_due_jobs(fake, policy, deadline))
+    }
+
+    fn with_room_for(count: u32) -> Policy {
+        let mut policy = policy();
+        policy.fleets[0].runner_count_max = count;
+        policy
+    }
+
+    /// So many of the fleet's instances were asked for a moment ago.
+    fn hold(fake: &Fake, count: u32) {
+        let (token, at) = (LaunchToken::new("held"), fake.now());
+        let reservations = vec![Reservation { token, count, at, answered_at: Some(at) }];
+        fake.put(&FleetRecord { fleet: FleetName::new("linux"), reservations });
     }
 
     fn sent(fake: &Fake) -> Vec<u64> {
@@ -282,13 +385,102 @@ mod tests {
     #[test]
     fn a_pass_is_bounded_by_count_and_by_time() {
         let fake = Fake::new();
-        (0..60).for_each(|id| fake.put(&job(&fake, id, -1)));
-        assert_eq!(pass(&fake, &policy()).expect("not killed").sent.len(), SENT_PER_FLEET_MAX);
+        let roomy = with_room_for(1_000);
+        (0..120).for_each(|id| fake.put(&job(&fake, id, -1)));
+        let token = LaunchToken::new("t");
+        let left = |id| JobRecord { phase: JobPhase::Launched { token: token.clone() }, ..job(&fake, id, -1) };
+        (200..260).for_each(|id| fake.put(&left(id)));
+        let sent = pass(&fake, &roomy).expect("not killed").sent;
+        let left = sent.iter().filter(|id| id.0 >= 200).count();
+        assert_eq!((left, sent.len()), (SENT_PER_FLEET_MAX, 2 * SENT_PER_FLEET_MAX + SENT_BEYOND_ROOM));
         let mut two = policy();
         two.fleets = vec![fleet("linux"), fleet("gpu")];
         let near = Deadline::of(fake.now().minus(Duration::from_mins(1)), fake.now().plus(Duration::from_secs(1)));
         let report = run(send_due_jobs(&fake, &two, near)).expect("not killed");
         assert_eq!((report.sent.len(), report.is_cut), (0, true));
+    }
+
+    #[test]
+    fn a_full_fleet_is_sent_what_needs_no_room_and_what_waits_keeps_its_turn() {
+        let fake = Fake::new();
+        let now = fake.now();
+        let token = || LaunchToken::new("t");
+        hold(&fake, 3);
+        (10..30).for_each(|id| fake.put(&job(&fake, id, -40)));
+        fake.put(&JobRecord { phase: JobPhase::Launched { token: token() }, ..job(&fake, 1, -1) });
+        fake.put(&JobRecord { phase: JobPhase::Launching { token: token(), lease_until: now }, ..job(&fake, 2, -1) });
+        fake.put(&JobRecord { recorded_at: Some(now.minus(Duration::from_hours(72))), ..job(&fake, 3, -1) });
+        let elsewhere = JobRecord { labels: vec!["self-hosted".into(), "gpu".into()], ..job(&fake, 4, -1) };
+        fake.put(&elsewhere);
+        let mut policy = with_room_for(3);
+        policy.fleets.push(fleet("gpu"));
+        let report = pass(&fake, &policy).expect("not killed");
+        assert_eq!(report, SendReport { sent: [1, 2, 4].map(JobId).into(), ..SendReport::default() });
+        assert!(fake.get::<JobRecord>("3").expect("stored").given_up_at.is_some(), "its time is over, room or not");
+        assert!(fake.get::<JobRecord>("10").expect("stored").next_look < fake.now(), "still due");
+        let writes = fake.calls_of("Ledger::write");
+        pass(&fake, &policy);
+        assert_eq!((sent(&fake).len(), fake.calls_of("Ledger::write")), (3, writes), "a line costs no write");
+        // Room for two: the oldest two, and a few of those that were not looked at for longest.
+        hold(&fake, 1);
+        let sent = pass(&fake, &policy).expect("not killed").sent;
+        assert!(
+            sent.contains(&JobId(10)) && sent.contains(&JobId(11)) && sent.len() == 2 + SENT_BEYOND_ROOM,
+            "{sent:?}"
+        );
+    }
+
+    #[test]
+    fn the_oldest_come_first_and_hold_up_nobody_where_they_cannot_be_served() {
+        let fake = Fake::new();
+        hold(&fake, 2);
+        let policy = with_room_for(3);
+        // By id from the youngest to the oldest; the younger a job, the longer nobody looked at it.
+        let aged = |id: u64| {
+            let seconds = i64::try_from(id).expect("small");
+            let queued_at = Timestamp(fake.now().0 - 1_000 * seconds);
+            JobRecord { queued_at, ..job(&fake, id, seconds - 1_000) }
+        };
+        (0..100).for_each(|id| fake.put(&aged(id)));
+        let first = pass(&fake, &policy).expect("not killed").sent;
+        let expected: BTreeSet<JobId> = (0..10).chain([99]).map(JobId).collect();
+        assert_eq!(first, expected, "the oldest, and ten that were not looked at for longest");
+        // What was sent and not served has its next look after that of the others.
+        let mut all = first;
+        for _ in 0..9 {
+            fake.pass(Duration::from_mins(1));
+            hold(&fake, 2);
+            all.extend(pass(&fake, &policy).expect("not killed").sent);
+        }
+        assert_eq!(all.len(), 100, "each had its turn");
+    }
+
+    #[test]
+    fn where_the_room_is_not_known_jobs_are_sent_all_the_same_and_the_pass_says_so() {
+        let fake = Fake::new();
+        hold(&fake, 3);
+        (0..60).for_each(|id| fake.put(&job(&fake, id, -1)));
+        fake.always_fail("ComputeRead::instances", Class::Transient);
+        let report = pass(&fake, &with_room_for(3)).expect("not killed");
+        assert_eq!((report.sent.len(), report.failures.len()), (SENT_PER_FLEET_MAX, 1));
+    }
+
+    #[test]
+    fn fleets_take_turns_in_being_the_first() {
+        let mut firsts = BTreeSet::new();
+        for minute in 0..4 {
+            let fake = Fake::new();
+            fake.pass(Duration::from_mins(minute));
+            let mut two = policy();
+            two.fleets = vec![fleet("linux"), fleet("gpu")];
+            fake.put(&job(&fake, 1, -1));
+            let gpu = FleetName::new("gpu");
+            let labels = vec!["self-hosted".into(), "gpu".into()];
+            fake.put(&JobRecord { fleet: Some(gpu), labels, ..job(&fake, 2, -1) });
+            pass(&fake, &two);
+            firsts.insert(sent(&fake)[0]);
+        }
+        assert_eq!(firsts, BTreeSet::from([1, 2]));
     }
 
     #[test]

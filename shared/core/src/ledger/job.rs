@@ -158,11 +158,18 @@ impl JobRecord {
         waits
     }
 
+    /// Whether it waits, was not given up, and waits for no longer than GitHub lets a job wait.
+    #[must_use]
+    pub fn waits_in_time(&self, now: Timestamp) -> bool {
+        let in_time = self.recorded_at.is_none_or(|at| now.since(at) < WAIT_LIMIT);
+        self.is_waiting() && self.given_up_at.is_none() && in_time
+    }
+
     /// Gives it up if it waits longer than GitHub lets a job wait; returns whether that is news. From then on nobody looks
     /// at it unless GitHub speaks of it again.
     pub fn give_up(&mut self, now: Timestamp) -> bool {
-        let recorded_at = *self.recorded_at.get_or_insert(now);
-        let news = self.is_waiting() && self.given_up_at.is_none() && now.since(recorded_at) >= WAIT_LIMIT;
+        self.recorded_at.get_or_insert(now);
+        let news = self.is_waiting() && self.given_up_at.is_none() && !self.waits_in_time(now);
         if news {
             self.given_up_at = Some(now);
         }

@@ -23,8 +23,9 @@ use super::aftermath;
 use super::broken;
 use super::fulfil::{Attempt, fulfil, resume};
 use super::offerings;
-use super::plan::{self, JOBS_PER_LAUNCH_MAX, NO_ROOM_LOOK, Next};
-use super::reserve::{self, Reserved, reserve};
+use super::plan::{JOBS_PER_LAUNCH_MAX, NO_ROOM_LOOK, Next};
+use super::reserve::{Reserved, reserve};
+use super::room::{self, own_instances};
 use super::{
     Batch, CALLS_AT_ONCE, JobMessage, LaunchPorts, Outcome, QueueMessage, Selected, no_fleet, out_of_time, select,
     too_slow,
@@ -90,30 +91,13 @@ async fn serve<P: LaunchPorts>(
     }
     // Asked for by the first that needs it. It is begun before any reservation is read: what is launched from there on
     // is counted by its reservation.
-    let listing = own_instances(batch).map(|listed| listed.map(Arc::from)).shared();
+    let listing = own_instances(batch.ports, batch.policy).map(|listed| listed.map(Arc::from)).shared();
     let served = owners.into_values().map(|messages| serve_owner(batch, messages, listing.clone()));
     join_all(served).await.into_iter().flatten().collect()
 }
 
 /// The instances of the deployment, read once a batch.
 type Listed = Result<Arc<[Instance]>, PortError>;
-
-/// Those of the deployment's instances that are not known to be somebody else's: made by a template of ours, or on record.
-/// One that a former template made and that is not on record yet is counted by its reservation.
-async fn own_instances<P: LaunchPorts>(batch: &Batch<'_, P>) -> Result<Vec<Instance>, PortError> {
-    let mut listing = batch.ports.instances(&batch.policy.deployment).await?;
-    let in_doubt = listing.iter().filter(|instance| !plan::is_from_template(instance, batch.policy));
-    // EC2's pages may show one twice.
-    let in_doubt: BTreeSet<String> = in_doubt.map(|instance| instance.id.to_string()).collect();
-    if in_doubt.is_empty() {
-        return Ok(listing);
-    }
-    let stored = ledger::load_all::<InstanceRecord>(batch.ports, in_doubt).await?;
-    let unknown: BTreeSet<String> =
-        stored.into_iter().filter(|(_, stored)| matches!(stored, Stored::Absent)).map(|(id, _)| id).collect();
-    listing.retain(|instance| !unknown.contains(instance.id.as_str()));
-    Ok(listing)
-}
 
 /// One owner's messages, cut before the deadline: what is under way then goes on under the same token when its message
 /// returns.
@@ -263,13 +247,13 @@ async fn within_room<P: LaunchPorts>(
     let (mut within, mut beyond) = (Vec::new(), Vec::new());
     for (next, job) in recorded {
         let fleet = job.record.fleet.as_ref().and_then(|name| batch.policy.fleet(name));
-        let Some(fleet) = fleet.filter(|_| needs_room(&next)) else {
+        let Some(fleet) = fleet.filter(|_| next.needs_room()) else {
             within.push((next, job));
             continue;
         };
         let room = match rooms.entry(fleet.name.clone()) {
             Entry::Occupied(room) => room.into_mut(),
-            Entry::Vacant(room) => match reserve::room(batch, fleet, listing).await {
+            Entry::Vacant(room) => match room::room(batch.ports, fleet, listing).await {
                 Ok(count) => room.insert(count),
                 Err(error) => {
                     outcomes.push(failed(&job.record, &error));
@@ -293,15 +277,6 @@ async fn within_room<P: LaunchPorts>(
 async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: Vec<Versioned<JobRecord>>) -> Vec<(JobId, Outcome)> {
     let until = batch.ports.now().plus(NO_ROOM_LOOK);
     stream::iter(jobs).map(|job| wait(batch.ports, job, until)).buffer_unordered(CALLS_AT_ONCE).collect().await
-}
-
-/// Whether room is asked for a job before GitHub is: it may need another instance. What was launched for it and not taken
-/// has its room.
-fn needs_room(next: &Next) -> bool {
-    match next {
-        Next::Launch | Next::LaunchAgain => true,
-        Next::Resume(_) | Next::CheckServed(_) | Next::NotQueued | Next::InFlight => false,
-    }
 }
 
 /// One thing to do, on its own.

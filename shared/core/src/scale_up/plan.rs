@@ -63,6 +63,18 @@ pub enum Next {
     Launch,
 }
 
+impl Next {
+    /// Whether room is asked for before GitHub is: it may need another instance. What was launched for it and not taken
+    /// has its room.
+    #[must_use]
+    pub fn needs_room(&self) -> bool {
+        match self {
+            Self::Launch | Self::LaunchAgain => true,
+            Self::Resume(_) | Self::CheckServed(_) | Self::NotQueued | Self::InFlight => false,
+        }
+    }
+}
+
 /// Decides by the job's record.
 #[must_use]
 pub fn next(record: &JobRecord, now: Timestamp) -> Next {

@@ -26,16 +26,6 @@ pub(super) struct Reserved {
     pub(super) changed: Vec<JobRecord>,
 }
 
-/// How many instances the fleet may still launch, as far as can be seen now.
-pub(super) async fn room<P: LaunchPorts>(
-    batch: &Batch<'_, P>,
-    fleet: &Fleet,
-    listing: &[Instance],
-) -> Result<usize, PortError> {
-    let record = load_fleet(batch.ports, fleet).await?;
-    Ok(plan::room(fleet, listing, &record.record.reservations, batch.ports.now()))
-}
-
 /// Reserves as many instances as there are jobs and room, oldest jobs first.
 pub(super) async fn reserve<P: LaunchPorts>(
     batch: &Batch<'_, P>,
@@ -262,7 +252,7 @@ async fn change_fleet(
     written.await.map(drop)
 }
 
-async fn load_fleet(ledger: &impl Ledger, fleet: &Fleet) -> Result<Versioned<FleetRecord>, PortError> {
+pub(super) async fn load_fleet(ledger: &impl Ledger, fleet: &Fleet) -> Result<Versioned<FleetRecord>, PortError> {
     match ledger::load::<FleetRecord>(ledger, fleet.name.as_str()).await? {
         Stored::Present(record) => Ok(record),
         Stored::Absent => Ok(Versioned::new(empty(fleet))),
