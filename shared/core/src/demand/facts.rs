@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::DemandPorts;
 use super::plan::{self, Capacity, Condition};
+use super::report::Report;
 use crate::config::{Fleet, Mutant, Policy};
 use crate::error::PortError;
 use crate::ids::{FleetName, InstanceId, LaunchToken, Scope};
@@ -46,7 +47,14 @@ struct Unseen {
 }
 
 impl Facts {
-    pub(super) async fn read<P: DemandPorts>(ports: &P, policy: &Policy) -> Result<Self, PortError> {
+    /// # Errors
+    /// EC2 or the ledger could not be read. Vital signs that could not be are in the report: without them no instance is
+    /// known to be idle, which launches less and not more.
+    pub(super) async fn read<P: DemandPorts>(
+        ports: &P,
+        policy: &Policy,
+        report: &mut Report,
+    ) -> Result<Self, PortError> {
         let now = ports.now();
         let shown = ports.instances(&policy.deployment).await?;
         let ids = shown.iter().map(|instance| instance.id.to_string());
@@ -61,7 +69,11 @@ impl Facts {
         let signs: BTreeMap<InstanceId, VitalSign> = if living.is_empty() {
             BTreeMap::new()
         } else {
-            VitalSigns::read(ports, &living).await?.into_iter().collect()
+            let read = VitalSigns::read(ports, &living).await.unwrap_or_else(|error| {
+                report.error(error);
+                Vec::new()
+            });
+            read.into_iter().collect()
         };
         let machines = listing
             .iter()

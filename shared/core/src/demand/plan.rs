@@ -494,6 +494,7 @@ mod tests {
             after: None,
             seen_at: None,
             whole_at: None,
+            known_since: None,
             failed: false,
             served,
             counted_since: ago(600),

@@ -55,7 +55,7 @@ pub(super) async fn fill<P: DemandPorts>(ports: &P, policy: &Policy, deadline: D
             return;
         }
     };
-    let facts = match Facts::read(ports, policy).await {
+    let facts = match Facts::read(ports, policy, report).await {
         Ok(facts) => facts,
         Err(error) => {
             report.error(error);

@@ -29,9 +29,11 @@ pub struct Report {
     pub sent_count: usize,
     /// Jobs in progress that nobody had told us of.
     pub started_count: usize,
-    /// The longest that a job which nobody served has waited, in seconds, where a search found one.
+    /// The longest that a job has waited for which nothing is launched, in seconds, where a search found one: nobody told of
+    /// it, or its fleet has no room or EC2 no capacity.
     pub oldest_unserved_seconds: Option<u64>,
-    /// Since the oldest search that came to every repository of its owner, in seconds.
+    /// Since the oldest search that came to every repository of its owner, in seconds; of an owner that was never searched
+    /// whole, since GitHub first named it.
     pub oldest_search_seconds: Option<u64>,
     /// Instances launched to fill pools, by fleet.
     pub pooled: BTreeMap<FleetName, usize>,

@@ -38,13 +38,17 @@ pub(super) async fn run<P: DemandPorts>(
     let now = ports.now();
     let Some(mut cursor) = begin(ports, policy, deadline, now, report).await else { return };
     let mut pass = Searching { ports, policy, deadline: deadline.half(now), left: REPOSITORIES_MAX };
-    let listed = match ports.installations().await {
-        Ok(installations) => {
+    let listed = match pass.deadline.within(ports, ports.installations()).await {
+        Some(Ok(installations)) => {
             note_installations(&mut cursor.record, installations, now);
             true
         }
-        Err(error) => {
+        Some(Err(error)) => {
             report.error(error);
+            false
+        }
+        None => {
+            report.cut_by_deadline = true;
             false
         }
     };
@@ -76,7 +80,7 @@ pub(super) async fn run<P: DemandPorts>(
         }
     }
     cursor.record.lease_until = None;
-    let oldest = cursor.record.owners.values().filter_map(|owner| owner.whole_at).min();
+    let oldest = cursor.record.owners.values().filter_map(|owner| owner.whole_at.or(owner.known_since)).min();
     report.oldest_search_seconds = oldest.map(|at| now.since(at).as_secs());
     match ledger::store(ports, cursor).await {
         Ok(_) => {}
@@ -139,6 +143,7 @@ fn note_installations(cursor: &mut SearchCursor, installations: Vec<Installation
             after: None,
             seen_at: None,
             whole_at: None,
+            known_since: Some(now),
             failed: false,
             served: Served::None,
             counted_since: now,
@@ -177,9 +182,6 @@ impl<P: DemandPorts> Searching<'_, P> {
         self.left > 0 && self.deadline.allows_more(self.ports.now())
     }
 
-    /// Goes over an owner's repositories from where the last pass stopped, and notes where this one did.
-    ///
-    /// Repositories count as come to in their order, so that what a pass found beyond the place where it stops is left to
     /// Those that every allow-list names, as the webhook asks of a delivery.
     fn served(&self, reached: Vec<Reached>) -> Vec<Repository> {
         let admitted =
@@ -187,6 +189,36 @@ impl<P: DemandPorts> Searching<'_, P> {
         reached.into_iter().filter(admitted).map(|one| one.repository).collect()
     }
 
+    /// The repositories of an owner that are served, in their order; `None` where they could not be listed.
+    async fn list(&self, owner: &mut SearchedOwner, now: Timestamp, report: &mut Report) -> Option<Vec<Repository>> {
+        let listed = self.deadline.within(self.ports, self.ports.repositories_of(&owner.installation)).await;
+        let mut repositories = match listed {
+            Some(Ok(listed)) => {
+                charge(owner, listed.charged, now, report);
+                self.served(listed.value)
+            }
+            Some(Err(error)) => {
+                report.error(error);
+                return None;
+            }
+            None => {
+                let login = &owner.installation.owner;
+                report.error(format!("the repositories of {login} take longer to list than a pass has"));
+                return None;
+            }
+        };
+        repositories.sort_by_key(|repository| repository.to_string().to_ascii_lowercase());
+        owner.served = match repositories.as_slice() {
+            [] => Served::None,
+            [one] => Served::One(one.clone()),
+            [_, _, ..] => Served::Several,
+        };
+        Some(repositories)
+    }
+
+    /// Goes over an owner's repositories from where the last pass stopped, and notes where this one did.
+    ///
+    /// Repositories count as come to in their order, so that what a pass found beyond the place where it stops is left to
     /// the next.
     async fn search(&mut self, owner: &mut SearchedOwner, found: &mut Found, now: Timestamp, report: &mut Report) {
         owner.seen_at = Some(now);
@@ -195,23 +227,10 @@ impl<P: DemandPorts> Searching<'_, P> {
             owner.failed = false;
         }
         let installation = owner.installation.clone();
-        let mut repositories = match self.ports.repositories_of(&installation).await {
-            Ok(listed) => {
-                charge(owner, listed.charged, now, report);
-                self.served(listed.value)
-            }
-            Err(error) => {
-                report.error(error);
-                // Soon again: nothing was searched.
-                owner.begun_at = None;
-                return;
-            }
-        };
-        repositories.sort_by_key(|repository| repository.to_string().to_ascii_lowercase());
-        owner.served = match repositories.as_slice() {
-            [] => Served::None,
-            [one] => Served::One(one.clone()),
-            [_, _, ..] => Served::Several,
+        let Some(repositories) = self.list(owner, now, report).await else {
+            // Soon again, and after the other owners: nothing was searched.
+            owner.begun_at = None;
+            return;
         };
         let after = owner.after.take().map(|after| after.to_string().to_ascii_lowercase());
         let done = after.map_or(0, |after| {
@@ -228,7 +247,17 @@ impl<P: DemandPorts> Searching<'_, P> {
                 return;
             }
             self.left = self.left.saturating_sub(chunk.len());
-            let readings = join_all(chunk.iter().map(|repository| self.read(&installation, repository))).await;
+            let readings = join_all(chunk.iter().map(|repository| self.read(&installation, repository)));
+            let Some(readings) = self.deadline.within(self.ports, readings).await else {
+                report.cut_by_deadline = true;
+                // They had all of this pass and would have all of the next: their turn is over.
+                if first {
+                    owner.failed = true;
+                    last = chunk.last().cloned();
+                }
+                stop_after(owner, last);
+                return;
+            };
             // What the whole chunk cost was spent, wherever it is left.
             charge(owner, readings.iter().map(|reading| reading.charged).sum(), now, report);
             for (repository, reading) in chunk.iter().zip(readings) {

@@ -8,16 +8,16 @@ use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
 use super::facts::Facts;
-use super::plan::{self, Wanted};
+use super::plan::{self, Capacity, Wanted};
 use super::report::Report;
 use super::{DemandPorts, SENDS_AT_ONCE};
-use crate::config::{Fleet, Policy};
+use crate::config::{Fleet, Overrides, Policy};
 use crate::error::PortError;
 use crate::ids::{Access, JobId, Repository};
 use crate::ledger::{self, JobPhase, JobRecord, Stored};
 use crate::ports::{AccountKind, Installation, JobState, OpenJob};
 use crate::scale_up::plan::access_of;
-use crate::scale_up::{JobMessage, select_fleet};
+use crate::scale_up::{JobMessage, Selected, select, select_fleet};
 use crate::time::Timestamp;
 use crate::webhook::{self, JobAction, JobEvent};
 
@@ -65,9 +65,11 @@ impl Names {
     }
 }
 
-/// Jobs of one fleet whose runners register in one scope.
+/// Jobs of one fleet that ask for the same beyond it, and whose runners register in one scope.
 struct Group<'a> {
     fleet: &'a Fleet,
+    /// What they ask beyond it, all the same.
+    overrides: Overrides,
     access: Access,
     jobs: Vec<Wanted>,
     messages: BTreeMap<JobId, JobMessage>,
@@ -85,45 +87,58 @@ pub(super) async fn serve<P: DemandPorts>(
     report: &mut Report,
 ) -> bool {
     let errors = report.error_count;
-    if let Err(error) = try_serve(ports, policy, found, just_sent, report).await {
-        report.error(error);
+    match try_serve(ports, policy, found, just_sent, report).await {
+        // A start that cannot be noted, such as on a record of another schema, is found again by the next search, and
+        // without vital signs jobs are served all the same: looked for at once, all owners' searches would begin anew in
+        // every pass, for as long as the cause stays.
+        Ok(harmless) => report.error_count == errors + harmless,
+        Err(error) => {
+            report.error(error);
+            false
+        }
     }
-    report.error_count == errors
 }
 
+/// Returns how many of the errors that it met leave no job unserved.
 async fn try_serve<P: DemandPorts>(
     ports: &P,
     policy: &Policy,
     found: &Found,
     just_sent: &BTreeSet<JobId>,
     report: &mut Report,
-) -> Result<(), PortError> {
+) -> Result<u32, PortError> {
     let ours = |(_, repository, job): &&(Installation, Repository, OpenJob)| {
         policy.serves(repository) && select_fleet(policy, &job.labels).is_some() || ran_here(job)
     };
     let jobs: Vec<&(Installation, Repository, OpenJob)> = found.jobs.values().filter(ours).collect();
     if jobs.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let ids = jobs.iter().map(|(_, _, job)| job.id.to_string());
     let mut records: BTreeMap<JobId, Stored<JobRecord>> = BTreeMap::new();
     for ((_, _, job), (_, stored)) in jobs.iter().zip(ledger::load_all::<JobRecord>(ports, ids).await?) {
         records.insert(job.id, stored);
     }
+    let errors = report.error_count;
     // First: an instance that has a job is no capacity for another.
     for (installation, repository, job) in jobs.iter().filter(|(_, _, job)| job.state == JobState::InProgress) {
         if records.get(&job.id).is_none_or(|stored| is_news(stored, job)) {
             note_start(ports, installation, repository, job, report).await;
         }
     }
+    let unnoted = report.error_count - errors;
     let queued: Vec<_> = jobs.into_iter().filter(|(_, _, job)| job.state == JobState::Queued).collect();
     if queued.is_empty() {
-        return Ok(());
+        return Ok(unnoted);
     }
-    let facts = Facts::read(ports, policy).await?;
+    let facts = Facts::read(ports, policy, report).await?;
+    let harmless = report.error_count - errors;
     for group in groups(ports, policy, found, &facts, &queued, &mut records, report).await {
         let scope = &group.access.scope;
-        let (mut capacity, now) = (facts.capacity(&group.fleet.name, scope), found.read_at);
+        let now = found.read_at;
+        // What was launched for jobs that ask for nothing beyond the fleet cannot take one that does.
+        let plain = group.overrides == Overrides::default();
+        let mut capacity = if plain { facts.capacity(&group.fleet.name, scope) } else { Capacity::default() };
         capacity.barren = capacity.barren.saturating_sub(group.served);
         let chosen = plan::chosen(&group.jobs, capacity, policy.search.idle_trust, now);
         let messages = chosen.into_iter().filter(|job_id| !just_sent.contains(job_id));
@@ -143,7 +158,7 @@ async fn try_serve<P: DemandPorts>(
             }
         }
     }
-    Ok(())
+    Ok(harmless)
 }
 
 fn ran_here(job: &OpenJob) -> bool {
@@ -213,7 +228,11 @@ async fn groups<'a, P: DemandPorts>(
     let now = found.read_at;
     let mut groups: Vec<Group<'a>> = Vec::new();
     for (installation, repository, job) in queued {
-        let Some(fleet) = select_fleet(policy, &job.labels).filter(|_| policy.serves(repository)) else { continue };
+        let Some(Selected { fleet, overrides }) =
+            select(policy, &job.labels).ok().filter(|_| policy.serves(repository))
+        else {
+            continue;
+        };
         report.found_count += 1;
         let record = match queued_again(ports, records.remove(&job.id), found.read_at).await {
             Ok(record) => record,
@@ -234,21 +253,23 @@ async fn groups<'a, P: DemandPorts>(
             },
             confirmed: now.since(queued_at) >= policy.search.job_age,
         };
-        if wanted.confirmed && wanted.standing == plan::Standing::Unserved {
+        if wanted.confirmed && wanted.standing != plan::Standing::Claims {
             let age = now.since(queued_at).as_secs();
             report.oldest_unserved_seconds = report.oldest_unserved_seconds.max(Some(age));
         }
         let scope = access.scope.clone();
-        let here = |group: &Group<'_>| group.fleet.name == fleet.name && group.access.scope.agrees_with(&scope);
+        let here = |group: &Group<'_>| {
+            group.fleet.name == fleet.name && group.overrides == overrides && group.access.scope.agrees_with(&scope)
+        };
         let place = groups.iter().position(here).unwrap_or_else(|| {
-            groups.push(Group { fleet, access, jobs: Vec::new(), messages: BTreeMap::new(), served: 0 });
+            groups.push(Group { fleet, overrides, access, jobs: Vec::new(), messages: BTreeMap::new(), served: 0 });
             groups.len() - 1
         });
         let Some(group) = groups.get_mut(place) else { continue };
         group.jobs.push(wanted);
         group.messages.insert(job.id, message);
     }
-    for group in &mut groups {
+    for group in groups.iter_mut().filter(|group| group.overrides == Overrides::default()) {
         // A repository that was read whole would have shown it, unless it was queued a moment ago.
         let may_wait = |job: &&JobRecord| {
             !found.jobs.contains_key(&job.job_id)

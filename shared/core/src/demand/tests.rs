@@ -14,7 +14,7 @@ use crate::error::Class;
 use crate::fake::{Fake, at_every_call, fleet, installation, policy, run};
 use crate::ids::{Access, DeliveryGuid, InstanceId, JobId, Repository, RunnerId, Scope};
 use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord, RedeliveryCursor, SearchCursor, SearchedOwner};
-use crate::ports::{ApiBudget, Delivery, InstanceState, JobState, VitalSign, Worker};
+use crate::ports::{ApiBudget, Body, Delivery, InstanceState, Item, JobState, VitalSign, Worker};
 use crate::scale_up::{Outcome, QueueMessage, handle_batch};
 use crate::time::{Clock, Deadline, Timestamp};
 
@@ -385,19 +385,21 @@ fn a_search_that_is_cut_goes_on_where_it_stopped_until_none_is_left_out() {
 #[test]
 fn a_backlog_in_slow_times_leaves_time_for_the_search_and_no_pass_runs_into_its_time_limit() {
     let fake = world([999]);
+    let mut policy = policy();
+    policy.fleets[0].runner_count_max = 100;
     let due = |id| JobRecord { job_id: JobId(id), next_look: fake.now(), phase: JobPhase::Queued, ..unknown(&fake) };
     (0..50).map(due).for_each(|job| fake.put(&job));
     for call in 1..2_000 {
         fake.meanwhile(call, |fake| fake.pass(Duration::from_millis(333)));
     }
     let begun_at = fake.now();
-    let report = pass(&fake, &policy());
+    let report = pass(&fake, &policy);
     assert!(report.cut_by_deadline && report.resent_count > 10, "{report:?}");
     assert!(fake.now() < begun_at.plus(MINUTE), "it ended after {:?}", fake.now().since(begun_at));
     assert!(sent(&fake).contains(&999), "the job that nobody told of waits for {:?}", sent(&fake));
     while fake.now() < begun_at.plus(4 * MINUTE) {
         fake.pass(MINUTE);
-        pass(&fake, &policy());
+        pass(&fake, &policy);
     }
     let sent = sent(&fake);
     assert!((0..50).all(|id| sent.contains(&id)), "{sent:?}");
@@ -552,4 +554,97 @@ fn what_the_cursors_cannot_be_read_as_is_left_alone_and_told() {
     }
     fake.pass(5 * MINUTE);
     assert_eq!(failing_pass(&fake, &policy()).error_count, 2);
+}
+
+#[test]
+fn a_listing_that_never_ends_holds_up_one_owner_and_no_other() {
+    for call in ["JobSearch::installations", "JobSearch::repositories_of", "JobSearch::open_runs"] {
+        let fake = world([1]);
+        fake.always_hang(call);
+        let begun_at = fake.now();
+        let report = failing_pass(&fake, &policy());
+        assert!(fake.now() < begun_at.plus(MINUTE), "{call}: it ended after {:?}", fake.now().since(begun_at));
+        assert!(report.cut_by_deadline || report.error_count > 0, "{call}: somebody has to hear of it: {report:?}");
+        let cursor = fake.get::<SearchCursor>(SearchCursor::ID).expect("stored");
+        assert_eq!(cursor.lease_until, None, "{call}: the next pass may begin");
+        if call != "JobSearch::installations" {
+            assert_eq!(searched(&fake).seen_at, Some(begun_at), "{call}: the other owners are before it");
+        }
+        fake.heal();
+        // A repository that took a whole pass has its turn in the next search.
+        for _ in 0..2 {
+            fake.pass(5 * MINUTE);
+            pass(&fake, &policy());
+        }
+        assert!(sent(&fake).contains(&1), "{call}");
+    }
+}
+
+#[test]
+fn an_owner_that_was_never_searched_whole_ages_from_when_github_first_named_it() {
+    let fake = world([1]);
+    fake.always_fail("JobSearch::repositories_of", Class::Transient);
+    failing_pass(&fake, &policy());
+    fake.pass(7 * MINUTE);
+    assert_eq!(failing_pass(&fake, &policy()).oldest_search_seconds, Some(420));
+}
+
+#[test]
+fn a_start_that_cannot_be_noted_does_not_make_every_search_begin_anew() {
+    let fake = world([1, 2]);
+    pass(&fake, &policy());
+    scale_up(&fake, &policy());
+    let instance = fake.all::<InstanceRecord>().pop().expect("launched");
+    fake.assign_job(JobId(2), instance.runner_id.expect("registered"), &instance.runner_name);
+    let item = fake.items().into_iter().find(|item| item.key.id == instance.instance_id.as_str()).expect("stored");
+    fake.put_item(Item { body: Body::new("of another schema"), ..item });
+    fake.pass(5 * MINUTE);
+    let begun_at = fake.now();
+    assert!(failing_pass(&fake, &policy()).error_count > 0, "somebody hears of it");
+    assert_eq!(searched(&fake).begun_at, Some(begun_at));
+}
+
+#[test]
+fn without_vital_signs_jobs_are_served_and_somebody_hears_of_it() {
+    let fake = world([1]);
+    pass(&fake, &policy());
+    scale_up(&fake, &policy());
+    fake.queue_job(JobId(2), "linux", fake.now());
+    fake.pass(20 * MINUTE);
+    fake.always_fail("VitalSigns::read", Class::Denied);
+    let report = failing_pass(&fake, &policy());
+    assert_eq!((report.sent_count, report.error_count), (1, 1), "{report:?}");
+    assert_eq!(searched(&fake).begun_at, Some(fake.now()), "and the search is not begun anew");
+}
+
+#[test]
+fn what_boots_for_others_is_no_capacity_for_a_job_that_asks_for_more_than_they() {
+    let fake = world([1]);
+    let mut policy = policy();
+    policy.fleets[0].label_overrides.instance_types = vec!["c7i.large".to_owned()];
+    pass(&fake, &policy);
+    scale_up(&fake, &policy);
+    assert_eq!(fake.living().len(), 1, "it boots");
+    fake.queue_job(JobId(2), "linux", fake.now().minus(MINUTE));
+    let asked = "ghr-instance-type:c7i.large".to_owned();
+    fake.state_mut().details.get_mut(&JobId(2)).expect("queued").labels.push(asked);
+    // The first job was served elsewhere: what boots is free.
+    fake.put_job(JobId(1), JobState::Completed);
+    fake.pass(5 * MINUTE);
+    assert_eq!(pass(&fake, &policy).sent_count, 1);
+    assert_eq!(scale_up(&fake, &policy), [Outcome::Launched]);
+    fake.pass(5 * MINUTE);
+    assert_eq!(pass(&fake, &policy).sent_count, 0, "its own boots");
+}
+
+#[test]
+fn a_job_that_waits_for_room_counts_as_waiting() {
+    let fake = world([1, 2]);
+    let mut policy = policy();
+    policy.fleets[0].runner_count_max = 1;
+    pass(&fake, &policy);
+    scale_up(&fake, &policy);
+    fake.pass(10 * MINUTE);
+    let report = pass(&fake, &policy);
+    assert!(report.oldest_unserved_seconds.is_some_and(|seconds| seconds >= 600), "{report:?}");
 }

@@ -208,6 +208,9 @@ pub struct SearchedOwner {
     pub seen_at: Option<Timestamp>,
     /// When the last search ended that came to every repository and met no error.
     pub whole_at: Option<Timestamp>,
+    /// When GitHub first named this owner; `None` where a version before this field wrote the record.
+    #[serde(default)]
+    pub known_since: Option<Timestamp>,
     /// Whether the search under way met an error.
     pub failed: bool,
     /// Repositories that are served, and the only one where there is one.
