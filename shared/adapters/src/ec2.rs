@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use aws_config::retry::RetryConfig;
 use aws_sdk_ec2::Client;
+use aws_sdk_ec2::config::Builder;
 use aws_sdk_ec2::types::{
     CreateFleetError, CreateFleetInstance, DefaultTargetCapacityType, Filter, FleetLaunchTemplateConfigRequest,
     FleetLaunchTemplateOverridesRequest, FleetLaunchTemplateSpecificationRequest, FleetOnDemandAllocationStrategy,
@@ -18,11 +20,13 @@ use runner_scaler_core::ports::{
     Termination,
 };
 use runner_scaler_core::removal::TerminationProof;
-use runner_scaler_core::time::Timestamp;
+use runner_scaler_core::time::{Clock, Timestamp};
 use tracing::warn;
 
 use crate::Adapters;
-use crate::aws::{Effect, class_of, code_of, misshapen, port_error};
+use crate::aws::{Effect, backoff, class_of, code_of, misshapen, port_error};
+use crate::clock::SystemClock;
+use crate::http::CALL_TIMEOUT;
 
 /// Instances a page, the most that `DescribeInstances` takes: fewer calls against EC2's request limit.
 const PAGE_SIZE: i32 = 1_000;
@@ -132,8 +136,33 @@ fn state_of(name: &str) -> InstanceState {
     }
 }
 
-/// Byte-stable: the same request makes the same call, so that a repetition under its token is recognised.
+/// Attempts at one launch.
+const LAUNCH_ATTEMPTS_MAX: u32 = 3;
+
+/// Asks again where EC2 did not answer or throttles. A refusal of a later attempt says nothing of an earlier one that was
+/// not heard: a limit may be met by the very instances that it made. So the SDK, which tells the last alone, repeats none.
 async fn create_fleet(client: &Client, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
+    let begun_at = SystemClock.now();
+    let (mut attempt, mut unheard) = (1, false);
+    loop {
+        let error = match try_create_fleet(client, request).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        unheard |= error.class == Class::OutcomeUnknown;
+        let may_pass = matches!(error.class, Class::OutcomeUnknown | Class::Transient | Class::Throttled { .. });
+        let in_time = SystemClock.now().since(begun_at) < CALL_TIMEOUT / 2;
+        if !may_pass || !in_time || attempt == LAUNCH_ATTEMPTS_MAX {
+            let class = if unheard { Class::OutcomeUnknown } else { error.class };
+            return Err(PortError { class, ..error });
+        }
+        SystemClock.sleep(backoff(attempt)).await;
+        attempt += 1;
+    }
+}
+
+/// Byte-stable: the same request makes the same call, so that a repetition under its token is recognised.
+async fn try_create_fleet(client: &Client, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
     let call = format!("CreateFleet {}", request.token);
     let capacity = TargetCapacitySpecificationRequest::builder()
         .total_target_capacity(i32::try_from(request.count).unwrap_or(i32::MAX))
@@ -157,7 +186,9 @@ async fn create_fleet(client: &Client, request: &LaunchRequest) -> Result<Launch
             OnDemandOptionsRequest::builder().allocation_strategy(FleetOnDemandAllocationStrategy::LowestPrice).build(),
         ),
     };
-    let answer = fleet.send().await.map_err(|error| port_error(call, Effect::Change, &error))?;
+    let once = Builder::new().retry_config(RetryConfig::disabled());
+    let sent = fleet.customize().config_override(once).send().await;
+    let answer = sent.map_err(|error| port_error(call, Effect::Change, &error))?;
     Ok(LaunchAnswer {
         instance_ids: answer
             .instances()

@@ -380,3 +380,22 @@ fn one_place_ends_instances_and_one_deletes_runners() {
     let signature = before.rsplit_once("async fn ").expect("in a function").1;
     assert!(signature.starts_with("deregister(&self, warrant: DeregistrationWarrant)"), "{signature}");
 }
+
+#[tokio::test]
+async fn a_refusal_after_an_attempt_that_was_not_heard_is_no_answer_to_the_launch() {
+    for (case, first, expected, attempts) in [
+        ("failed in the middle", Reply::ec2_error(500, "InternalError"), Class::OutcomeUnknown, 2),
+        ("throttled", Reply::ec2_error(503, "RequestLimitExceeded"), Class::NoCapacity, 2),
+        ("refused", Reply::ec2_error(400, "VcpuLimitExceeded"), Class::NoCapacity, 1),
+    ] {
+        let asked = std::sync::atomic::AtomicUsize::new(0);
+        let wire = Wire::start(move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Some(first.clone()),
+            // Met by the very instances that the first attempt made.
+            _ => Some(Reply::ec2_error(400, "VcpuLimitExceeded")),
+        })
+        .await;
+        let refused = wire.adapters().create_fleet(&request(Market::Spot)).await.expect_err(case);
+        assert_eq!((refused.class(), wire.seen().len()), (expected, attempts), "{case}");
+    }
+}
