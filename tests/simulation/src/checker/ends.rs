@@ -20,9 +20,10 @@ const START_WITHIN: Millis = 15 * MINUTE;
 const HIDDEN: Millis = 6 * MINUTE + 5 * SECOND;
 /// An instance that does nothing ends within this.
 const END_WITHIN: Millis = 45 * MINUTE;
-/// One that nobody ever registered and whose supervisor is dead: 15 min of boot grace, 30 min of gone grace, and the time
-/// between two sweeps before, between and after them.
-const UNREGISTERED_ENDS_WITHIN: Millis = 60 * MINUTE;
+/// One whose supervisor is dead: 10 min of silence, 30 min in which its runner is not seen and 5 min of quarantine, or, of
+/// one that nobody ever registered, 15 min of boot grace and 30 min; and the time between two sweeps before, between and
+/// after them.
+const DEAD_ENDS_WITHIN: Millis = 60 * MINUTE;
 /// A registration without an instance is gone within this, and a configuration too.
 const SETTLED_WITHIN: Millis = HOUR;
 /// A registration that GitHub holds busy is gone when GitHub itself removes it.
@@ -102,7 +103,7 @@ impl Sim {
                 continue;
             }
             let ends_itself = self.ends_itself(id);
-            let within = if instance.registered || ends_itself { END_WITHIN } else { UNREGISTERED_ENDS_WITHIN };
+            let within = if ends_itself { END_WITHIN } else { DEAD_ENDS_WITHIN };
             // A dead supervisor's last sign may be a hostile job's, whose time lies ahead: until then it counts as alive.
             let last_sign = || self.aws.vital_signs.get(&InstanceId::new(id.as_str())).map_or(0, |sign| sign.beat_at.0);
             let since = instance.idle_since.max(quiet_at).max(if ends_itself { 0 } else { last_sign() });
