@@ -28,7 +28,7 @@ pub(crate) const DEAD_LETTERS: &str = "scale-up-dead-letters";
 pub(crate) const LAUNCH_TEMPLATE: &str = "lt-0a1b2c3d4e5f60718";
 
 /// Between a DELETE and the re-check.
-pub(crate) const QUARANTINE_SECONDS: u32 = 6;
+pub(crate) const QUARANTINE_SECONDS: u32 = 8;
 /// How long a runner's registration must be gone before its instance counts as an orphan.
 pub(crate) const GONE_GRACE_SECONDS: u32 = 8;
 
@@ -49,7 +49,7 @@ const TIMERS: [(&str, u32); 13] = [
     ("queue_quiet_seconds", 4),
     ("launch_lease_seconds", 15),
     ("pick_up_seconds", 6),
-    ("removal_lease_seconds", 2),
+    ("removal_lease_seconds", 3),
 ];
 
 /// A fleet of the local stack.
@@ -172,7 +172,7 @@ mod tests {
         let document = configuration_document(&[FLEET]).to_string();
         let policy = parse_policy(&document, &environment()).unwrap();
         let fleet = policy.fleets.first().unwrap();
-        assert_eq!(fleet.timers.quarantine.as_secs(), 6);
+        assert_eq!(fleet.timers.quarantine.as_secs(), 8);
         assert!(fleet.accepts(&["Linux".into(), "self-hosted".into()]));
     }
 

@@ -10,10 +10,10 @@ const QUEUED: &[u8] = include_bytes!("../../../payloads/queued.payload.json");
 const QUEUED_WITH_DEPLOYMENT: &[u8] = include_bytes!("../../../payloads/queued.with-deployment.payload.json");
 
 /// Longer than quarantine and one more pass: a terminate without a re-check hits the job while it runs.
-pub(super) const RACED_JOB_MS: Millis = 14_000;
+pub(super) const RACED_JOB_MS: Millis = 18_000;
 
 /// How late `in_progress` comes where it comes late: so much of the quarantine that only the re-check at its end can
-/// have seen it, and two seconds less than the whole, which a slow machine may take to write it down.
+/// have seen it, and four seconds less than the whole, which a slow machine may take to write it down.
 pub(super) const LATE_MS: Millis = 4_000;
 
 /// Longer than the time after which an instance without a registration counts as an orphan, by several sweeps.

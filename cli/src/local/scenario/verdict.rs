@@ -455,8 +455,8 @@ mod tests {
     fn a_scene_holds_when_what_it_announced_happened() {
         let cases: Vec<Case> = vec![
             ("nothing", "silent", vec![], false),
-            ("removed after the quarantine", "silent", vec![(0, deregistered()), (6, ending(by_us()))], true),
-            ("ended too soon", "silent", vec![(0, deregistered()), (5, ending(by_us()))], false),
+            ("removed after the quarantine", "silent", vec![(0, deregistered()), (8, ending(by_us()))], true),
+            ("ended too soon", "silent", vec![(0, deregistered()), (7, ending(by_us()))], false),
             ("ended itself", "silent", vec![(0, deregistered()), (7, ending(Ending::PowerOff))], false),
             (
                 "the job outlived the DELETE's refusal",
