@@ -29,11 +29,19 @@ locals {
   # the queue's visibility timeout): shorter, and fifty configurations against SSM's limit do not fit. A pass of the
   # others stops by itself before its end and goes on in the next.
   functions = {
-    webhook           = { timeout_seconds = 10, schedule = null }
-    scale-up          = { timeout_seconds = 60, schedule = null }
-    scale-down        = { timeout_seconds = 60, schedule = "rate(1 minute)" }
-    orphan-sweeper    = { timeout_seconds = 240, schedule = "rate(5 minutes)" }
-    demand-reconciler = { timeout_seconds = 60, schedule = "rate(1 minute)" }
+    webhook           = { timeout_seconds = 10 }
+    scale-up          = { timeout_seconds = 60 }
+    scale-down        = { timeout_seconds = 60 }
+    orphan-sweeper    = { timeout_seconds = 240 }
+    demand-reconciler = { timeout_seconds = 60 }
+  }
+
+  # What wakes a function by the clock, under which role. A role's name has 64 characters, of which the longest
+  # environment leaves 18: none for a function's whole name and a word more.
+  schedules = {
+    scale-down        = { expression = "rate(1 minute)", role = "wake-scale-down" }
+    orphan-sweeper    = { expression = "rate(5 minutes)", role = "wake-sweeper" }
+    demand-reconciler = { expression = "rate(1 minute)", role = "wake-reconciler" }
   }
 
   function_arns = { for name in keys(local.functions) : name => "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${local.name}-${name}" }
@@ -117,12 +125,13 @@ resource "aws_sqs_queue" "lost_ticks" {
 
 module "schedule" {
   source   = "./modules/schedule"
-  for_each = { for name, function in local.functions : name => function.schedule if function.schedule != null }
+  for_each = local.schedules
 
   name                     = "${local.name}-${each.key}"
+  role_name                = "${local.name}-${each.value.role}"
   group_name               = aws_scheduler_schedule_group.this.name
   group_arn                = aws_scheduler_schedule_group.this.arn
-  expression               = each.value
+  expression               = each.value.expression
   function_name            = module.function[each.key].name
   function_arn             = local.function_arns[each.key]
   dead_letter_queue_arn    = local.arn.lost_ticks

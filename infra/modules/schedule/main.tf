@@ -1,7 +1,7 @@
 # What wakes a function by the clock.
 
 resource "aws_iam_role" "this" {
-  name                 = "${var.name}-schedule"
+  name                 = var.role_name
   description          = "Lets the scheduler wake ${var.function_name}"
   permissions_boundary = var.permissions_boundary_arn
   tags                 = var.tags

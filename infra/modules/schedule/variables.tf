@@ -3,6 +3,11 @@ variable "name" {
   type        = string
 }
 
+variable "role_name" {
+  description = "Name of the scheduler's role for it."
+  type        = string
+}
+
 variable "group_name" {
   description = "Its group."
   type        = string
