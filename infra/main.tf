@@ -23,7 +23,7 @@ locals {
     runners     = "${local.parameter_path}/runners"
   }
 
-  packages_folder = coalesce(var.packages_folder, "${path.module}/../dist")
+  packages_folder = coalesce(var.packages_folder, "${path.module}/../dist/${var.function_architecture}")
 
   # Timeouts: GitHub gives the webhook 10 s. scale-up's decides for how long a killed one's jobs wait (six times as long,
   # the queue's visibility timeout): shorter, and fifty configurations against SSM's limit do not fit. A pass of the

@@ -298,7 +298,7 @@ variable "ledger_epoch" {
 }
 
 variable "packages_folder" {
-  description = "Folder with the functions' packages, `<function>.zip`, as `infra/package` writes them; its `dist` by default."
+  description = "Folder with the functions' packages, `<function>.zip`, as `infra/package` writes them; its `dist/<function_architecture>` by default."
   type        = string
   default     = null
 }

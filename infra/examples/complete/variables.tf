@@ -7,7 +7,7 @@ variable "supervisor_sha256" {
 }
 
 variable "packages_folder" {
-  description = "Folder that `infra/package` wrote; `null`: `dist` beside the module's own folder."
+  description = "Folder with the functions' packages; `null`: `dist/arm64` beside the module's own folder, where `infra/package` writes them."
   type        = string
   default     = null
 }
