@@ -2,20 +2,31 @@
 # are put beside them by `runner-scaler app create` or by hand, so that they are in no state file.
 
 locals {
-  document = merge(
+  document      = merge(local.document_head, { fleets = local.fleet_documents })
+  document_json = jsonencode(local.document)
+
+  # Counted with a template's id and version that are as long as any: the tier has to be known in the plan, where those of
+  # a new template are not. Base64 makes four characters of three bytes.
+  document_bytes = ceil(length(base64encode(jsonencode(merge(local.document_head, {
+    fleets = [for fleet in local.fleet_settings : merge(fleet, { launch_template = { id = "lt-0123456789abcdef0", version = "1000000" } })]
+  })))) * 3 / 4)
+
+  document_head = merge(
     {
       mode         = var.mode
       repositories = var.repositories
-      fleets       = local.fleet_documents
     },
     var.owners == tolist(["*"]) ? {} : { owners = var.owners },
     var.owner_ids == null ? {} : { owner_ids = var.owner_ids },
     var.repository_ids == null ? {} : { repository_ids = var.repository_ids },
     var.ledger_epoch == null ? {} : { ledger_epoch = var.ledger_epoch },
   )
-  document_json = jsonencode(local.document)
 
-  fleet_documents = [for fleet in var.fleets : merge(
+  fleet_documents = [for index, fleet in var.fleets : merge(local.fleet_settings[index], {
+    launch_template = { id = module.launch_template[fleet.name].id, version = tostring(module.launch_template[fleet.name].version) }
+  })]
+
+  fleet_settings = [for fleet in var.fleets : merge(
     {
       name               = fleet.name
       labels             = fleet.labels
@@ -25,7 +36,6 @@ locals {
       runner_name_prefix = fleet.runner_name_prefix
       runner_count_max   = fleet.runner_count_max
       market             = fleet.market
-      launch_template    = { id = module.launch_template[fleet.name].id, version = tostring(module.launch_template[fleet.name].version) }
       instance_types     = fleet.instance_types
       subnet_ids         = local.fleets[fleet.name].subnet_ids
       idle               = fleet.idle
@@ -44,16 +54,15 @@ resource "aws_ssm_parameter" "config" {
   name        = local.parameters.config
   description = "Configuration document of ${local.name}"
   type        = "String"
-  # A standard parameter takes 4,096 bytes, an advanced one 8,192 and costs 5 cents a month. The ids that are not known
-  # before the first apply have 20 characters at most, hence the margin.
-  tier  = length(jsonencode(var.fleets)) + 160 * length(var.fleets) > 3800 ? "Advanced" : "Standard"
+  # A standard parameter takes 4,096 bytes, an advanced one 8,192 and costs 5 cents a month.
+  tier  = local.document_bytes > 4096 ? "Advanced" : "Standard"
   value = local.document_json
   tags  = local.tags
 
   lifecycle {
     precondition {
-      condition     = length(local.document_json) <= 8192
-      error_message = "fleets make a configuration document of ${length(local.document_json)} bytes, and SSM takes 8192: split the fleets over two deployments."
+      condition     = local.document_bytes <= 8192
+      error_message = "fleets, repositories and their like make a configuration document of ${local.document_bytes} bytes, and SSM takes 8192: name repositories by globs (\"acme/*\"), or split the fleets over two deployments."
     }
   }
 }

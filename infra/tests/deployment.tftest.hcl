@@ -43,6 +43,47 @@ run "defaults" {
   }
 }
 
+run "many_repositories" {
+  command = plan
+
+  variables {
+    repositories = [for n in range(150) : "acme-labs/service-with-a-name-${n}"]
+  }
+
+  assert {
+    condition     = length(aws_ssm_parameter.config.value) > 4096 && aws_ssm_parameter.config.tier == "Advanced"
+    error_message = "the whole document decides what kind of parameter holds it"
+  }
+
+  # Not below, or a document that is larger than a standard parameter could be put into one; and not much above.
+  assert {
+    condition     = local.document_bytes >= length(aws_ssm_parameter.config.value) && local.document_bytes < length(aws_ssm_parameter.config.value) + 20
+    error_message = "what is counted is what is stored"
+  }
+}
+
+run "letters_of_two_bytes" {
+  command = plan
+
+  variables {
+    fleets = [{ name = "linux", labels = [for n in range(20) : join("", [for m in range(100) : "ä"])], runner_count_max = 2, instance_types = ["m7g.large"] }]
+  }
+
+  assert {
+    condition     = length(aws_ssm_parameter.config.value) < 4096 && aws_ssm_parameter.config.tier == "Advanced"
+    error_message = "bytes are counted, and not characters"
+  }
+}
+
+run "a_document_that_ssm_refuses" {
+  command         = plan
+  expect_failures = [aws_ssm_parameter.config]
+
+  variables {
+    repositories = [for n in range(300) : "acme-labs/service-with-a-name-${n}"]
+  }
+}
+
 run "queue" {
   command = plan
 
