@@ -97,14 +97,21 @@ variable "fleets" {
 
   validation {
     condition = alltrue([for fleet in var.fleets :
-      length(fleet.labels) > 0 && length(fleet.labels) <= 98 && alltrue([for label in fleet.labels : length(label) > 0 && length(label) <= 256])
+      length(fleet.labels) > 0 && length(fleet.labels) <= 98 &&
+      # Bytes: unpadded, Base64 makes 342 characters of 256.
+      alltrue([for label in fleet.labels : length(label) > 0 && length(replace(base64encode(label), "=", "")) <= 342])
     ])
-    error_message = "fleets[].labels must be 1 to 98 labels of 1 to 256 characters: GitHub takes 100, and a job's overrides become two more."
+    error_message = "fleets[].labels must be 1 to 98 labels of 1 to 256 bytes: GitHub takes 100, and a job's overrides become two more."
   }
 
   validation {
-    condition     = alltrue([for fleet in var.fleets : fleet.runner_count_max >= 1 && floor(fleet.runner_count_max) == fleet.runner_count_max])
-    error_message = "fleets[].runner_count_max must be a whole number of 1 or more: 0 launches nothing; remove the fleet, or set mode to retire."
+    condition     = alltrue([for fleet in var.fleets : length(distinct([for label in fleet.labels : lower(label)])) == length(fleet.labels)])
+    error_message = "fleets[].labels must each be named once: GitHub compares labels without case. Remove the second."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : fleet.runner_count_max >= 1 && fleet.runner_count_max <= 4294967295 && floor(fleet.runner_count_max) == fleet.runner_count_max])
+    error_message = "fleets[].runner_count_max must be a whole number from 1 to 4294967295: 0 launches nothing; remove the fleet, or set mode to retire."
   }
 
   validation {
@@ -134,6 +141,33 @@ variable "fleets" {
     error_message = "fleets[].instance_types needs an architecture that supervisor has no entry for: add supervisor.arm64 for Graviton types (m7g, t4g, …), supervisor.x86_64 for all others."
   }
 
+  # The same three of the types that a job may ask for by label.
+  validation {
+    condition = alltrue(flatten([for fleet in var.fleets : [for type in try(fleet.label_overrides.instance_types, []) :
+      can(regex("^[a-z0-9-]+\\.[a-z0-9-]+$", type)) && length(type) <= 64
+    ]]))
+    error_message = "fleets[].label_overrides.instance_types must be instance types, for example c7i.2xlarge."
+  }
+
+  validation {
+    condition = alltrue(flatten([for fleet in var.fleets : [for type in try(fleet.label_overrides.instance_types, []) :
+      !contains(["t1", "t2", "m1", "m2", "m3", "m4", "c1", "c3", "c4", "r3", "r4", "x1", "x1e", "i2", "i3", "d2", "h1", "hs1", "f1", "g2", "g3", "g3s", "p2", "p3", "cc2", "cr1"], split(".", type)[0]) || endswith(type, ".metal")
+    ]]))
+    error_message = "fleets[].label_overrides.instance_types must be on the Nitro System (for example m7g, c7i, t3): on others an instance would never hear of a drain."
+  }
+
+  validation {
+    condition = alltrue(flatten([for fleet in var.fleets : [for type in try(fleet.label_overrides.instance_types, []) :
+      can(regex("^([a-z]+[0-9]+[a-z]*g[a-z]*|a1)\\.", type)) == can(regex("^([a-z]+[0-9]+[a-z]*g[a-z]*|a1)\\.", try(fleet.instance_types[0], "")))
+    ]]))
+    error_message = "fleets[].label_overrides.instance_types must be of the architecture of the fleet's instance_types: all start from its one image. Move the others to a fleet of their own."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for fleet in var.fleets : [for market in try(fleet.label_overrides.markets, []) : contains(["spot", "on-demand"], market)]]))
+    error_message = "fleets[].label_overrides.markets must be spot or on-demand, or both; leave others out."
+  }
+
   validation {
     condition     = alltrue([for fleet in var.fleets : contains(["spot", "on-demand"], fleet.market)])
     error_message = "fleets[].market must be spot or on-demand."
@@ -155,8 +189,8 @@ variable "fleets" {
   }
 
   validation {
-    condition     = alltrue([for fleet in var.fleets : fleet.runner_group_id >= 1 && (fleet.registration == "organization" || fleet.runner_group_id == 1)])
-    error_message = "fleets[].runner_group_id must be 1 or more, and 1 where registration is repository: repositories have no runner groups."
+    condition     = alltrue([for fleet in var.fleets : fleet.runner_group_id >= 1 && floor(fleet.runner_group_id) == fleet.runner_group_id && (fleet.registration == "organization" || fleet.runner_group_id == 1)])
+    error_message = "fleets[].runner_group_id must be a whole number of 1 or more, and 1 where registration is repository: repositories have no runner groups."
   }
 
   validation {
@@ -175,8 +209,8 @@ variable "fleets" {
   }
 
   validation {
-    condition     = alltrue([for fleet in var.fleets : fleet.disk_gib >= 8 && fleet.disk_gib <= 16384])
-    error_message = "fleets[].disk_gib must be 8 to 16384: a smaller root volume than the image's is refused at launch, gp3 ends there."
+    condition     = alltrue([for fleet in var.fleets : fleet.disk_gib >= 8 && fleet.disk_gib <= 16384 && floor(fleet.disk_gib) == fleet.disk_gib])
+    error_message = "fleets[].disk_gib must be a whole number from 8 to 16384: a smaller root volume than the image's is refused at launch, gp3 ends there."
   }
 
   validation {
@@ -185,17 +219,41 @@ variable "fleets" {
   }
 
   validation {
-    condition     = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : length(split(" ", trimspace(schedule.cron))) == 5]]))
-    error_message = "fleets[].idle[].cron must have five fields (minute hour day month weekday), for example \"* 8-18 * * 1-5\"."
+    condition     = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : length(regexall("\\S+", schedule.cron)) == 5]]))
+    error_message = "fleets[].idle[].cron must have five fields (minute hour day month weekday), for example \"* 8-18 * * 1-5\"; seconds have no place, and @daily and its like are not known."
+  }
+
+  # Field by field: what a value of it looks like. A little more passes here than the functions take (`5W` among the
+  # months, say), and nothing less.
+  validation {
+    condition = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : [for index, value in [
+      "[0-5]?[0-9]",
+      "([01]?[0-9]|2[0-3])",
+      "(0?[1-9]|[12][0-9]|3[01])",
+      "(0?[1-9]|1[0-2]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)",
+      "([0-7]|sun|mon|tue|wed|thu|fri|sat)",
+      ] :
+      can(regex("(?i)^\\+?(([*?]|lw?|${value}(-${value})?(#[1-5l]|[lw])?)(/[1-9][0-9]*)?(,|$))+$", regexall("\\S+", schedule.cron)[index])) &&
+      alltrue([for range in regexall("([0-9]+)-([0-9]+)", schedule.cron) : tonumber(range[0]) <= tonumber(range[1])])
+    ] if length(regexall("\\S+", schedule.cron)) == 5]]))
+    error_message = "fleets[].idle[].cron must have in each field what that field has (minutes 0-59, hours 0-23, days 1-31, months 1-12, weekdays 0-7), as *, numbers, names, lists, steps and ranges that run upwards: two schedules in place of 22-6."
+  }
+
+  # No list of the zones is known to Terraform.
+  validation {
+    condition     = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : can(regex("^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$", schedule.time_zone))]]))
+    error_message = "fleets[].idle[].time_zone must be a name of the IANA database, for example Europe/Berlin or UTC, and no offset. Whether there is a zone of that name only the functions know: they refuse the document and log an error."
   }
 
   validation {
-    condition     = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : schedule.count >= 1 && schedule.count <= fleet.runner_count_max]]))
-    error_message = "fleets[].idle[].count must be 1 to the fleet's runner_count_max."
+    condition     = alltrue(flatten([for fleet in var.fleets : [for schedule in fleet.idle : schedule.count >= 1 && schedule.count <= fleet.runner_count_max && floor(schedule.count) == schedule.count]]))
+    error_message = "fleets[].idle[].count must be a whole number from 1 to the fleet's runner_count_max."
   }
 
   validation {
-    condition     = alltrue([for fleet in var.fleets : fleet.idle_owner == null || length(split("/", coalesce(fleet.idle_owner, "-"))) == (fleet.registration == "repository" ? 2 : 1)])
+    condition = alltrue([for fleet in var.fleets : fleet.idle_owner == null || can(regex(
+      fleet.registration == "repository" ? "^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$" : "^[A-Za-z0-9_.-]{1,100}$", coalesce(fleet.idle_owner, "-")
+    ))])
     error_message = "fleets[].idle_owner must be an organisation's login, and owner/name where registration is repository."
   }
 
@@ -215,8 +273,8 @@ variable "fleets" {
       drain_answer_seconds    = 60
       minimum_running_seconds = 0
       removal_lease_seconds   = 120
-    } : fleet.timers[name] == null || try(fleet.timers[name] >= minimum && fleet.timers[name] <= 432000, false)]]))
-    error_message = "fleets[].timers must keep to their minimums (idle_window, quarantine and removal_lease 120; completed_grace 600; boot_grace 300; gone_grace 900; idle_maximum and drain_answer 60) and to five days: below, runners are ended on readings that may still be wrong."
+    } : fleet.timers[name] == null || try(fleet.timers[name] >= minimum && fleet.timers[name] <= 432000 && floor(fleet.timers[name]) == fleet.timers[name], false)]]))
+    error_message = "fleets[].timers must be whole numbers and keep to their minimums (idle_window, quarantine and removal_lease 120; completed_grace 600; boot_grace 300; gone_grace 900; idle_maximum and drain_answer 60) and to five days: below, runners are ended on readings that may still be wrong."
   }
 }
 
@@ -259,8 +317,8 @@ variable "owner_ids" {
   default     = null
 
   validation {
-    condition     = var.owner_ids == null || try(length(var.owner_ids) > 0, false)
-    error_message = "owner_ids must name an id, or be null: an empty list would serve nobody."
+    condition     = var.owner_ids == null || try(length(var.owner_ids) > 0 && alltrue([for id in var.owner_ids : id >= 0 && floor(id) == id]), false)
+    error_message = "owner_ids must name an id, each a whole number, or be null: an empty list would serve nobody."
   }
 }
 
@@ -270,8 +328,8 @@ variable "repository_ids" {
   default     = null
 
   validation {
-    condition     = var.repository_ids == null || try(length(var.repository_ids) > 0, false)
-    error_message = "repository_ids must name an id, or be null: an empty list would serve nobody."
+    condition     = var.repository_ids == null || try(length(var.repository_ids) > 0 && alltrue([for id in var.repository_ids : id >= 0 && floor(id) == id]), false)
+    error_message = "repository_ids must name an id, each a whole number, or be null: an empty list would serve nobody."
   }
 }
 

@@ -66,7 +66,7 @@ run "letters_of_two_bytes" {
   command = plan
 
   variables {
-    fleets = [{ name = "linux", labels = [for n in range(20) : join("", [for m in range(100) : "ä"])], runner_count_max = 2, instance_types = ["m7g.large"] }]
+    fleets = [{ name = "linux", labels = [for n in range(20) : "${n}${join("", [for m in range(100) : "ä"])}"], runner_count_max = 2, instance_types = ["m7g.large"] }]
   }
 
   assert {

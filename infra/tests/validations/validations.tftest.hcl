@@ -17,6 +17,24 @@ run "what_is_right_is_planned" {
   command = plan
 }
 
+run "so_is_what_is_unusual" {
+  command = plan
+
+  variables {
+    fleets = [{
+      name             = "linux"
+      labels           = ["self-hosted", join("", [for n in range(128) : "ä"])]
+      runner_count_max = 2
+      instance_types   = ["m7i.large"]
+      label_overrides  = { instance_types = ["u-6tb1.metal", "i3.metal", "m7i-flex.large"], markets = ["spot", "on-demand"] }
+      idle_owner       = "acme.labs_1"
+      idle = [for cron in ["*\t8-18  * * 1-5", "*/15 0,12 1-7/2 JAN-mar mon-SUN", "0 0 L * 5#2,6L", "59 23 31,15W 12 7", "0 0 ? * +fri"] :
+        { cron = cron, time_zone = "America/Argentina/Buenos_Aires", count = 2 }
+      ]
+    }]
+  }
+}
+
 # environment must
 run "environment_in_capitals" {
   command         = plan
@@ -77,13 +95,33 @@ run "a_name_with_a_space" {
   }
 }
 
-# fleets[].labels must
+# fleets[].labels must be 1 to
 run "no_label" {
   command         = plan
   expect_failures = [var.fleets]
 
   variables {
     fleets = [{ name = "linux", labels = [], runner_count_max = 2, instance_types = ["m7g.large"] }]
+  }
+}
+
+# fleets[].labels must be 1 to
+run "a_label_of_258_bytes" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted", join("", [for n in range(129) : "ä"])], runner_count_max = 2, instance_types = ["m7g.large"] }]
+  }
+}
+
+# fleets[].labels must each be named once
+run "a_label_twice" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["linux", "Linux"], runner_count_max = 2, instance_types = ["m7g.large"] }]
   }
 }
 
@@ -94,6 +132,16 @@ run "no_runner" {
 
   variables {
     fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 0, instance_types = ["m7g.large"] }]
+  }
+}
+
+# fleets[].runner_count_max must
+run "half_a_runner" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 1.5, instance_types = ["m7g.large"] }]
   }
 }
 
@@ -135,6 +183,46 @@ run "an_architecture_without_supervisor" {
   variables {
     supervisor = { arm64 = { url = "https://example.com/s", sha256 = "0000000000000000000000000000000000000000000000000000000000000000" } }
     fleets     = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7i.large"] }]
+  }
+}
+
+# fleets[].label_overrides.instance_types must be instance types
+run "a_command_as_an_override" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], label_overrides = { instance_types = ["c7g.large; reboot"] } }]
+  }
+}
+
+# fleets[].label_overrides.instance_types must be on the Nitro System
+run "an_override_not_on_nitro" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7i.large"], label_overrides = { instance_types = ["m4.large"] } }]
+  }
+}
+
+# fleets[].label_overrides.instance_types must be of the architecture
+run "an_override_of_another_architecture" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], label_overrides = { instance_types = ["c7g.large", "c7i.large"] } }]
+  }
+}
+
+# fleets[].label_overrides.markets must
+run "an_override_of_an_unknown_market" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], label_overrides = { markets = ["cheap"] } }]
   }
 }
 
@@ -188,6 +276,16 @@ run "a_group_in_a_repository" {
   }
 }
 
+# fleets[].runner_group_id must
+run "half_a_group" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], runner_group_id = 1.5 }]
+  }
+}
+
 # fleets[].runner_name_prefix must
 run "a_long_prefix" {
   command         = plan
@@ -238,13 +336,83 @@ run "a_subnet_by_name" {
   }
 }
 
-# fleets[].idle[].cron must
+# fleets[].idle[].cron must have five fields
 run "a_cron_with_seconds" {
   command         = plan
   expect_failures = [var.fleets]
 
   variables {
     fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* * 9-17 * * 1-5", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].cron must have five fields
+run "a_cron_by_nickname" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "@daily", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].cron must have in each field
+run "an_hour_that_no_day_has" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* 24 * * *", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].cron must have in each field
+run "a_range_that_runs_back" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* 22-6 * * *", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].cron must have in each field
+run "a_step_of_nothing" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "*/0 * * * *", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].cron must have in each field
+run "a_word_in_place_of_a_weekday" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* * * * someday", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].time_zone must
+run "an_offset_in_place_of_a_zone" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* * * * *", time_zone = "+01:00", count = 1 }] }]
+  }
+}
+
+# fleets[].idle[].time_zone must
+run "a_path_in_place_of_a_zone" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* * * * *", time_zone = "../../etc/passwd", count = 1 }] }]
   }
 }
 
@@ -258,6 +426,16 @@ run "more_idle_than_runners" {
   }
 }
 
+# fleets[].idle[].count must
+run "half_an_idle_runner" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle = [{ cron = "* * * * *", count = 1.5 }] }]
+  }
+}
+
 # fleets[].idle_owner must
 run "a_pool_of_a_repository_in_an_organisation" {
   command         = plan
@@ -265,6 +443,16 @@ run "a_pool_of_a_repository_in_an_organisation" {
 
   variables {
     fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle_owner = "acme/hello" }]
+  }
+}
+
+# fleets[].idle_owner must
+run "a_pool_of_no_login" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle_owner = "acme labs" }]
   }
 }
 
@@ -285,6 +473,16 @@ run "a_timer_below_its_minimum" {
 
   variables {
     fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], timers = { quarantine_seconds = 60 } }]
+  }
+}
+
+# fleets[].timers must
+run "half_a_second" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], timers = { quarantine_seconds = 300.5 } }]
   }
 }
 
@@ -328,6 +526,16 @@ run "no_owner_id" {
   }
 }
 
+# owner_ids must
+run "half_an_owner_id" {
+  command         = plan
+  expect_failures = [var.owner_ids]
+
+  variables {
+    owner_ids = [1.5]
+  }
+}
+
 # repository_ids must
 run "no_repository_id" {
   command         = plan
@@ -335,6 +543,16 @@ run "no_repository_id" {
 
   variables {
     repository_ids = []
+  }
+}
+
+# repository_ids must
+run "a_repository_id_below_zero" {
+  command         = plan
+  expect_failures = [var.repository_ids]
+
+  variables {
+    repository_ids = [-1]
   }
 }
 
