@@ -3,8 +3,8 @@
 
   documents.py                      writes the tables of variables and outputs into infra/README.md
   documents.py --check              refuses tables that are out of date, more than 25 variables, more than four required
-                                    ones, more than six set-up steps, an alarm without a paragraph, a fleet's setting
-                                    without a row
+                                    ones, more than six set-up steps, an alarm without a paragraph, a metric of a log
+                                    line that nobody logs, a fleet's setting without a row
   documents.py --configuration PLAN compares the configuration document of tests/document.tftest.hcl (PLAN is the output of
                                     `terraform test -json -verbose`) with tests/configuration.json, which a test of the
                                     core crate reads as the functions would; with --write, writes that file
@@ -87,6 +87,10 @@ def check():
     names = re.findall(r"^      ([a-z][a-z-]+) = \{$", source, re.MULTILINE) + re.findall(r'"([a-z-]+)-\$\{function\}" =>', source)
     wrong += [f"infra/README.md, Alarms: no paragraph begins with **{name}" for name in names if f"\n**{name}" not in alarms]
     print(f"alarms with a paragraph: {len(names)}")
+    lines = "".join(file.read_text(encoding="utf-8") for file in (INFRA.parent / "shared").rglob("*.rs"))
+    beginnings = re.findall(r'\$\.message = \\"([^"*]+)\*\\"', (INFRA / "modules/observability/main.tf").read_text(encoding="utf-8"))
+    wrong += [f"observability: nobody logs a line that begins with {text!r}" for text in beginnings if f'"{text}' not in lines]
+    print(f"log lines that metrics are made of: {len(beginnings)}")
     fleets = next(block for block in variables if block["name"] == "fleets")
     settings = re.findall(r"^    (\w+) +=", attribute(fleets, "type"), re.MULTILINE)
     wrong += [f"infra/README.md: no row for fleets[].{name}" for name in settings if f"| `{name}`" not in text]

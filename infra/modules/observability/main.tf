@@ -12,24 +12,29 @@ locals {
       functions = ["scale-down", "orphan-sweeper"]
       pattern   = "{ $.InstancesTerminated > 0 && $.reason = \"hard_age\" }"
       value     = "$.InstancesTerminated"
+      unit      = "Count"
     }
     # A job's event for an instance whose end we had decided on, and not because that job was over.
     JobsEndedByUs = {
       functions = ["webhook", "scale-down", "orphan-sweeper", "demand-reconciler"]
       pattern   = "{ $.reason = \"ended_by_us\" }"
       value     = "1"
+      unit      = "Count"
     }
     # What a person should look at, once each.
     ErrorsLogged = {
       functions = var.functions
       pattern   = "{ $.level = \"ERROR\" }"
       value     = "1"
+      unit      = "Count"
     }
-    # GitHub said that a budget is used up, or asked for patience.
+    # For how long an owner's calls wait: GitHub asked for patience, or an answer took the last of the hourly budget. One
+    # line for a whole wait, since nobody calls while it lasts: lines cannot be counted, the waits can be added up.
     PatienceAsked = {
       functions = ["scale-up", "scale-down", "orphan-sweeper", "demand-reconciler"]
-      pattern   = "{ $.message = \"GitHub asks for patience*\" }"
-      value     = "1"
+      pattern   = "{ $.message = \"GitHub asks for patience*\" || $.message = \"GitHub's budget for*\" }"
+      value     = "$.wait_ms"
+      unit      = "Milliseconds"
     }
   }
   log_metric_filters = merge([for metric, filter in local.log_metrics : {
@@ -139,14 +144,14 @@ locals {
         comparison = "GreaterThanOrEqualToThreshold"
       }
       github-patience = {
-        what       = "GitHub has asked for patience for half an hour: the API's budget is used up."
+        what       = "GitHub has made us wait for 15 minutes of an hour: the API's budget is used up."
         namespace  = var.log_metric_namespace
         dimensions = {}
         metric     = "PatienceAsked"
         statistic  = "Sum"
-        at         = 1
-        period     = 5 * local.minute
-        of         = [6, 6]
+        at         = 900000
+        period     = 60 * local.minute
+        of         = [1, 1]
         missing    = "notBreaching"
         comparison = "GreaterThanOrEqualToThreshold"
       }
@@ -260,7 +265,7 @@ locals {
     errors = {
       functions = var.functions
       query     = <<-QUERY
-        fields @timestamp, function, message, error, class
+        fields @timestamp, function, owner, message, error, class
         | filter level in ["ERROR", "WARN"]
         | sort @timestamp desc
         | limit 200
@@ -295,7 +300,8 @@ locals {
     ["Functions: errors", [for function in var.functions : ["AWS/Lambda", "Errors", "FunctionName", var.function_names[function]]], "Sum"],
     ["Functions: duration p99 (ms)", [for function in var.functions : ["AWS/Lambda", "Duration", "FunctionName", var.function_names[function]]], "p99"],
     ["Must stay at zero", [for metric in ["JobsEndedByUs", "HardAgeTerminations"] : [var.log_metric_namespace, metric]], "Sum"],
-    ["GitHub asks for patience, errors logged", [for metric in ["PatienceAsked", "ErrorsLogged"] : [var.log_metric_namespace, metric]], "Sum"],
+    ["GitHub asks for patience (ms)", [[var.log_metric_namespace, "PatienceAsked"]], "Sum"],
+    ["Errors logged", [[var.log_metric_namespace, "ErrorsLogged"]], "Sum"],
     ["A pass of orphan-sweeper", [for metric in ["PassErrors", "ActsForbidden", "ActsOverCap", "RecordsRebuilt", "RegistrationsUnowned", "InstancesUnowned", "ParametersRemoved"] :
       ["runner-scaler", metric, "environment", var.environment, "function", "orphan-sweeper"]
     ], "Maximum"],
@@ -321,7 +327,7 @@ resource "aws_cloudwatch_log_metric_filter" "this" {
     namespace = var.log_metric_namespace
     name      = each.value.metric
     value     = each.value.value
-    unit      = "Count"
+    unit      = each.value.unit
   }
 }
 
