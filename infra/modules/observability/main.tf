@@ -184,7 +184,7 @@ locals {
     } },
     {
       no-pass-demand-reconciler = {
-        what       = "demand-reconciler has not come to the end of a pass for 15 minutes."
+        what       = "demand-reconciler has reported no pass for 15 minutes."
         namespace  = "runner-scaler"
         dimensions = { environment = var.environment, function = "demand-reconciler" }
         metric     = "PassErrors"
@@ -194,6 +194,20 @@ locals {
         of         = [3, 3]
         missing    = "breaching"
         comparison = "LessThanThreshold"
+      }
+      # It has no `SinceWholePass`, but each of its passes says whether it was cut. Half an hour: a search of a large
+      # organisation may take several passes.
+      passes-cut-demand-reconciler = {
+        what       = "Every pass of demand-reconciler has been cut by its deadline for 30 minutes."
+        namespace  = "runner-scaler"
+        dimensions = { environment = var.environment, function = "demand-reconciler" }
+        metric     = "PassesCutByDeadline"
+        statistic  = "Minimum"
+        at         = 1
+        period     = 5 * local.minute
+        of         = [6, 6]
+        missing    = "notBreaching"
+        comparison = "GreaterThanOrEqualToThreshold"
       }
       oldest-search = {
         what       = "No search for queued jobs has come to every repository for an hour."
@@ -305,7 +319,7 @@ locals {
     ["A pass of orphan-sweeper", [for metric in ["PassErrors", "ActsForbidden", "ActsOverCap", "RecordsRebuilt", "RegistrationsUnowned", "InstancesUnowned", "ParametersRemoved"] :
       ["runner-scaler", metric, "environment", var.environment, "function", "orphan-sweeper"]
     ], "Maximum"],
-    ["A pass of demand-reconciler", [for metric in ["PassErrors", "JobsSent", "JobsResent", "JobStartsFound", "DeliveriesRepeated", "RepositoriesUnreadable", "SearchRequestsCharged"] :
+    ["A pass of demand-reconciler", [for metric in ["PassErrors", "PassesCutByDeadline", "JobsSent", "JobsResent", "JobStartsFound", "DeliveriesRepeated", "RepositoriesUnreadable", "SearchRequestsCharged"] :
       ["runner-scaler", metric, "environment", var.environment, "function", "demand-reconciler"]
     ], "Maximum"],
   ]
