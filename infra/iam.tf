@@ -15,6 +15,10 @@ locals {
     role       = "arn:${local.partition}:iam::${local.account}:role/${local.name}-instance"
     profile    = "arn:${local.partition}:iam::${local.account}:instance-profile/${local.name}-instance"
     templates  = [for template in module.launch_template : template.arn]
+    # Where fleets' instances write what their runners say, if any fleet says so.
+    instance_logs = [for group in distinct(compact([for fleet in local.fleets : lookup(fleet.supervisor_settings, "LOG_GROUP", "")])) :
+      "arn:${local.partition}:logs:${local.region}:${local.account}:log-group:${group}:log-stream:i-*"
+    ]
     subnets = [for id in distinct(flatten([for fleet in local.fleets : fleet.subnet_ids])) :
       "arn:${local.partition}:ec2:${local.region}:${local.account}:subnet/${id}"
     ]
@@ -324,7 +328,7 @@ locals {
   # What an instance may do. Whatever runs there may be a job of anybody who can push a branch.
   instance_policy = {
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat([
       # Its own configuration and no other's: the tag bears the ARN of the instance it was made for, set by scale-up, and
       # `ec2:SourceInstanceARN` is in a request only where the credentials came from that instance's metadata.
       {
@@ -346,7 +350,17 @@ locals {
           Null                        = { "dynamodb:LeadingKeys" = "false" }
         }
       },
-    ]
+      ], [for statement in [
+        # What its runner says, into a group that a fleet names: streams that are called like instances, for no variable of
+        # IAM is an instance's id alone (`aws:userid` and `ec2:SourceInstanceARN` end with it, and streams have no tags).
+        # Whoever has the role could write into another instance's stream, and reads none. BLOCK_METADATA keeps jobs from it.
+        {
+          Sid      = "WriteRunnerLogs"
+          Effect   = "Allow"
+          Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+          Resource = local.arn.instance_logs
+        },
+    ] : statement if length(local.arn.instance_logs) > 0])
   }
 }
 

@@ -9,8 +9,10 @@ locals {
 
   instance = "${path.module}/../instance"
 
-  # The supervisor's settings (instance/README.md), by fleet.
+  # The supervisor's settings (instance/README.md), by fleet. What the module knows has the last word, and all are written
+  # in the order of their names, so that the same input gives the same bytes.
   supervisor_settings = { for name, fleet in local.fleets : name => merge(
+    fleet.supervisor_settings,
     {
       RUNNER_PARAMETER_PATH  = local.parameters.runners
       VITAL_SIGNS_TABLE      = module.ledger.vital_signs_table_name

@@ -83,6 +83,8 @@ variable "fleets" {
       minimum_running_seconds = optional(number)
       removal_lease_seconds   = optional(number)
     }), {})
+
+    supervisor_settings = optional(map(string), {})
   }))
 
   validation {
@@ -255,6 +257,30 @@ variable "fleets" {
       fleet.registration == "repository" ? "^[A-Za-z0-9_.-]{1,100}/[A-Za-z0-9_.-]{1,100}$" : "^[A-Za-z0-9_.-]{1,100}$", coalesce(fleet.idle_owner, "-")
     ))])
     error_message = "fleets[].idle_owner must be an organisation's login, and owner/name where registration is repository."
+  }
+
+  # By name what a value looks like: the supervisor does not start with another one, and ignores another name. Those that
+  # the module sets itself are not here: the functions must say the same.
+  validation {
+    condition = alltrue(flatten([for fleet in var.fleets : [for name, value in fleet.supervisor_settings : can(regex("^(${ {
+      RUNNER_FOLDER            = "/[A-Za-z0-9_./-]+"
+      LISTENER_COMMAND         = "/[A-Za-z0-9_./-]+"
+      RUNNER_USER              = "[A-Za-z0-9_.:-]+"
+      BOOT_DEADLINE_SECONDS    = "[6-9][0-9]|[1-9][0-9]{2,8}"
+      ACQUIRE_WATCHDOG_SECONDS = "1[89][0-9]|[2-9][0-9]{2}|[1-9][0-9]{3,8}"
+      HARD_AGE_SECONDS         = "439[2-9][0-9]{2}|4[4-9][0-9]{4}|[5-9][0-9]{5}|[1-9][0-9]{6,8}"
+      DRAIN_LOOK_SECONDS       = "[1-9]|[1-5][0-9]|60"
+      BEAT_SECONDS             = "[1-9][0-9]|1[01][0-9]|120"
+      BLOCK_METADATA           = "true|false"
+      JOB_STARTED_HOOK         = "/[A-Za-z0-9_./-]+"
+      JOB_COMPLETED_HOOK       = "/[A-Za-z0-9_./-]+"
+      LOG_GROUP                = "[A-Za-z0-9_./#-]{1,512}"
+      FREEZER                  = "auto|stop"
+      POWER_OFF_COMMAND        = "[A-Za-z0-9_./=-]+( [A-Za-z0-9_./=-]+)*"
+      RUN_FOLDER               = "/[A-Za-z0-9_./-]+"
+      STATE_FOLDER             = "/[A-Za-z0-9_./-]+"
+    }[name]})$", value))]]))
+    error_message = "fleets[].supervisor_settings must be settings of instance/README.md (\"Settings\") by their names there, each with a value that it takes (plain paths, whole seconds within the limits, no quotes, no line ends), and none that the module sets: RUNNER_PARAMETER_PATH, VITAL_SIGNS_TABLE, VITAL_SIGNS_KEY_PREFIX, and IDLE_MAXIMUM_SECONDS, which is timers.idle_maximum_seconds."
   }
 
   validation {

@@ -43,6 +43,29 @@ run "defaults" {
   }
 }
 
+run "supervisor_settings" {
+  command = plan
+
+  variables {
+    fleets = [{
+      name                = "linux"
+      labels              = ["self-hosted"]
+      runner_count_max    = 2
+      instance_types      = ["m7g.large"]
+      timers              = { idle_maximum_seconds = 900 }
+      supervisor_settings = { LOG_GROUP = "/runners/prod", BLOCK_METADATA = "false" }
+    }]
+  }
+
+  assert {
+    condition = join(" ", [for name, value in local.supervisor_settings["linux"] : "${name}=${value}"]) == join(" ", [
+      "BLOCK_METADATA=false", "IDLE_MAXIMUM_SECONDS=900", "LOG_GROUP=/runners/prod", "RUNNER_PARAMETER_PATH=/runner-scaler/prod/runners",
+      "VITAL_SIGNS_KEY_PREFIX=AROAEXAMPLEROLE123456:", "VITAL_SIGNS_TABLE=runner-scaler-prod-vital-signs",
+    ])
+    error_message = "a fleet's settings are beside the module's, in the order of their names"
+  }
+}
+
 run "many_repositories" {
   command = plan
 

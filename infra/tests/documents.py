@@ -4,7 +4,8 @@
   documents.py                      writes the tables of variables and outputs into infra/README.md
   documents.py --check              refuses tables that are out of date, more than 25 variables, more than four required
                                     ones, more than six set-up steps, an alarm without a paragraph, a metric of a log
-                                    line that nobody logs, a fleet's setting without a row
+                                    line that nobody logs, a fleet's setting without a row, settings of the supervisor
+                                    that are not those of instance/README.md
   documents.py --configuration PLAN compares the configuration document of tests/document.tftest.hcl (PLAN is the output of
                                     `terraform test -json -verbose`) with tests/configuration.json, which a test of the
                                     core crate reads as the functions would; with --write, writes that file
@@ -18,7 +19,11 @@ from pathlib import Path
 INFRA = Path(__file__).resolve().parent.parent
 README = INFRA / "README.md"
 DEPLOYING = INFRA.parent / "README.md"
+SUPERVISOR = INFRA.parent / "instance/README.md"
 CONFIGURATION = INFRA / "tests/configuration.json"
+
+# Settings for simulated instances.
+TESTS_ONLY = {"BOOTED_AT_SECONDS", "AWS_EC2_METADATA_SERVICE_ENDPOINT", "AWS_ENDPOINT_URL"}
 
 VARIABLES_MAX, REQUIRED_MAX, STEPS_MAX = 25, 4, 6
 
@@ -91,6 +96,11 @@ def check():
     beginnings = re.findall(r'\$\.message = \\"([^"*]+)\*\\"', (INFRA / "modules/observability/main.tf").read_text(encoding="utf-8"))
     wrong += [f"observability: nobody logs a line that begins with {text!r}" for text in beginnings if f'"{text}' not in lines]
     print(f"log lines that metrics are made of: {len(beginnings)}")
+    known = set(re.findall(r"`([A-Z0-9_]+)`", "".join(re.findall(r"^\| (`[A-Z0-9_]+`.*?) \|", section(SUPERVISOR.read_text(encoding="utf-8"), "Settings"), re.MULTILINE))))
+    ours = set(re.findall(r"^      ([A-Z0-9_]+) +=", (INFRA / "launch.tf").read_text(encoding="utf-8"), re.MULTILINE)) | {"IDLE_MAXIMUM_SECONDS", *TESTS_ONLY}
+    taken = set(re.findall(r"^      ([A-Z0-9_]+) +=", (INFRA / "variables.tf").read_text(encoding="utf-8"), re.MULTILINE))
+    wrong += [f"fleets[].supervisor_settings: {name} is in one of variables.tf and instance/README.md only" for name in sorted(taken ^ (known - ours))]
+    print(f"settings of the supervisor that a fleet may have: {len(taken)}")
     fleets = next(block for block in variables if block["name"] == "fleets")
     settings = re.findall(r"^    (\w+) +=", attribute(fleets, "type"), re.MULTILINE)
     wrong += [f"infra/README.md: no row for fleets[].{name}" for name in settings if f"| `{name}`" not in text]

@@ -23,10 +23,17 @@ run "policies" {
   command = plan
 }
 
-run "policies_with_key_and_network" {
+run "policies_with_key_network_and_logs" {
   command = plan
 
   variables {
+    fleets = [{
+      name                = "linux-arm64"
+      labels              = ["self-hosted", "linux", "arm64"]
+      runner_count_max    = 10
+      instance_types      = ["m7g.large", "m6g.large"]
+      supervisor_settings = { LOG_GROUP = "/runners/prod" }
+    }]
     kms_key_arn      = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
     function_network = { subnet_ids = ["subnet-0bbbbbbbbbbbbbbb1"], security_group_ids = ["sg-0fedcba9876543210"] }
   }

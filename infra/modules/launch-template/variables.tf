@@ -39,7 +39,7 @@ variable "user_data" {
 
   validation {
     condition     = length(base64gzip(var.user_data)) <= 21844
-    error_message = "user_data must be at most 16384 bytes when compressed, EC2's limit."
+    error_message = "user_data must be at most 16384 bytes when compressed, EC2's limit: shorten the fleet's supervisor_settings."
   }
 }
 

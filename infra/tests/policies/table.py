@@ -115,6 +115,7 @@ def sign_of_life(*keys, **more):
 
 
 TAGS = ["ghr:environment", "ghr:instance-id", "ghr:instance"]
+RUNNER_LOG = arn("logs", "log-group:/runners/prod:log-stream:i-0aaaaaaaaaaaaaaaa")
 LEDGER, VITAL = table("ledger"), table("vital-signs")
 OTHER_TEMPLATE = {"ec2:LaunchTemplate": THEIR_TEMPLATE, "ec2:IsLaunchTemplateResource": "true"}
 
@@ -231,6 +232,7 @@ ACTS = [
     *(act(f"wake {name}", [f"{name}-schedule"] if f"{name}-schedule" in SCHEDULES else NOBODY, "lambda:InvokeFunction", arn("lambda", f"function:{PREFIX}-{name}")) for name in FUNCTIONS),
     *(act(f"write the logs of {name}", [name], "logs:PutLogEvents", arn("logs", f"log-group:/aws/lambda/{PREFIX}-{name}:log-stream:x")) for name in FUNCTIONS),
     act("change a function", NOBODY, "lambda:UpdateFunctionCode", arn("lambda", f"function:{PREFIX}-{SCALE_UP}")),
+    act("write what a runner says", NOBODY, "logs:PutLogEvents", RUNNER_LOG),
     act("make a log group", NOBODY, "logs:CreateLogGroup", arn("logs", "log-group:/aws/lambda/other")),
     act("read logs", NOBODY, "logs:GetLogEvents", arn("logs", f"log-group:/aws/lambda/{PREFIX}-{WEBHOOK}:log-stream:x")),
     act("become another role", NOBODY, "sts:AssumeRole", arn("iam", "role/admin", region="")),
@@ -244,7 +246,7 @@ def from_service(service, **more):
     return {"kms:ViaService": f"{service}.{REGION}.amazonaws.com"} | more
 
 
-# With `kms_key_arn` and `function_network`: what is added, and what of the above that changes.
+# With `kms_key_arn`, `function_network` and a fleet's `LOG_GROUP`: what is added, and what of the above that changes.
 ADDED_ACTS = [
     *(act(f"decrypt what {service} hands over", FUNCTIONS, "kms:Decrypt", KEY, context=from_service(service)) for service in ("sqs", "dynamodb", "ssm", "lambda")),
     act("decrypt by itself", NOBODY, "kms:Decrypt", KEY),
@@ -257,13 +259,19 @@ ADDED_ACTS = [
     act("let anybody use the key", NOBODY, "kms:CreateGrant", KEY, context={"kms:GrantIsForAWSResource": "false"}),
     act("let EC2 use another key", NOBODY, "kms:CreateGrant", arn("kms", "key/other"), context={"kms:GrantIsForAWSResource": "true"}),
     act("destroy the key", NOBODY, "kms:ScheduleKeyDeletion", KEY, context=from_service("sqs") | from_service("ec2")),
+    act("begin what a runner says", [INSTANCE], "logs:CreateLogStream", RUNNER_LOG),
+    act("write what a runner says", [INSTANCE], "logs:PutLogEvents", RUNNER_LOG),
+    act("read what a runner says", NOBODY, "logs:GetLogEvents", RUNNER_LOG),
+    act("delete what a runner says", NOBODY, "logs:DeleteLogStream", RUNNER_LOG),
+    act("write beside the instances' streams", NOBODY, "logs:PutLogEvents", arn("logs", "log-group:/runners/prod:log-stream:audit")),
+    act("write what a runner says into another group", NOBODY, "logs:PutLogEvents", arn("logs", "log-group:/runners/staging:log-stream:i-0aaaaaaaaaaaaaaaa")),
     act("be attached to the network by Lambda", FUNCTIONS, "ec2:CreateNetworkInterface", arn("ec2", "network-interface/*")),
     *(
         act(f"make a network interface from the code of {name}", [other for other in FUNCTIONS if other != name], "ec2:CreateNetworkInterface", arn("ec2", "network-interface/*"), context={"lambda:SourceFunctionArn": arn("lambda", f"function:{PREFIX}-{name}")})
         for name in FUNCTIONS
     ),
 ]
-REPLACED = {"make a network interface"}
+REPLACED = {"make a network interface", "write what a runner says"}
 
 # The queue's own policy, which binds whoever the roles' policies let in, in this account and out of it.
 SENDERS = [arn("iam", f"role/{PREFIX}-{name}", region="") for name in (WEBHOOK, DEMAND)]

@@ -11,7 +11,7 @@ import unittest
 import table
 from evaluator import ALLOWED, DENIED, decide, listed
 
-PLAIN, WITH_KEY_AND_NETWORK = "policies", "policies_with_key_and_network"
+PLAIN, WITH_ALL = "policies", "policies_with_key_network_and_logs"
 
 
 def rendered():
@@ -28,7 +28,7 @@ def rendered():
 RENDERED = rendered()
 TABLES = {
     PLAIN: table.ACTS,
-    WITH_KEY_AND_NETWORK: [act for act in table.ACTS if act.sentence not in table.REPLACED] + table.ADDED_ACTS,
+    WITH_ALL: [act for act in table.ACTS if act.sentence not in table.REPLACED] + table.ADDED_ACTS,
 }
 
 

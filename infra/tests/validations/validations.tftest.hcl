@@ -22,12 +22,13 @@ run "so_is_what_is_unusual" {
 
   variables {
     fleets = [{
-      name             = "linux"
-      labels           = ["self-hosted", join("", [for n in range(128) : "ä"])]
-      runner_count_max = 2
-      instance_types   = ["m7i.large"]
-      label_overrides  = { instance_types = ["u-6tb1.metal", "i3.metal", "m7i-flex.large"], markets = ["spot", "on-demand"] }
-      idle_owner       = "acme.labs_1"
+      name                = "linux"
+      labels              = ["self-hosted", join("", [for n in range(128) : "ä"])]
+      runner_count_max    = 2
+      instance_types      = ["m7i.large"]
+      label_overrides     = { instance_types = ["u-6tb1.metal", "i3.metal", "m7i-flex.large"], markets = ["spot", "on-demand"] }
+      idle_owner          = "acme.labs_1"
+      supervisor_settings = { HARD_AGE_SECONDS = "439200", POWER_OFF_COMMAND = "systemctl poweroff --force", LOG_GROUP = "/runners/prod", JOB_STARTED_HOOK = "/opt/hooks/started.sh" }
       idle = [for cron in ["*\t8-18  * * 1-5", "*/15 0,12 1-7/2 JAN-mar mon-SUN", "0 0 L * 5#2,6L", "59 23 31,15W 12 7", "0 0 ? * +fri"] :
         { cron = cron, time_zone = "America/Argentina/Buenos_Aires", count = 2 }
       ]
@@ -453,6 +454,56 @@ run "a_pool_of_no_login" {
 
   variables {
     fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], idle_owner = "acme labs" }]
+  }
+}
+
+# fleets[].supervisor_settings must
+run "a_setting_of_the_modules_own" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], supervisor_settings = { VITAL_SIGNS_TABLE = "mine" } }]
+  }
+}
+
+# fleets[].supervisor_settings must
+run "a_setting_misspelt" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], supervisor_settings = { BLOCK_METADTA = "false" } }]
+  }
+}
+
+# fleets[].supervisor_settings must
+run "a_setting_that_the_supervisor_refuses" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], supervisor_settings = { BEAT_SECONDS = "300" } }]
+  }
+}
+
+# fleets[].supervisor_settings must
+run "a_setting_of_two_lines" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], supervisor_settings = { LOG_GROUP = "/runners\nEND-OF-SETTINGS" } }]
+  }
+}
+
+# fleets[].supervisor_settings must
+run "a_log_group_that_is_a_pattern" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], supervisor_settings = { LOG_GROUP = "*" } }]
   }
 }
 
