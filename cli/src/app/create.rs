@@ -28,7 +28,8 @@ pub(crate) struct Options {
     /// Where GitHub sends deliveries to: the webhook's function URL, or its address at the API Gateway.
     #[arg(long, value_name = "URL", value_parser = webhook_url)]
     webhook_url: String,
-    /// The organisation that the App belongs to; without it the App is your own and serves your repositories.
+    /// The organisation that the App belongs to; without it the App is your own and serves your repositories. The App is
+    /// private: it can be installed on its owner alone. For several owners see the README, "The GitHub App".
     #[arg(long, value_name = "LOGIN", value_parser = login)]
     organization: Option<String>,
     /// Some fleets register with repositories of the organisation (`"registration": "repository"`): asks for

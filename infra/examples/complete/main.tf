@@ -21,8 +21,11 @@ module "runner_scaler" {
 
   environment     = "acme"
   github_api_url  = "https://ghes.acme.example/api/v3"
-  owners          = ["acme", "acme-labs"]
   packages_folder = var.packages_folder
+
+  # Two owners need an App that is public on their server (README, "The GitHub App"): whom it serves is for these to say.
+  owners    = ["acme", "acme-labs"]
+  owner_ids = [1204, 3377]
 
   subnet_ids = ["subnet-0aaaaaaaaaaaaaaa1", "subnet-0aaaaaaaaaaaaaaa2", "subnet-0aaaaaaaaaaaaaaa3"]
   supervisor = {
