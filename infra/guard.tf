@@ -1,5 +1,5 @@
-# A deployment whose instances live, or whose registrations and configurations were not taken away, must not be
-# destroyed: nobody would be left to end them. This is destroyed first, and refuses.
+# A deployment that is not retired, whose instances live, or whose registrations and configurations were not taken away,
+# must not be destroyed: nobody would be left to end them. This is destroyed first, and refuses.
 #
 # It runs `guard` with the AWS CLI, the one tool beyond Terraform: no resource or check of Terraform itself is evaluated
 # while something is destroyed. Without the CLI it refuses, too, and says so.
@@ -12,6 +12,7 @@ resource "terraform_data" "guard" {
     region      = local.region
     ledger      = module.ledger.table_name
     runners     = local.parameters.runners
+    config      = local.parameters.config
   }
 
   provisioner "local-exec" {
@@ -23,6 +24,8 @@ resource "terraform_data" "guard" {
       AWS_REGION            = self.input.region
       LEDGER_TABLE          = self.input.ledger
       RUNNER_PARAMETER_PATH = self.input.runners
+      # An earlier version's script, which may still be in the state, has no such question.
+      CONFIG_PARAMETER = try(self.input.config, "")
     }
   }
 

@@ -2,8 +2,8 @@
 """Applies examples/minimal to the local AWS emulator, uses it, and destroys it again (infra/check --emulator).
 
 What is shown: everything is made; a second plan is empty; a signed delivery through the HTTP API reaches the webhook, its
-job the queue and scale-up; scale-down and orphan-sweeper run; destroy refuses while an instance, an open record or a JIT
-configuration is left, and changes nothing then; after that nothing is left at all.
+job the queue and scale-up; scale-down and orphan-sweeper run; destroy refuses while the deployment is not retired, and
+while an instance, an open record or a JIT configuration is left, and changes nothing then; after that nothing is left at all.
 
 What the emulator cannot show: it enforces no IAM policy (tests/policies evaluates them), boots nothing (user data never
 runs), knows no capacity, and GitHub is not there, so that scale-up's jobs come back. It lacks saved queries, tells half of an
@@ -357,6 +357,7 @@ def play(stage):
         check(error is None, f"{function} runs a pass: {answer[:120]}")
         check("PassErrors" in log, f"{function} reports its metrics")
 
+    refuses(stage, "it is not retired", "prod is not retired: its mode is enforce (/runner-scaler/prod/config)", 'mode = "retire"')
     override = stage.example / "emulator_override.tf"
     override.write_text(override.read_text().replace('module "runner_scaler" {\n', 'module "runner_scaler" {\n  mode = "retire"\n'))
     retired = stage.terraform("apply", "-auto-approve").stdout
