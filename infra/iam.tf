@@ -150,49 +150,43 @@ locals {
       Action   = "ec2:CreateFleet"
       Resource = "arn:${local.partition}:ec2:${local.region}:${local.account}:fleet/*"
     },
-    # An instance bears this deployment's name from its first moment, and comes out of one of our templates. CreateFleet
-    # launches by RunInstances in our name.
+    # Nothing of a launch comes from anything but our templates: also where no template is named, for then there is no
+    # such key. A deny, because the list of templates is long, and a role's policies have 10,240 characters: so it stands
+    # once, and not in every statement below, which it binds.
     {
-      Sid      = "LaunchTaggedInstances"
-      Effect   = "Allow"
-      Action   = ["ec2:CreateFleet", "ec2:RunInstances"]
-      Resource = local.arn.instances
-      Condition = {
-        StringEquals = { "aws:RequestTag/ghr:environment" = var.environment }
-        ArnEquals    = { "ec2:LaunchTemplate" = local.arn.templates }
-      }
+      Sid       = "LaunchFromOurTemplatesOnly"
+      Effect    = "Deny"
+      Action    = ["ec2:CreateFleet", "ec2:RunInstances"]
+      Resource  = [for kind in [":image", "*:instance", "*:network-interface", "*:security-group", "*:spot-instances-request", "*:subnet", "*:volume"] : "arn:${local.partition}:ec2:*:${kind}/*"]
+      Condition = { ArnNotEquals = { "ec2:LaunchTemplate" = local.arn.templates } }
+    },
+    # An instance bears this deployment's name from its first moment. CreateFleet launches by RunInstances in our name.
+    {
+      Sid       = "LaunchTaggedInstances"
+      Effect    = "Allow"
+      Action    = ["ec2:CreateFleet", "ec2:RunInstances"]
+      Resource  = local.arn.instances
+      Condition = { StringEquals = { "aws:RequestTag/ghr:environment" = var.environment } }
     },
     # The image that the template names and no other, also of an earlier version: a launch is repeated as it was.
     {
-      Sid      = "LaunchTheTemplatesImage"
-      Effect   = "Allow"
-      Action   = ["ec2:CreateFleet", "ec2:RunInstances"]
-      Resource = "arn:${local.partition}:ec2:${local.region}::image/*"
-      Condition = {
-        ArnEquals = { "ec2:LaunchTemplate" = local.arn.templates }
-        Bool      = { "ec2:IsLaunchTemplateResource" = "true" }
-      }
+      Sid       = "LaunchTheTemplatesImage"
+      Effect    = "Allow"
+      Action    = ["ec2:CreateFleet", "ec2:RunInstances"]
+      Resource  = "arn:${local.partition}:ec2:${local.region}::image/*"
+      Condition = { Bool = { "ec2:IsLaunchTemplateResource" = "true" } }
     },
-    # What comes with an instance; of the security groups, ours alone.
+    # What comes with an instance; of the security groups, ours alone. The launch says in which of the fleets' subnets.
     {
-      Sid    = "LaunchWithOurTemplates"
+      Sid    = "LaunchWithOurs"
       Effect = "Allow"
       Action = ["ec2:CreateFleet", "ec2:RunInstances"]
-      Resource = [
+      Resource = concat([
         "arn:${local.partition}:ec2:${local.region}:${local.account}:network-interface/*",
         "arn:${local.partition}:ec2:${local.region}:${local.account}:security-group/${aws_security_group.instance.id}",
         "arn:${local.partition}:ec2:${local.region}:${local.account}:volume/*",
         "arn:${local.partition}:ec2:${local.region}:${local.account}:spot-instances-request/*",
-      ]
-      Condition = { ArnEquals = { "ec2:LaunchTemplate" = local.arn.templates } }
-    },
-    # The launch says in which of the fleets' subnets.
-    {
-      Sid       = "LaunchInOurSubnets"
-      Effect    = "Allow"
-      Action    = ["ec2:CreateFleet", "ec2:RunInstances"]
-      Resource  = local.arn.subnets
-      Condition = { ArnEquals = { "ec2:LaunchTemplate" = local.arn.templates } }
+      ], local.arn.subnets)
     },
     # Tags are set by a launch and by nothing else: whoever could tag a running instance could make it ours.
     {

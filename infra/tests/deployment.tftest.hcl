@@ -107,6 +107,59 @@ run "a_document_that_ssm_refuses" {
   }
 }
 
+# With all that makes policies longer; the longest name of an environment, too.
+run "as_many_fleets_as_the_document_takes" {
+  command = plan
+
+  variables {
+    environment = "a-deployment-of-32-characters-32"
+    fleets = [for n in range(20) : {
+      name             = "linux-arm64-${n}"
+      labels           = ["self-hosted", "linux", "arm64", "f${n}"]
+      runner_count_max = 2
+      instance_types   = ["m7g.large"]
+    }]
+    kms_key_arn      = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+    function_network = { subnet_ids = ["subnet-0bbbbbbbbbbbbbbb1"], security_group_ids = ["sg-0fedcba9876543210"] }
+  }
+
+  assert {
+    condition     = local.document_bytes > 7500
+    error_message = "the document takes hardly more"
+  }
+
+  # Templates are mocked, each by the same ARN of the usual length.
+  assert {
+    condition     = max([for policy in values(output.policies) : length(policy)]...) <= 10240
+    error_message = "and IAM takes the policies, of at most ${max([for policy in values(output.policies) : length(policy)]...)} characters"
+  }
+}
+
+run "a_policy_that_iam_refuses" {
+  command         = plan
+  expect_failures = [aws_iam_role_policy.this]
+
+  module {
+    source = "./modules/function"
+  }
+
+  variables {
+    name = "scale-up"
+    arn  = "arn:aws:lambda:eu-central-1:111122223333:function:scale-up"
+    # A file that is there.
+    package                  = "guard"
+    architecture             = "arm64"
+    timeout_seconds          = 60
+    variables                = {}
+    policy                   = jsonencode([{ Sid = "Long", Effect = "Allow", Action = "ec2:RunInstances", Resource = [for n in range(160) : "arn:aws:ec2:eu-central-1:111122223333:subnet/subnet-0aaaaaaaaaaaaa${100 + n}"] }])
+    network                  = null
+    kms_key_arn              = null
+    permissions_boundary_arn = null
+    log_retention_days       = 90
+    tags                     = {}
+  }
+}
+
 run "queue" {
   command = plan
 

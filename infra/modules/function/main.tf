@@ -33,6 +33,11 @@ locals {
       }
     },
   ] : statement if var.network != null]
+
+  policy = {
+    Version   = "2012-10-17"
+    Statement = concat([local.logs], local.network, jsondecode(var.policy))
+  }
 }
 
 resource "aws_cloudwatch_log_group" "this" {
@@ -63,12 +68,17 @@ resource "aws_iam_role" "this" {
 resource "aws_iam_role_policy" "this" {
   # checkov:skip=CKV_AWS_290:the star of AttachToNetwork is argued above; all others are exact
   # checkov:skip=CKV_AWS_355:calls that only list take no resource (argued at each in iam.tf)
-  name = "all"
-  role = aws_iam_role.this.id
-  policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = concat([local.logs], local.network, jsondecode(var.policy))
-  })
+  name   = "all"
+  role   = aws_iam_role.this.id
+  policy = jsonencode(local.policy)
+
+  lifecycle {
+    # IAM counts no white space, and this has none.
+    precondition {
+      condition     = length(jsonencode(local.policy)) <= 10240
+      error_message = "The policy of ${var.name} has more than the 10,240 characters that IAM takes: each fleet, and each subnet of its own, adds to it. Let fleets share subnets (subnet_ids of the module), or split them over two deployments."
+    }
+  }
 }
 
 resource "aws_lambda_function" "this" {

@@ -74,6 +74,10 @@ def mutants(policy):
             for action in listed(statement["Action"]) if len(listed(statement["Action"])) > 1 else []:
                 fewer = [other for other in statement["Action"] if other != action]
                 yield f"{name}: without {action}", without(lambda one: one.update(Action=fewer))
+        elif len(listed(statement["Resource"])) > 1:
+            for resource in statement["Resource"]:
+                fewer = [other for other in statement["Resource"] if other != resource]
+                yield f"{name}: not of {resource}", without(lambda one: one.update(Resource=fewer))
 
 
 # What a mutation cannot be seen by, and why that is right.
