@@ -252,7 +252,8 @@ locals {
     why-was-it-kept = {
       functions = ["scale-down", "orphan-sweeper"]
       query     = <<-QUERY
-        fields @timestamp, function, instance_id, verdict, reason, message
+        fields @timestamp, function, instance_id, reason, vetoes, next_look, ground, message
+        # Verdicts that keep are logged with log_level = "info,runner_scaler_core::removal=debug"; without, only what was done.
         | filter ispresent(instance_id)
         # | filter instance_id = "i-0123456789abcdef0"
         | sort @timestamp desc
@@ -272,14 +273,17 @@ locals {
     what-was-removed-and-why = {
       functions = ["scale-down", "orphan-sweeper"]
       query     = <<-QUERY
-        filter ispresent(InstancesTerminated) or ispresent(RunnersDeregistered)
-        | stats sum(InstancesTerminated) as terminated, sum(RunnersDeregistered) as deregistered by fleet, reason
+        fields @timestamp, function, instance_id, runner_id, ground, message
+        | filter ispresent(ground)
+        # | filter ground = "HardAge"
+        | sort @timestamp desc
+        | limit 200
       QUERY
     }
     errors = {
       functions = var.functions
       query     = <<-QUERY
-        fields @timestamp, function, owner, message, error, class
+        fields @timestamp, function, owner, instance_id, job_id, message, error, class
         | filter level in ["ERROR", "WARN"]
         | sort @timestamp desc
         | limit 200
@@ -288,7 +292,7 @@ locals {
     deliveries-refused = {
       functions = ["webhook"]
       query     = <<-QUERY
-        fields @timestamp, delivery_id, reason, message
+        fields @timestamp, delivery_id, verdict, reason, error, message
         | filter message like /refused|could not read|failed|cannot take/
         | sort @timestamp desc
         | limit 200
