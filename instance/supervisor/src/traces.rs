@@ -6,7 +6,8 @@
 
 use crate::process::ProcessId;
 use runner_supervisor_decision::Millis;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The variable that everything the listener starts inherits.
@@ -80,11 +81,12 @@ impl Traces {
         format!("listener{}", self.run_folder.display().to_string().replace('/', "-"))
     }
 
-    /// Both markers: the one in /run is gone after a reboot, the other one tells of it.
+    /// Both markers: the one in /run is gone after a reboot, the other one tells of it. In this order: whoever finds no
+    /// marker in /run knows that no listener of this boot was started, whatever the other one says.
     pub(crate) fn write_marker(&self, marker: &Marker) -> io::Result<()> {
         let Marker { boot_id, instance_id, started_at, old_logs } = marker;
         let text = format!("{boot_id}\n{instance_id}\n{started_at}\n{}\n", old_logs.join("\n"));
-        write_whole(&self.state_folder.join("marker"), &text)?;
+        write_durably(&self.state_folder, "marker", &text)?;
         write_whole(&self.run_folder.join("marker"), &text)
     }
 
@@ -95,9 +97,16 @@ impl Traces {
     }
 
     /// Whether this instance started a listener in an earlier boot.
+    ///
+    /// Assumptions: there is no [`marker`](Self::marker) of this boot. What is not understood then was not written in this
+    /// boot, in which a marker is replaced whole: a disk that lost its power left it.
+    ///
+    /// # Errors
+    /// When nobody can say what the marker holds: memory or file handles are short.
     pub(crate) fn started_in_earlier_boot(&self, instance_id: &str) -> io::Result<bool> {
-        let marker = read_marker(&self.state_folder.join("marker"))?;
-        Ok(marker.is_some_and(|marker| marker.instance_id == instance_id && marker.boot_id != self.boot_id))
+        let Some(text) = read(&self.state_folder.join("marker"))? else { return Ok(false) };
+        let of_earlier_boot = |marker: Marker| marker.instance_id == instance_id && marker.boot_id != self.boot_id;
+        Ok(Marker::parse(&text).is_none_or(of_earlier_boot))
     }
 
     /// The process that became run.sh; `None` when none was started.
@@ -151,28 +160,43 @@ pub(crate) fn write_leader(path: &Path, leader: ProcessId) -> io::Result<()> {
 
 fn read_marker(path: &Path) -> io::Result<Option<Marker>> {
     let Some(text) = read(path)? else { return Ok(None) };
-    let mut lines = text.lines().map(str::to_owned);
-    let parsed = (|| {
-        let (boot_id, instance_id) = (lines.next()?, lines.next()?);
-        let started_at = lines.next()?.parse().ok()?;
-        Some(Marker { boot_id, instance_id, started_at, old_logs: lines.filter(|name| !name.is_empty()).collect() })
-    })();
-    parsed.map(Some).ok_or_else(|| io::Error::other(format!("{} is not understood", path.display())))
+    let not_understood = || io::Error::other(format!("{} is not understood", path.display()));
+    Marker::parse(&text).map(Some).ok_or_else(not_understood)
 }
 
+impl Marker {
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines().map(str::to_owned);
+        let (boot_id, instance_id) = (lines.next()?, lines.next()?);
+        let started_at = lines.next()?.parse().ok()?;
+        Some(Self { boot_id, instance_id, started_at, old_logs: lines.filter(|name| !name.is_empty()).collect() })
+    }
+}
+
+/// What is no text is not understood by whoever reads it.
 fn read(path: &Path) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Whoever reads finds the old text or the new one, never a part.
+/// Whoever reads finds the old text or the new one, never a part; after a power failure perhaps neither.
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let next = path.with_extension("next");
     std::fs::write(&next, text)?;
     std::fs::rename(next, path)
+}
+
+/// The same after a power failure too, once it has returned.
+fn write_durably(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+    let (path, next) = (folder.join(name), folder.join(format!("{name}.next")));
+    let mut file = File::create(&next)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(next, path)?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]
@@ -219,5 +243,19 @@ mod tests {
         std::fs::write(folder.path().join("leader"), "x").unwrap();
         assert!(traces.marker().is_err());
         assert!(traces.leader().is_err());
+    }
+
+    #[test]
+    fn a_marker_that_a_power_failure_left_is_of_an_earlier_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let traces = Traces::new(&folder.path().join("run"), folder.path()).unwrap();
+        assert!(!traces.started_in_earlier_boot("i-1").unwrap(), "no marker");
+        for left in [&b""[..], b"\0\0\0\0", b"\xff\xfe\n", b"a-boot-id\ni-1"] {
+            std::fs::write(folder.path().join("marker"), left).unwrap();
+            assert!(traces.started_in_earlier_boot("i-1").unwrap(), "{left:?}");
+        }
+        std::fs::remove_file(folder.path().join("marker")).unwrap();
+        std::fs::create_dir(folder.path().join("marker")).unwrap();
+        assert!(traces.started_in_earlier_boot("i-1").is_err(), "what cannot be read says nothing");
     }
 }

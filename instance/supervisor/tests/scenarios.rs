@@ -291,17 +291,31 @@ fn without_a_runner_it_says_so() {
 #[test]
 fn a_second_boot_powers_off() {
     let cloud = Cloud::start();
+    for (case, left_of_marker) in [("a reboot", 1), ("a power failure", 0)] {
+        let mut machine = started(Machine::new(&cloud, &Plan::default()));
+        machine.kill_supervisor();
+        // What a boot leaves: no process, an empty /run, and the marker in /var/lib, of another boot or of nobody's.
+        machine.end_listener();
+        fs::remove_dir_all(machine.path("run")).unwrap();
+        let marker = fs::read_to_string(machine.path("state/marker")).unwrap();
+        let (_boot_id, rest) = marker.split_once('\n').unwrap();
+        let left = format!("of-an-earlier-boot\n{rest}").repeat(left_of_marker);
+        fs::write(machine.path("state/marker"), left).unwrap();
+        machine.start();
+        until(&machine, case, || machine.is_off());
+        assert!(machine.journal().contains("(EarlierBoot)"), "{case}: {}", machine.journal());
+    }
+}
+
+#[test]
+fn a_marker_in_pieces_ends_no_listener_of_this_boot() {
+    let cloud = Cloud::start();
     let mut machine = started(Machine::new(&cloud, &Plan::default()));
     machine.kill_supervisor();
-    // What a reboot leaves: no process, an empty /run, and the marker in /var/lib, of another boot.
-    machine.end_listener();
-    fs::remove_dir_all(machine.path("run")).unwrap();
-    let marker = fs::read_to_string(machine.path("state/marker")).unwrap();
-    let (_boot_id, rest) = marker.split_once('\n').unwrap();
-    fs::write(machine.path("state/marker"), format!("of-an-earlier-boot\n{rest}")).unwrap();
+    fs::write(machine.path("state/marker"), "").unwrap();
     machine.start();
-    until(&machine, "it is off", || machine.is_off());
-    assert!(machine.journal().contains("(EarlierBoot)"), "{}", machine.journal());
+    said(&machine, "takes over the listener");
+    stays(&mut machine);
 }
 
 #[test]
