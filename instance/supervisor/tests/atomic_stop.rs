@@ -9,7 +9,7 @@ mod support;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::{Cloud, Machine, Numbers, Plan, cgroups_can_be_made, wait_for};
+use support::{Cloud, Machine, Numbers, Plan, STARTED, cgroups_can_be_made, wait_for};
 
 /// How many instances live at once.
 const SIDE_BY_SIDE: u64 = 6;
@@ -22,9 +22,6 @@ const MORE_ROUNDS: u64 = 10;
 
 /// An idle listener must not survive its drain for longer than this on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Until an instance listens, which says nothing of any drain: on a starved machine that takes its time.
-const STARTED: Duration = Duration::from_secs(300);
 
 const SEED: u64 = 20_261_126;
 
@@ -81,6 +78,7 @@ fn play(cloud: &Cloud, numbers: &mut Numbers, freezer: &str, tally: &Tally) {
     };
     let mut machine = Machine::new(cloud, &plan).set("FREEZER", freezer);
     machine.start();
+    // How long that takes says nothing of any drain.
     assert!(wait_for(STARTED, || machine.is_listening()).is_some(), "{}", machine.journal());
     std::thread::sleep(Duration::from_micros(numbers.below(80_000)));
     for _ in 0..numbers.below(3) {

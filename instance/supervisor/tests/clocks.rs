@@ -10,7 +10,7 @@ use runner_supervisor::supervise;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use support::{Cloud, Machine, Plan, wait_for};
+use support::{Cloud, Machine, Plan, WHEN_ENDED, wait_for};
 
 const SOON: Duration = Duration::from_secs(60);
 const A_WHILE: Duration = Duration::from_millis(800);
@@ -63,10 +63,13 @@ fn a_wall_clock_that_jumps_ends_nothing_and_hides_a_request_only_while_it_is_wro
 
 #[test]
 fn a_wall_clock_that_jumps_ends_no_job() {
-    let plan = Plan { job_after: "0".into(), job: "2".into(), ..Plan::default() };
+    let plan = Plan { job_after: "0".into(), job: WHEN_ENDED.into(), ..Plan::default() };
     let (machine, clock) = supervised(&plan);
     assert!(wait_for(SOON, || machine.has("runner/working")).is_some());
     clock.wall_ahead_ms.store(30 * 24 * HOUR_MS, Ordering::Relaxed);
+    std::thread::sleep(A_WHILE);
+    assert!(!machine.is_off());
+    machine.end_job();
     assert!(wait_for(SOON, || machine.is_off()).is_some());
     assert!(machine.has("runner/finished"));
 }

@@ -192,8 +192,11 @@ fn thaw_lets_a_frozen_listener_go_on() {
             if machine.is_frozen() && machine.listener_is_there() {
                 let output = machine.command("thaw");
                 assert!(output.status.success(), "{output:?}");
-                assert!(!machine.is_frozen() && machine.listener_is_there());
-                break;
+                // The kill may have landed just after the supervisor had ended its listener, which goes on dying then.
+                if !machine.journal().contains("powers off") {
+                    assert!(!machine.is_frozen() && machine.listener_is_there(), "{}", machine.journal());
+                    break;
+                }
             }
             assert!(attempt < 200, "{freezer}: never killed while the listener stood still");
         }

@@ -18,12 +18,13 @@ cd "$(dirname "$0")" || exit 1
 . ./plan
 say() { echo "2026-11-26 12:00:00Z: $1"; }
 trace() { echo "[2026-11-26 12:00:00Z INFO $1] $2" >> _diag/Runner_20261126-120000-utc.log; }
+let_pass() { case "$1" in ./*) until [ -e "$1" ]; do sleep 0.02; done ;; *) sleep "$1" ;; esac; }
 if [ -n "$record_environment" ]; then env > environment; fi
 say 'Listening for Jobs'
 : > listening
 if [ -n "$says" ]; then say "$says"; fi
 if [ -z "$job_after" ]; then exec sleep 3600; fi
-sleep "$job_after"
+let_pass "$job_after"
 trace BrokerMessageListener "Acknowledging runner request '1'."
 : > acknowledged
 if [ -n "$ghost" ]; then exec sleep 3600; fi
@@ -36,9 +37,22 @@ wait
 say 'Job build completed with result: Succeeded'
 "#;
 
-const WORKER: &str = "#!/bin/sh\n: > working\nsleep \"$1\"\n: > finished\n";
+const WORKER: &str = r#"#!/bin/sh
+: > working
+case "$1" in ./*) until [ -e "$1" ]; do sleep 0.02; done ;; *) sleep "$1" ;; esac
+: > finished
+"#;
 
-/// What the listener will do. Times are arguments of sleep(1); an empty one means never.
+/// A time that ends when the test says so, by [`Machine::bring_job`]: nothing depends on how fast the machine is.
+pub(crate) const WHEN_BROUGHT: &str = "./brought";
+
+/// The same, by [`Machine::end_job`].
+pub(crate) const WHEN_ENDED: &str = "./ended";
+
+/// From its start until an instance listens, on a starved machine.
+pub(crate) const STARTED: Duration = Duration::from_secs(300);
+
+/// What the listener will do. Times are arguments of sleep(1), or a file that ends them; an empty one means never.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) job_after: String,
@@ -197,6 +211,16 @@ impl Machine {
         drain(&self.cloud, &self.id);
     }
 
+    /// Ends [`WHEN_BROUGHT`].
+    pub(crate) fn bring_job(&self) {
+        fs::write(self.path("runner").join(WHEN_BROUGHT), "").unwrap();
+    }
+
+    /// Ends [`WHEN_ENDED`].
+    pub(crate) fn end_job(&self) {
+        fs::write(self.path("runner").join(WHEN_ENDED), "").unwrap();
+    }
+
     /// Whether the listener's processes have not ended.
     pub(crate) fn listener_is_there(&self) -> bool {
         !processes_with(&format!("RUNNER_SUPERVISED_BY={}@", self.path("run").display())).is_empty()
@@ -316,7 +340,7 @@ pub(crate) fn wait_for(patience: Duration, mut is_so: impl FnMut() -> bool) -> O
 pub(crate) fn cgroups_can_be_made(test: &str) -> bool {
     let mut machine = Machine::new(&Cloud::start(), &Plan::default());
     machine.start();
-    let listens = wait_for(Duration::from_secs(20), || machine.is_listening());
+    let listens = wait_for(STARTED, || machine.is_listening());
     assert!(listens.is_some(), "{}", machine.journal());
     let can = machine.cgroup().is_some();
     if !can {

@@ -7,7 +7,9 @@ mod machine;
 
 pub(crate) use cloud::Cloud;
 #[allow(unused_imports, reason = "every test uses a part of it")]
-pub(crate) use machine::{Machine, Plan, cgroups_can_be_made, drain, spin_for, spin_until, wait_for};
+pub(crate) use machine::{
+    Machine, Plan, STARTED, WHEN_BROUGHT, WHEN_ENDED, cgroups_can_be_made, drain, spin_for, spin_until, wait_for,
+};
 
 /// A stream of numbers from a seed (xorshift64*), so that a run can be repeated.
 pub(crate) struct Numbers(u64);
