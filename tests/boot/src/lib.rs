@@ -64,7 +64,9 @@ pub struct Pins {
 #[must_use]
 pub fn user_data(pins: &Pins) -> String {
     let text = |path: &str| fs::read_to_string(instance_folder().join(path)).expect("a file of the repository");
-    let settings = "RUNNER_PARAMETER_PATH=/runner-scaler/test/runners\nVITAL_SIGNS_TABLE=test-vital-signs";
+    let settings = "# Two that are required, and one with a blank.\n\
+                    RUNNER_PARAMETER_PATH=/runner-scaler/test/runners\nVITAL_SIGNS_TABLE=test-vital-signs\n\
+                    POWER_OFF_COMMAND=systemctl poweroff";
     let values = [
         ("settings", settings.to_owned()),
         ("service", text("systemd/runner-supervisor.service")),
@@ -105,6 +107,11 @@ pub struct Done {
     /// What the console shows.
     pub console: String,
 }
+
+/// A stand-in that wants one setting, and says what it was told.
+const SUPERVISOR: &str = "if [ \"$1\" != check ]; then echo runner-supervisor 0; exit; fi
+printf '%s\\n' \"check $RUNNER_PARAMETER_PATH, $POWER_OFF_COMMAND, $(env | wc -l) variables\" >>/calls
+[ -n \"$VITAL_SIGNS_TABLE\" ] || { echo '1 mistake in the settings: VITAL_SIGNS_TABLE: missing'; exit 1; }";
 
 /// Stand-ins that only say that they were called.
 const SILENT: [&str; 4] = ["systemctl", "dnf", "apt-get", "poweroff"];
@@ -171,7 +178,7 @@ impl Root {
     #[must_use]
     pub fn put_downloads(&self) -> Pins {
         fs::create_dir_all(self.path("pinned/runner/bin")).expect("a folder");
-        self.script("pinned/runner-supervisor", "echo runner-supervisor 0");
+        self.script("pinned/runner-supervisor", SUPERVISOR);
         self.script("pinned/runner/run.sh", "exec sleep 1");
         self.script("pinned/runner/bin/Runner.Listener", "true");
         let archive = self.path("pinned/runner.tar.gz");

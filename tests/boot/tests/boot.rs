@@ -61,6 +61,8 @@ fn a_fresh_instance_installs_everything_and_starts_the_supervisor() {
         assert_eq!(done.calls.last().map(String::as_str), Some(STARTED), "{os:?}");
         assert!(done.calls.iter().any(|call| call.starts_with(manager) && call.contains("libicu")), "{os:?}: {done:?}");
         assert!(!did(&done, POWERED_OFF), "{os:?}");
+        let checked = did(&done, "check /runner-scaler/test/runners, systemctl poweroff, 7 variables");
+        assert!(checked, "{os:?}: the settings, and nothing else but what bash sets: {done:?}");
         assert!(done.console.contains("the supervisor is started"), "{os:?}: {}", done.console);
 
         let supervisor = fs::metadata(root.path("usr/local/bin/runner-supervisor")).expect("installed");
@@ -177,6 +179,19 @@ fn whatever_is_wrong_the_console_says_it_and_the_instance_powers_off() {
         assert!(!did(&done, STARTED), "{case}");
         assert_eq!(fs::read_dir(root.path("tmp")).expect("a folder").count(), 0, "{case}: no download is left");
     }
+}
+
+#[test]
+fn settings_that_the_supervisor_refuses_power_the_instance_off() {
+    if !can_make_roots() {
+        return;
+    }
+    let root = Root::new(Os::Amazon, true);
+    let settings = user_data(&root.put_downloads()).replace("VITAL_SIGNS_TABLE=test-vital-signs\n", "");
+    let done = root.run(&settings, &[], &[]);
+    let said = "FAILED: 1 mistake in the settings: VITAL_SIGNS_TABLE: missing";
+    assert!(done.console.contains(said), "{}", done.console);
+    assert!(did(&done, POWERED_OFF) && !did(&done, STARTED), "{done:?}");
 }
 
 #[test]
