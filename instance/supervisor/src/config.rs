@@ -9,6 +9,10 @@ use std::time::Duration;
 /// Where instance metadata is (EC2 user guide, "Access instance metadata", read 2026-11-26).
 const METADATA: &str = "http://169.254.169.254";
 
+/// Where the traces are when nothing else is said.
+pub(crate) const RUN_FOLDER: &str = "/run/runner-supervisor";
+pub(crate) const STATE_FOLDER: &str = "/var/lib/runner-supervisor";
+
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -83,9 +87,14 @@ pub enum PowerOff {
 }
 
 /// What is wrong with the settings.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{} in the settings (/etc/runner-supervisor/environment): {}", counted(.0.len()), .0.join("; "))]
-pub struct ConfigError(pub Vec<String>);
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{} in the settings (/etc/runner-supervisor/environment): {}", counted(mistakes.len()), mistakes.join("; "))]
+pub struct ConfigError {
+    /// Each with its variable's name.
+    pub mistakes: Vec<String>,
+    /// The others, with defaults in place of the mistakes: for what has to be done in spite of them.
+    pub others: Box<Config>,
+}
 
 fn counted(mistakes: usize) -> String {
     if mistakes == 1 { "1 mistake".to_owned() } else { format!("{mistakes} mistakes") }
@@ -151,12 +160,15 @@ impl Config {
             log_group: (read.lookup)("LOG_GROUP"),
             freezer: read.one_of("FREEZER", [("auto", Freezer::Auto), ("stop", Freezer::Stop)]),
             power_off: read.power_off(),
-            run_folder: read.path("RUN_FOLDER").unwrap_or_else(|| "/run/runner-supervisor".into()),
-            state_folder: read.path("STATE_FOLDER").unwrap_or_else(|| "/var/lib/runner-supervisor".into()),
+            run_folder: read.path("RUN_FOLDER").unwrap_or_else(|| RUN_FOLDER.into()),
+            state_folder: read.path("STATE_FOLDER").unwrap_or_else(|| STATE_FOLDER.into()),
             metadata_endpoint,
             aws_endpoint,
         };
-        if read.mistakes.is_empty() { Ok(config) } else { Err(ConfigError(read.mistakes)) }
+        if read.mistakes.is_empty() {
+            return Ok(config);
+        }
+        Err(ConfigError { mistakes: read.mistakes, others: Box::new(config) })
     }
 }
 
@@ -196,9 +208,11 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let (least, most) = (allowed.start().saturating_mul(1_000), allowed.end().saturating_mul(1_000));
         if self.bounds == Bounds::Real && ms < least {
             self.mistakes.push(format!("{name}: {text} is below the minimum {}", allowed.start()));
+            return default_ms;
         }
         if self.bounds == Bounds::Real && most < ms {
             self.mistakes.push(format!("{name}: {text} is above the maximum {}", allowed.end()));
+            return default_ms;
         }
         ms
     }
@@ -285,7 +299,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_at_once() {
-        let error = config(&[
+        let mistakes = config(&[
             ("RUNNER_PARAMETER_PATH", "runners"),
             ("VITAL_SIGNS_TABLE", ""),
             ("RUNNER_USER", "0:0"),
@@ -297,7 +311,7 @@ mod tests {
             ("JOB_STARTED_HOOK", "hook.sh"),
         ]);
         assert_eq!(
-            error.unwrap_err().to_string(),
+            mistakes.unwrap_err().to_string(),
             "9 mistakes in the settings (/etc/runner-supervisor/environment): \
              RUNNER_PARAMETER_PATH: \"runners\" does not begin with /; VITAL_SIGNS_TABLE: missing; \
              RUNNER_USER: a job must not run as root; IDLE_MAXIMUM_SECONDS: 59 is below the minimum 60; \
@@ -305,6 +319,14 @@ mod tests {
              BEAT_SECONDS: \"soon\" is not a number of seconds; BLOCK_METADATA: \"yes\" is neither true nor false; \
              JOB_STARTED_HOOK: hook.sh is not an absolute path"
         );
+    }
+
+    #[test]
+    fn a_mistake_leaves_the_default_and_the_other_settings() {
+        let vars = [("BOOT_DEADLINE_SECONDS", "1"), ("RUN_FOLDER", "/run/other"), ("BEAT_SECONDS", "121")];
+        let others = config(&vars).unwrap_err().others;
+        assert_eq!(others.limits, Limits::default());
+        assert_eq!((others.beat, others.run_folder), (Duration::from_secs(60), "/run/other".into()));
     }
 
     #[test]

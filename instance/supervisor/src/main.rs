@@ -1,9 +1,10 @@
 //! The binary: reads the settings and hands over.
 
 use runner_supervisor::clock::SystemClock;
-use runner_supervisor::config::Config;
+use runner_supervisor::config::{Config, ConfigError};
 use runner_supervisor::console::{chain, say};
 use runner_supervisor::{launch, supervise};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -24,12 +25,10 @@ fn main() -> ExitCode {
     }));
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["run"] => with_settings(|config| {
-            let executable = std::env::current_exe()?;
-            supervise::run(config, Arc::new(SystemClock), executable).map(|never| match never {})
-        }),
-        ["thaw"] => with_settings(|config| supervise::thaw(&config)),
-        ["check"] => with_settings(|_config| Ok(())),
+        ["run"] => ended(run().map(|never| match never {})),
+        // A mistake elsewhere must not leave a job standing still.
+        ["thaw"] => ended(supervise::thaw(&settings().unwrap_or_else(|error| *error.others))),
+        ["check"] => ended(settings().map(drop).map_err(io::Error::other)),
         ["launch", ..] => {
             let error = launch::become_listener(&arguments[1..]);
             say(format!("runner-supervisor: {}", chain(&error)));
@@ -50,17 +49,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_settings(work: impl FnOnce(Config) -> std::io::Result<()>) -> ExitCode {
-    let settings = Config::from_vars(process_env);
-    let done =
-        settings.map_err(|error| error.to_string()).and_then(|config| work(config).map_err(|error| chain(&error)));
-    match done {
+fn run() -> io::Result<std::convert::Infallible> {
+    let config = match settings() {
+        Ok(config) => config,
+        Err(error) => {
+            say(format!("runner-supervisor: {error}"));
+            supervise::settings_or_off(&error.others, &SystemClock, || settings().ok())?
+        }
+    };
+    supervise::run(config, Arc::new(SystemClock), std::env::current_exe()?)
+}
+
+fn ended(how: io::Result<()>) -> ExitCode {
+    match how {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            say(format!("runner-supervisor: {why}"));
+        Err(error) => {
+            say(format!("runner-supervisor: {}", chain(&error)));
             ExitCode::FAILURE
         }
     }
+}
+
+fn settings() -> Result<Config, ConfigError> {
+    Config::from_vars(process_env)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]

@@ -2,7 +2,7 @@
 
 use crate::aws::{Aws, VitalSign};
 use crate::clock::Clock;
-use crate::config::{Config, JobMetadata};
+use crate::config::{Config, JobMetadata, RUN_FOLDER, STATE_FOLDER};
 use crate::console::{Changes, chain, say};
 use crate::errands::{self, News, Shipping, Signs};
 use crate::firewall::block_metadata;
@@ -43,6 +43,42 @@ pub fn run(config: Config, clock: Arc<dyn Clock>, executable: PathBuf) -> io::Re
     loop {
         supervisor.step();
     }
+}
+
+/// What is done where settings are wrong: no listener can be started, and nobody would ever end the instance. When they
+/// are right before the boot deadline (the user was made meanwhile, say) they are returned; else the power goes off.
+///
+/// Guarantees: never while a listener of this boot is on record, in the folders that are set or in the usual ones.
+///
+/// # Errors
+/// When one is, or when nobody can say.
+pub fn settings_or_off(
+    others: &Config,
+    clock: &dyn Clock,
+    settings: impl Fn() -> Option<Config>,
+) -> io::Result<Config> {
+    nobody_was_started(others)?;
+    let patience_ms = others.limits.boot_deadline_ms;
+    say(format!("powers off in {} s: with these settings no listener can be started", patience_ms / 1_000));
+    let deadline = clock.since_boot() + patience_ms;
+    while clock.since_boot() < deadline {
+        std::thread::sleep(LOOK);
+        if let Some(config) = settings() {
+            return Ok(config);
+        }
+    }
+    nobody_was_started(others)?;
+    say("powers off: no settings that can be used");
+    power::off(&others.power_off)
+}
+
+fn nobody_was_started(others: &Config) -> io::Result<()> {
+    for (run, state) in [(&others.run_folder, &others.state_folder), (&RUN_FOLDER.into(), &STATE_FOLDER.into())] {
+        if Traces::know_a_listener(run, state)? {
+            return Err(io::Error::other("the listener of this boot stays until the settings are mended"));
+        }
+    }
+    Ok(())
 }
 
 /// Lets everyone go on who stands still: what is done when a supervisor ended, however it did.

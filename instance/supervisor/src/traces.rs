@@ -45,11 +45,18 @@ pub(crate) enum Held {
 
 impl Traces {
     pub(crate) fn new(run_folder: &Path, state_folder: &Path) -> io::Result<Self> {
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+        let boot_id = read_boot_id()?;
         std::fs::create_dir_all(run_folder)?;
         std::fs::create_dir_all(state_folder)?;
-        let boot_id = boot_id.trim().to_owned();
         Ok(Self { run_folder: run_folder.to_owned(), state_folder: state_folder.to_owned(), boot_id })
+    }
+
+    /// Whether these folders know of a listener that was started in this boot, or may have been. Changes nothing there.
+    pub(crate) fn know_a_listener(run_folder: &Path, state_folder: &Path) -> io::Result<bool> {
+        let boot_id = read_boot_id()?;
+        let marker = read(&state_folder.join("marker"))?;
+        let of_this_boot = marker.is_some_and(|text| Marker::parse(&text).is_none_or(|found| found.boot_id == boot_id));
+        Ok(of_this_boot || run_folder.join("leader").try_exists()?)
     }
 
     pub(crate) fn boot_id(&self) -> &str {
@@ -158,6 +165,10 @@ pub(crate) fn write_leader(path: &Path, leader: ProcessId) -> io::Result<()> {
     write_whole(path, &format!("{} {}", leader.pid, leader.started))
 }
 
+fn read_boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
 fn read_marker(path: &Path) -> io::Result<Option<Marker>> {
     let Some(text) = read(path)? else { return Ok(None) };
     let not_understood = || io::Error::other(format!("{} is not understood", path.display()));
@@ -233,6 +244,25 @@ mod tests {
         assert_eq!(next.marker().unwrap(), None, "a marker of another boot says nothing of this one");
         assert!(next.started_in_earlier_boot("i-1").unwrap());
         assert!(!next.started_in_earlier_boot("i-2").unwrap(), "a marker in an image is another instance's");
+    }
+
+    #[test]
+    fn either_folder_knows_a_listener_of_this_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, state) = (folder.path().join("run"), folder.path().join("state"));
+        let know = || Traces::know_a_listener(&run, &state).unwrap();
+        assert!(!know() && !run.exists() && !state.exists(), "no folders");
+        let traces = Traces::new(&run, &state).unwrap();
+        let marker = Marker { boot_id: "another".into(), instance_id: "i-1".into(), started_at: 5, old_logs: vec![] };
+        traces.write_marker(&marker).unwrap();
+        assert!(!know(), "one of an earlier boot");
+        write_leader(&traces.leader_file(), ProcessId { pid: 7, started: 9 }).unwrap();
+        assert!(know(), "one that was started");
+        traces.forget_leader().unwrap();
+        for text in [traces.boot_id().to_owned() + "\ni-1\n5\n", "in pieces".to_owned()] {
+            std::fs::write(state.join("marker"), text).unwrap();
+            assert!(know(), "one that may have been");
+        }
     }
 
     #[test]

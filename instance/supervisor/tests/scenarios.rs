@@ -4,6 +4,9 @@
 
 mod support;
 
+use runner_supervisor::clock::SystemClock;
+use runner_supervisor::config::Config;
+use runner_supervisor::supervise::settings_or_off;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -382,4 +385,55 @@ fn the_settings_are_checked_before_anything_is_done() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("2 mistakes") && text.contains("VITAL_SIGNS_TABLE: missing"), "{text}");
     assert!(!machine.has("run"));
+}
+
+#[test]
+fn settings_that_cannot_be_used_power_off() {
+    let cloud = Cloud::start();
+    let machine = Machine::new(&cloud, &Plan::default()).set("FREEZER", "maybe").set("BEAT_SECONDS", "soon");
+    let mut machine = machine.set("BOOT_DEADLINE_SECONDS", "1");
+    machine.start();
+    until(&machine, "it is off", || machine.is_off());
+    let journal = machine.journal();
+    assert!(journal.contains("2 mistakes") && journal.contains("FREEZER: \"maybe\" is neither"), "{journal}");
+    assert!(journal.contains("powers off in 1 s"), "{journal}");
+    assert!(!machine.has("run") && cloud.parameter(&machine.id).is_some(), "nothing else was done");
+}
+
+#[test]
+fn settings_that_become_right_in_time_are_used() {
+    let machine = Machine::new(&Cloud::start(), &Plan::default());
+    let read = |vars: Vec<(String, String)>| {
+        Config::from_vars(|name| vars.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
+    };
+    let right = machine.vars();
+    let machine = machine.set("RUNNER_USER", "nobody-of-this-name");
+    let wrong = read(machine.vars()).unwrap_err();
+    let config = settings_or_off(&wrong.others, &SystemClock, || read(right.clone()).ok()).unwrap();
+    assert_eq!(config.run_folder, machine.path("run"));
+    assert!(!machine.is_off());
+}
+
+#[test]
+fn settings_that_cannot_be_used_end_no_listener() {
+    let cloud = Cloud::start();
+    // Where the listener is on record: in both folders, or, when one of them is another now, in either.
+    for other in [("VITAL_SIGNS_TABLE", ""), ("RUN_FOLDER", "/run/other"), ("STATE_FOLDER", "/var/lib/other")] {
+        let mut machine = started(Machine::new(&cloud, &Plan::default()));
+        machine.kill_supervisor();
+        let good = machine.vars();
+        machine = machine.set("FREEZER", "maybe").set("BOOT_DEADLINE_SECONDS", "0.01").set(other.0, other.1);
+        machine.start();
+        assert!(wait_for(SOON, || machine.supervisor_ended()).is_some(), "{}", machine.journal());
+        said(&machine, "the listener of this boot stays until the settings are mended");
+        assert!(!machine.is_off() && machine.listener_is_there());
+        for (name, value) in good {
+            machine = machine.set(&name, &value);
+        }
+        machine = machine.set("FREEZER", "auto");
+        machine.start();
+        said(&machine, "takes over the listener");
+        machine.drain();
+        until(&machine, "it is off", || machine.is_off());
+    }
 }

@@ -179,7 +179,8 @@ fn a_thousand_kills_in_a_process_tree() {
 /// What systemd does after any death (`ExecStopPost`), also where no supervisor comes back.
 #[test]
 fn thaw_lets_a_frozen_listener_go_on() {
-    for freezer in ["auto", "stop"] {
+    // Also with settings that are wrong meanwhile.
+    for (freezer, beat) in [("auto", "60"), ("stop", "60"), ("auto", "soon"), ("stop", "soon")] {
         let cloud = Cloud::start();
         let plan = Plan { job_after: "3600".into(), ..Plan::default() };
         for attempt in 0.. {
@@ -190,6 +191,7 @@ fn thaw_lets_a_frozen_listener_go_on() {
             support::spin_until(Duration::from_secs(5), || machine.is_frozen() || machine.is_off());
             machine.kill_supervisor();
             if machine.is_frozen() && machine.listener_is_there() {
+                machine = machine.set("BEAT_SECONDS", beat);
                 let output = machine.command("thaw");
                 assert!(output.status.success(), "{output:?}");
                 // The kill may have landed just after the supervisor had ended its listener, which goes on dying then.
