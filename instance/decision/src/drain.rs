@@ -22,36 +22,44 @@ pub enum Drain {
 pub struct DrainTag {
     last_value: Option<String>,
     seen_at: Option<Millis>,
-    open: Drain,
+    /// What the request says that was not answered yet: when it was made.
+    open: Option<Millis>,
 }
 
 impl DrainTag {
     /// Looks at the tag's value. A value counts once, and only when it is a time (RFC 3339) within [`DRAIN_VALID_MS`]
     /// of `wall_now`: a text that is no time was not written by our control plane.
     pub fn look(&mut self, value: Option<&str>, wall_now: Millis) {
+        self.close_old(wall_now);
         let Some(value) = value else { return };
         if self.last_value.as_deref() == Some(value) {
             return;
         }
         self.last_value = Some(value.to_owned());
         match DateTime::parse_from_rfc3339(value) {
-            Ok(at) if wall_now.abs_diff(at.timestamp_millis()) <= DRAIN_VALID_MS.unsigned_abs() => {
+            Ok(at) if counts(at.timestamp_millis(), wall_now) => {
                 self.seen_at = Some(wall_now);
-                self.open = Drain::Requested;
+                self.open = Some(at.timestamp_millis());
             }
             Ok(_) | Err(_) => {}
         }
     }
 
+    /// Closes a request that is too old by now. To be called before every decision: a tag that nobody can read any more
+    /// closes nothing.
+    pub fn close_old(&mut self, wall_now: Millis) {
+        self.open = self.open.filter(|at| counts(*at, wall_now));
+    }
+
     /// The request that was not answered yet.
     #[must_use]
     pub fn open(&self) -> Drain {
-        self.open
+        if self.open.is_some() { Drain::Requested } else { Drain::NotAsked }
     }
 
     /// The request was answered: the instance stays, and only a new value asks again.
     pub fn answer(&mut self) {
-        self.open = Drain::NotAsked;
+        self.open = None;
     }
 
     /// When the last request that counts was seen.
@@ -59,6 +67,10 @@ impl DrainTag {
     pub fn seen_at(&self) -> Option<Millis> {
         self.seen_at
     }
+}
+
+fn counts(asked_at: Millis, wall_now: Millis) -> bool {
+    wall_now.abs_diff(asked_at) <= DRAIN_VALID_MS.unsigned_abs()
 }
 
 #[cfg(test)]
@@ -87,10 +99,22 @@ mod tests {
     }
 
     #[test]
-    fn a_request_stays_open_until_it_is_answered() {
+    fn a_request_stays_open_until_it_is_answered_or_old() {
+        const NOW: Millis = 1_800_000_000_000;
+        const VALUE: Option<&str> = Some("2027-01-15T08:00:00Z");
         let mut tag = DrainTag::default();
-        tag.look(Some("2027-01-15T08:00:00Z"), 1_800_000_000_000);
-        tag.look(None, 1_800_000_001_000);
-        assert_eq!(tag.open(), Drain::Requested);
+        tag.look(VALUE, NOW);
+        for (case, value, later) in [("the tag is gone", None, 1_000), ("the last moment", VALUE, DRAIN_VALID_MS)] {
+            tag.look(value, NOW + later);
+            assert_eq!(tag.open(), Drain::Requested, "{case}");
+        }
+        let mut unread = tag.clone();
+        unread.close_old(NOW + DRAIN_VALID_MS + 1);
+        assert_eq!(unread.open(), Drain::NotAsked, "nobody reads the tag any more");
+        tag.look(None, NOW + DRAIN_VALID_MS + 1);
+        assert_eq!(tag.open(), Drain::NotAsked, "the tag is gone");
+        tag.look(VALUE, NOW);
+        assert_eq!(tag.open(), Drain::NotAsked, "a clock that is set back opens nothing again");
+        assert_eq!(tag.seen_at(), Some(NOW));
     }
 }

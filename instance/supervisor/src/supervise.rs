@@ -326,6 +326,7 @@ impl Supervisor {
 
     fn look(&mut self, grip: Grip) -> Facts {
         let now = self.clock.since_boot();
+        self.drain.close_old(self.clock.wall());
         let (listener, work, registration) = match self.look_at_processes(now, grip) {
             Ok(seen) => seen,
             Err(error) => {
