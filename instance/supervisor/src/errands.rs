@@ -4,7 +4,7 @@ use crate::aws::{Aws, VitalSign};
 use crate::console::{Changes, chain, say};
 use crate::metadata::Identity;
 use crate::secret::Secret;
-use crate::watch::{Tail, diagnostic_logs};
+use crate::watch::{Reached, Tail, diagnostic_logs};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -150,9 +150,27 @@ const EVENTS_MAX: usize = 10_000;
 const EVENTS_BYTES_MAX: usize = 1_048_576;
 const EVENT_BYTES: usize = 26;
 
+/// Lines that nobody took yet are kept up to here, and one read's more; what comes later stays in its file until they
+/// are taken. More would take memory from the job; less would make more calls of what is written in one burst.
+const WAITING_BYTES_MAX: usize = EVENTS_BYTES_MAX;
+
+/// How much is read of one file at once: short lines take many times as much memory. And how often in a row, so that one
+/// file that is written faster than it is shipped leaves time for the others.
+const READ_BYTES: u64 = 512 * 1024;
+const READS_MAX: usize = 8;
+
 /// Ships the listener's output and the runner's diagnostic logs to our own stream until the power goes off.
 pub(crate) struct Shipping {
-    flush: Sender<SyncSender<()>>,
+    flush: Sender<SyncSender<Left>>,
+}
+
+/// What is left after a shipment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    /// Lines that were read.
+    lines: usize,
+    /// Whether files were read to their end.
+    read: Reached,
 }
 
 impl Shipping {
@@ -166,20 +184,25 @@ impl Shipping {
     pub(crate) fn finish(&self, patience: Duration) {
         let (shipped, when_shipped) = std::sync::mpsc::sync_channel(1);
         let _unshipped = self.flush.send(shipped);
-        if when_shipped.recv_timeout(patience).is_err() {
-            say("powers off before all runner logs were shipped");
+        match when_shipped.recv_timeout(patience) {
+            Ok(Left { lines: 0, read: Reached::End }) => {}
+            Ok(Left { lines, read }) => {
+                let unread = if read == Reached::More { " and what was not read any more" } else { "" };
+                say(format!("powers off with runner logs that were not shipped: {lines} lines{unread}"));
+            }
+            Err(_) => say("powers off before all runner logs were shipped"),
         }
     }
 }
 
-fn ship(aws: &Aws, group: &str, output: PathBuf, diagnostics: &Path, flushes: &Receiver<SyncSender<()>>) {
+fn ship(aws: &Aws, group: &str, output: PathBuf, diagnostics: &Path, flushes: &Receiver<SyncSender<Left>>) {
     let mut changes = Changes::default();
     while let Err(error) = aws.create_log_stream(group) {
         changes.say(format!("there is no log stream: {}", chain(&error)));
         thread::sleep(RETRY);
     }
     let mut tails = BTreeMap::from([(output.clone(), Tail::new(output))]);
-    let mut waiting = Vec::new();
+    let mut waiting = Waiting::default();
     loop {
         let flush = match flushes.recv_timeout(SHIP_EVERY) {
             Ok(shipped) => Some(shipped),
@@ -190,25 +213,72 @@ fn ship(aws: &Aws, group: &str, output: PathBuf, diagnostics: &Path, flushes: &R
             let path = diagnostics.join(name);
             tails.entry(path.clone()).or_insert_with(|| Tail::new(path));
         }
-        for tail in tails.values_mut() {
-            // A file that cannot be read now is read next time.
-            let (lines, _reached) = tail.lines().unwrap_or_else(|_| (Vec::new(), crate::watch::Reached::End));
-            waiting.extend(lines.into_iter().filter(|line| !line.is_empty()));
+        let (read, shipped) = waiting.pass_on(tails.values_mut(), |lines| aws.put_log_events(group, lines));
+        match shipped {
+            Ok(()) => changes.forget(),
+            Err(error) => changes.say(format!("runner logs were not shipped: {}", chain(&error))),
         }
-        while let Some(count) = Some(fits(&waiting)).filter(|count| *count > 0) {
-            if let Err(error) = aws.put_log_events(group, &waiting[..count]) {
-                changes.say(format!("runner logs were not shipped: {}", chain(&error)));
-                break;
-            }
-            changes.forget();
-            waiting.drain(..count);
-        }
-        // Logs that nobody takes must not fill the memory.
-        waiting.truncate(EVENTS_MAX);
-        if let Some(shipped) = flush {
-            let _gone = shipped.send(());
+        if let Some(flush) = flush {
+            let _gone = flush.send(Left { lines: waiting.lines.len(), read });
         }
     }
+}
+
+/// Lines that were read and that nobody took yet.
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<String>,
+    bytes: usize,
+}
+
+impl Waiting {
+    /// Reads every file, as far as there is room, and ships what was read. After an error nothing more is tried: what does
+    /// not fit stays in its file. Says whether all was read.
+    fn pass_on<'a, E>(
+        &mut self,
+        tails: impl Iterator<Item = &'a mut Tail>,
+        mut put: impl FnMut(&[String]) -> Result<(), E>,
+    ) -> (Reached, Result<(), E>) {
+        let mut read = Reached::End;
+        for tail in tails {
+            match self.read(tail, &mut put) {
+                Ok(Reached::End) => {}
+                Ok(Reached::More) => read = Reached::More,
+                Err(error) => return (Reached::More, Err(error)),
+            }
+        }
+        (read, self.ship(&mut put))
+    }
+
+    fn read<E>(&mut self, tail: &mut Tail, put: &mut impl FnMut(&[String]) -> Result<(), E>) -> Result<Reached, E> {
+        for _ in 0..READS_MAX {
+            if WAITING_BYTES_MAX <= self.bytes {
+                self.ship(put)?;
+            }
+            // A file that cannot be read now is read next time.
+            let (mut lines, reached) = tail.lines_within(READ_BYTES).unwrap_or_default();
+            lines.retain(|line| !line.is_empty());
+            self.bytes += lines.iter().map(|line| needed(line)).sum::<usize>();
+            self.lines.extend(lines);
+            if reached == Reached::End {
+                return Ok(Reached::End);
+            }
+        }
+        Ok(Reached::More)
+    }
+
+    fn ship<E>(&mut self, put: &mut impl FnMut(&[String]) -> Result<(), E>) -> Result<(), E> {
+        while let Some(count) = Some(fits(&self.lines)).filter(|count| *count > 0) {
+            put(&self.lines[..count])?;
+            self.bytes -= self.lines.drain(..count).map(|line| needed(&line)).sum::<usize>();
+        }
+        Ok(())
+    }
+}
+
+/// What CloudWatch counts of a line.
+fn needed(line: &str) -> usize {
+    line.len() + EVENT_BYTES
 }
 
 /// How many of the lines go into one shipment.
@@ -218,9 +288,8 @@ fn fits(lines: &[String]) -> usize {
         .iter()
         .take(EVENTS_MAX)
         .take_while(|line| {
-            let needed = line.len() + EVENT_BYTES;
-            let fits = needed <= room;
-            room = room.saturating_sub(needed);
+            let fits = needed(line) <= room;
+            room = room.saturating_sub(needed(line));
             fits
         })
         .count()
@@ -240,6 +309,44 @@ mod tests {
             ("more than 1 MiB", lines(20, 65_536), 15),
         ] {
             assert_eq!(fits(&lines), expected, "{case}");
+        }
+    }
+    #[test]
+    fn what_nobody_takes_stays_in_its_file_and_none_of_it_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["a", "b"];
+        // 12 MB in lines of 64 KiB, and 3 MB in short ones.
+        for (name, count, bytes) in [("a", 190, 64 * 1024 - 10), ("b", 30_000, 90)] {
+            let line = |number| format!("{name}{number:07}{}\n", "x".repeat(bytes));
+            std::fs::write(folder.path().join(name), (0..count).map(line).collect::<Vec<_>>().concat()).unwrap();
+        }
+        let mut tails = names.map(|name| Tail::new(folder.path().join(name)));
+        let (mut waiting, mut most) = (Waiting::default(), 0);
+        for _ in 0..5 {
+            let (read, shipped) = waiting.pass_on(tails.iter_mut(), |_| Err("nobody is there"));
+            assert_eq!((read, shipped), (Reached::More, Err("nobody is there")));
+            most = most.max(waiting.lines.iter().map(|line| needed(line)).sum());
+            assert_eq!(waiting.bytes, waiting.lines.iter().map(|line| needed(line)).sum::<usize>());
+        }
+        assert!(most <= WAITING_BYTES_MAX + 1024 * 1024, "{most} bytes");
+        let (mut taken, mut rounds) = (Vec::new(), 0);
+        loop {
+            let put = |lines: &[String]| -> Result<(), &str> {
+                taken.extend(lines.iter().map(|line| line[..8].to_owned()));
+                Ok(())
+            };
+            let (read, shipped) = waiting.pass_on(tails.iter_mut(), put);
+            assert_eq!(shipped, Ok(()));
+            rounds += 1;
+            if read == Reached::End {
+                break;
+            }
+        }
+        assert!(waiting.lines.is_empty() && waiting.bytes == 0 && rounds < 10, "{rounds} rounds");
+        for (name, count) in [("a", 190), ("b", 30_000)] {
+            let expected: Vec<_> = (0..count).map(|line| format!("{name}{line:07}")).collect();
+            let of_it: Vec<_> = taken.iter().filter(|line| line.starts_with(name)).cloned().collect();
+            assert_eq!(of_it, expected, "{name}");
         }
     }
 }

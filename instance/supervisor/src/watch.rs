@@ -24,9 +24,10 @@ pub(crate) struct Tail {
 }
 
 /// Whether a look reached the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Reached {
     /// It did.
+    #[default]
     End,
     /// There is more.
     More,
@@ -40,10 +41,15 @@ impl Tail {
     /// The lines that were finished since the last time. A line that was only begun is an empty one for now: whoever
     /// writes it does something.
     pub(crate) fn lines(&mut self) -> io::Result<(Vec<String>, Reached)> {
+        self.lines_within(BYTES_A_LOOK_MAX)
+    }
+
+    /// The same, of at most so many bytes.
+    pub(crate) fn lines_within(&mut self, bytes_max: u64) -> io::Result<(Vec<String>, Reached)> {
         let Some(mut file) = open_regular(&self.path)? else { return Ok((Vec::new(), Reached::End)) };
         file.seek(SeekFrom::Start(self.read))?;
         let mut new = Vec::new();
-        let count = file.take(BYTES_A_LOOK_MAX).read_to_end(&mut new)? as u64;
+        let count = file.take(bytes_max).read_to_end(&mut new)? as u64;
         self.read += count;
         let mut lines = Vec::new();
         for piece in new.split_inclusive(|byte| *byte == b'\n') {
@@ -56,7 +62,7 @@ impl Tail {
         if count > 0 && lines.is_empty() {
             lines.push(String::new());
         }
-        Ok((lines, if count == BYTES_A_LOOK_MAX { Reached::More } else { Reached::End }))
+        Ok((lines, if count == bytes_max { Reached::More } else { Reached::End }))
     }
 }
 
