@@ -5,6 +5,7 @@
 //! supervisor that comes later finds either a listener or nothing, never one on its way.
 
 use crate::config::Config;
+use crate::console::{chain, say};
 use crate::process::{ProcessId, Stat};
 use crate::secret::Secret;
 use crate::traces::{Traces, write_leader};
@@ -12,8 +13,9 @@ use crate::tree::Tree;
 use rustix::process::{Gid, Uid, getuid};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -57,7 +59,9 @@ pub(crate) fn start(
         command.env("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", hook);
     }
     let errors = output.try_clone()?;
-    command.current_dir(&config.runner_folder).stdin(Stdio::null()).stdout(output).stderr(errors).spawn()
+    // Standard input is where it says what goes wrong before it is run.sh, which gets an empty one.
+    let journal = io::stdout().as_fd().try_clone_to_owned()?;
+    command.current_dir(&config.runner_folder).stdin(journal).stdout(output).stderr(errors).spawn()
 }
 
 /// What is wrong with becoming run.sh.
@@ -80,8 +84,19 @@ pub enum LaunchError {
     },
 }
 
-/// Becomes run.sh; returns only when that failed.
-pub fn become_listener(arguments: &[String]) -> LaunchError {
+/// Becomes run.sh; returns only when that failed, and has said why then: in the listener's output, and where the
+/// supervisor speaks.
+pub fn become_listener(arguments: &[String]) {
+    // Closed when run.sh starts: a job has no business in the journal.
+    let journal = io::stdin().as_fd().try_clone_to_owned();
+    let line = format!("cannot become the listener: {}", chain(&try_to_become(arguments)));
+    say(&line);
+    if let Ok(journal) = journal {
+        let _unread = writeln!(File::from(journal), "{line}");
+    }
+}
+
+fn try_to_become(arguments: &[String]) -> LaunchError {
     let [parent, leader_file, cgroup, uid, gid, groups, program] = arguments else { return LaunchError::Arguments };
     let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) else { return LaunchError::Arguments };
     let groups: Result<Vec<u32>, _> = groups.split(',').filter(|gid| !gid.is_empty()).map(str::parse).collect();
@@ -92,7 +107,7 @@ pub fn become_listener(arguments: &[String]) -> LaunchError {
     if let Err(source) = let_go(uid, gid, &groups) {
         return LaunchError::Step { step: "become the runner's user", source };
     }
-    LaunchError::Step { step: "start the listener", source: Command::new(program).exec() }
+    LaunchError::Step { step: "start the listener", source: Command::new(program).stdin(Stdio::null()).exec() }
 }
 
 fn prepare(parent: &str, leader_file: &Path, cgroup: &str) -> Result<(), LaunchError> {

@@ -30,8 +30,7 @@ fn main() -> ExitCode {
         ["thaw"] => ended(supervise::thaw(&settings().unwrap_or_else(|error| *error.others))),
         ["check"] => ended(settings().map(drop).map_err(io::Error::other)),
         ["launch", ..] => {
-            let error = launch::become_listener(&arguments[1..]);
-            say(format!("runner-supervisor: {}", chain(&error)));
+            launch::become_listener(&arguments[1..]);
             ExitCode::FAILURE
         }
         ["--help" | "-h"] => {

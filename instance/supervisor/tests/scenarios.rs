@@ -335,6 +335,34 @@ fn without_a_runner_it_says_so() {
 }
 
 #[test]
+fn a_listener_that_cannot_be_started_says_why() {
+    let cloud = Cloud::start();
+    let mut machine = Machine::new(&cloud, &Plan::default());
+    fs::set_permissions(machine.path("runner/run.sh"), fs::Permissions::from_mode(0o644)).unwrap();
+    machine.start();
+    until(&machine, "it is off", || machine.is_off());
+    let why = "cannot become the listener: cannot start the listener: Permission denied";
+    for file in ["journal", "run/listener.log"] {
+        let text = fs::read_to_string(machine.path(file)).unwrap();
+        assert_eq!(text.matches(why).count(), 1, "{file}: {text}");
+    }
+    assert!(machine.journal().contains("(ListenerEnded)"), "{}", machine.journal());
+}
+
+#[test]
+fn the_listener_has_nothing_of_the_supervisors_open() {
+    let cloud = Cloud::start();
+    let machine = started(Machine::new(&cloud, &Plan::default()));
+    let open = |fd: &str| fs::read_link(format!("/proc/{}/fd/{fd}", machine.leader().unwrap())).unwrap();
+    assert_eq!(open("0"), std::path::Path::new("/dev/null"));
+    let log = machine.path("run/listener.log");
+    assert_eq!((open("1"), open("2")), (log.clone(), log));
+    for fd in fs::read_dir(format!("/proc/{}/fd", machine.leader().unwrap())).unwrap().flatten() {
+        assert_ne!(fs::read_link(fd.path()).unwrap_or_default(), machine.path("journal"));
+    }
+}
+
+#[test]
 fn a_second_boot_powers_off() {
     let cloud = Cloud::start();
     for (case, left_of_marker) in [("a reboot", 1), ("a power failure", 0)] {
