@@ -179,13 +179,15 @@ pub fn settle(jobs: usize, taken: usize, tally: Tally) -> Vec<Settlement> {
 }
 
 /// When a job whose instance was launched in vain is launched for again: soon after the first, for a process may have
-/// ended between GitHub's answer and the hand-over; then a third of the boot grace, growing with each launch up to the
-/// whole. This bounds launches for a cause that does not go away, such as an SSM that refuses.
+/// ended between GitHub's answer and the hand-over; then a third of the boot grace, then half of it. This bounds launches
+/// for a cause that does not go away, such as an SSM that refuses; longer, and a job that has seen several such causes
+/// waits for longer than a boot and two passes when there is none any more.
 #[must_use]
 pub fn again_later(launch_count: u32, boot_grace: Duration) -> Duration {
     match launch_count {
         0 | 1 => NO_ROOM_LOOK.min(boot_grace),
-        count => (boot_grace / 3 * (count - 1)).min(boot_grace),
+        2 => boot_grace / 3,
+        3.. => boot_grace / 2,
     }
 }
 

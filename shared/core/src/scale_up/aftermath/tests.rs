@@ -148,3 +148,10 @@ fn instances_are_shared_out_in_the_order_of_the_jobs() {
         assert_eq!(settle(jobs, taken, tally), expected, "{case}");
     }
 }
+
+#[test]
+fn a_job_whose_instances_come_to_nothing_is_launched_for_more_and_more_seldom_and_within_half_of_the_boot_grace() {
+    let boot_grace = Duration::from_mins(15);
+    let waits = [1, 2, 3, 4, 100].map(|count| again_later(count, boot_grace).as_secs());
+    assert_eq!(waits, [30, 300, 450, 450, 450]);
+}
