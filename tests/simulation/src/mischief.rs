@@ -264,6 +264,12 @@ impl Sim {
         self.mischief.silent.get(login).is_some_and(|(since, until)| *since < then && *until > self.now)
     }
 
+    /// Until when GitHub was last in trouble with an owner, so that nobody was told of its runners; 0 where it never was.
+    pub(crate) fn silent_until(&self, owner: &str) -> Millis {
+        let login = owner.split('/').next().unwrap_or_default();
+        self.mischief.silent.get(login).map_or(0, |(_, until)| *until)
+    }
+
     /// L9: what waited for a limit goes on when it is over.
     pub(crate) fn check_back_pressure(&mut self) {
         let (now, enforces) = (self.now, self.policy.mode == Mode::Enforce);

@@ -24,6 +24,9 @@ const END_WITHIN: Millis = 45 * MINUTE;
 /// one that nobody ever registered, 15 min of boot grace and 30 min; and the time between two sweeps before, between and
 /// after them.
 const DEAD_ENDS_WITHIN: Millis = 60 * MINUTE;
+/// After a time in which GitHub told nothing of an owner's runners, most of what should be listed is not. Until its lists
+/// agreed for half an hour no absence counts.
+const AFTER_SILENCE: Millis = 35 * MINUTE;
 /// A registration without an instance is gone within this, and a configuration too.
 const SETTLED_WITHIN: Millis = HOUR;
 /// A registration that GitHub holds busy is gone when GitHub itself removes it.
@@ -103,7 +106,11 @@ impl Sim {
                 continue;
             }
             let ends_itself = self.ends_itself(id);
-            let within = if ends_itself { END_WITHIN } else { DEAD_ENDS_WITHIN };
+            let within = match ends_itself {
+                true => END_WITHIN,
+                false if self.silent_until(&instance.owner) + HOUR > quiet_at => DEAD_ENDS_WITHIN + AFTER_SILENCE,
+                false => DEAD_ENDS_WITHIN,
+            };
             // A dead supervisor's last sign may be a hostile job's, whose time lies ahead: until then it counts as alive.
             let last_sign = || self.aws.vital_signs.get(&InstanceId::new(id.as_str())).map_or(0, |sign| sign.beat_at.0);
             let since = instance.idle_since.max(quiet_at).max(if ends_itself { 0 } else { last_sign() });
