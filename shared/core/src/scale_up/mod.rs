@@ -67,8 +67,9 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// JIT calls and job readings in flight for one owner: GitHub admits 100 at once and wants few (facts/github.md 2.4).
-/// More, and one batch eats other functions' share; fewer, and a batch of 100 takes longer than its jobs want to wait.
+/// JIT calls of one launch, or job readings of one owner, in flight: of an owner's launches a batch makes four at once, and
+/// GitHub admits 100 calls at once and wants few (facts/github.md 2.4). More, and one batch eats other functions' share;
+/// fewer, and a batch of 100 takes longer than its jobs want to wait.
 const CALLS_AT_ONCE: usize = 8;
 
 /// All ports that a launch needs, in one bound.
