@@ -73,7 +73,8 @@ impl Sim {
         }
     }
 
-    /// S8: what is ended has its intent and its ground in the ledger.
+    /// S8: what is ended has its intent and its ground in the ledger, when the call is begun: while it is on its way others
+    /// write what they see.
     pub(crate) fn check_termination(&mut self, task: TaskId, id: &str, ground: Ground) {
         self.check_leave(task, "TerminateInstances");
         if ground != Ground::HardAge {
@@ -108,7 +109,7 @@ impl Sim {
         }
     }
 
-    /// S8: what is deregistered has its intent in the ledger.
+    /// S8: what is deregistered has its intent in the ledger, when the call is begun.
     pub(crate) fn check_deregistration(&mut self, task: TaskId, runner_id: u64) {
         self.check_leave(task, "DELETE");
         let name = self.world.github.registration(runner_id).map(|r| r.name.clone());

@@ -99,10 +99,10 @@ impl Compute for Port {
     async fn terminate(&self, proof: TerminationProof) -> Result<Termination, PortError> {
         let id = proof.instance_id().as_str().to_owned();
         let about = self.sim.borrow().world.github.runner_name_of_instance(&id);
-        let (function, task) = (self.function.name(), self.task);
+        let function = self.function.name();
+        self.sim.borrow_mut().check_termination(self.task, &id, proof.ground());
         self.call(Op::Terminate, about, |sim| {
             sim.check_foreign(&id, "TerminateInstances");
-            sim.check_termination(task, &id, proof.ground());
             let now = sim.now;
             // A read of EC2's that lags behind its own listing (facts/world.md E1).
             let unknown = sim.world.tape.chance(sim.plan.not_found);

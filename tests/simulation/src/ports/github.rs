@@ -215,7 +215,8 @@ impl Registry for Port {
     async fn deregister(&self, warrant: DeregistrationWarrant) -> Result<Deregistration, PortError> {
         let id = warrant.runner_id().0;
         let about = self.sim.borrow().name_of_runner(id);
-        let (function, task) = (self.function.name(), self.task);
+        let function = self.function.name();
+        self.sim.borrow_mut().check_deregistration(self.task, id);
         self.call(Op::Deregister, about, |sim| {
             match sim.troubled(warrant.access().scope.owner(), Op::Deregister) {
                 Ok(()) => {}
@@ -227,7 +228,6 @@ impl Registry for Port {
                 }
                 Err(error) => return Err(error),
             }
-            sim.check_deregistration(task, id);
             let place = scope_of(&warrant.access().scope);
             let answer = sim.touch(|world| {
                 let (github, mut cx) = world.github();
