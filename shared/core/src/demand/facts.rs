@@ -48,8 +48,8 @@ struct Unseen {
 
 impl Facts {
     /// # Errors
-    /// EC2 or the ledger could not be read. Vital signs that could not be are in the report: without them no instance is
-    /// known to be idle, which launches less and not more.
+    /// EC2 or the ledger could not be read. Vital signs that could not be are in the report: without them an instance whose
+    /// job only it knows of counts as capacity, which launches less and not more.
     pub(super) async fn read<P: DemandPorts>(
         ports: &P,
         policy: &Policy,

@@ -1,7 +1,8 @@
 //! A batch of queued jobs to instances with a JIT configuration (design section 6).
 //!
 //! What to do is decided in [`plan`], what became of it in [`aftermath`], for which fleet in `select`; the rest carries
-//! it out, one step a file: `admit` (is the job still there), `room` (what the fleets may still launch), `reserve` (jobs, launch and room in one transaction,
+//! it out, one step a file: `admit` (is the job still there), `room` (what the fleets may still launch), `reserve` (jobs,
+//! launch and room in one transaction,
 //! before the call), `fulfil` (the call, or its repetition), `offerings` (where EC2 had nothing), `equip` (one instance
 //! gets its configuration), `execute` (a batch, one outcome a message), `pool` (a launch without a job, for the
 //! demand-reconciler).

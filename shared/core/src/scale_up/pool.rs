@@ -206,7 +206,9 @@ async fn conclude<P: LaunchPorts>(
     tally: &Tally,
 ) -> Result<Filled, PortError> {
     let now = batch.ports.now();
-    let whole = tally.ready >= launch.count as usize;
+    // One that a job took already was of use.
+    let filled = tally.ready + tally.spent;
+    let whole = filled >= launch.count as usize;
     ledger::update::<PoolCursor>(batch.ports, &PoolCursor::id_of(&fleet.name), |stored| {
         let Stored::Present(mut cursor) = stored else { return None };
         let launching = cursor.record.launching.as_mut().filter(|launching| launching.token == launch.token)?;
@@ -227,6 +229,6 @@ async fn conclude<P: LaunchPorts>(
     if tally.in_doubt > 0 {
         return Ok(Filled::NotNow);
     }
-    info!(launch_token = %launch.token, fleet = %fleet.name, instance_count = tally.ready, "filled the pool of {} by {}", fleet.name, tally.ready);
-    Ok(Filled::Launched(tally.ready))
+    info!(launch_token = %launch.token, fleet = %fleet.name, instance_count = filled, "filled the pool of {} by {filled}", fleet.name);
+    Ok(Filled::Launched(filled))
 }

@@ -185,3 +185,19 @@ fn a_pool_whose_instances_ended_before_its_launch_is_gone_on_with_is_filled_anew
         assert_eq!((fake.state().runners.len(), fake.state().launches.len()), (2, 2), "{fault:?}");
     }
 }
+
+#[test]
+fn a_pool_of_which_a_job_took_one_before_it_was_filled_is_filled_again_at_once() {
+    let fake = world([]);
+    fake.fail_once("Registry::generate_jit_config", Class::Transient);
+    failing_pass(&fake, &pool(2));
+    let mut taken =
+        fake.all::<InstanceRecord>().into_iter().find(|record| record.handed_over_at.is_some()).expect("one of two");
+    taken.busy_seen_at = Some(fake.now());
+    fake.put(&taken);
+    fake.pass(6 * MINUTE);
+    pass(&fake, &pool(2));
+    fake.pass(MINUTE);
+    pass(&fake, &pool(2));
+    assert_eq!(fake.living().len(), 3, "two that wait and one that works");
+}
