@@ -12,6 +12,7 @@ use crate::error::PortError;
 use crate::ids::{FleetName, InstanceId, LaunchToken, Scope};
 use crate::ledger::{self, FleetRecord, InstanceRecord, JobPhase, JobRecord, LaunchRecord, Reservation, Stored};
 use crate::ports::{Instance, InstanceState, OpenPartition, VitalSign, VitalSigns};
+use crate::scale_up::aftermath::{Sight, sight};
 use crate::scale_up::plan::{has_ended, is_from_template, lapsed, room};
 use crate::time::Timestamp;
 
@@ -111,14 +112,15 @@ impl Facts {
         for (reservation, (_, launch)) in open.iter().zip(launches.await?) {
             let shown =
                 self.machines.iter().filter(|machine| machine.token.as_ref() == Some(&reservation.token)).count();
-            let (scope, abandoned) = match launch {
+            let (scope, hopeless) = match launch {
                 Stored::Present(launch) => {
                     let abandoned = is_abandoned(reservation, &launch.record, &jobs, fleet, self.now);
-                    (Some(launch.record.access.scope), abandoned)
+                    let hopeless = abandoned || is_over(&launch.record, self.now);
+                    (Some(launch.record.access.scope), hopeless)
                 }
                 Stored::Absent | Stored::Foreign => (None, false),
             };
-            let count = if abandoned { 0 } else { (reservation.count as usize).saturating_sub(shown) };
+            let count = if hopeless { 0 } else { (reservation.count as usize).saturating_sub(shown) };
             self.unseen.push(Unseen { fleet: name.clone(), scope, token: reservation.token.clone(), count });
         }
         self.jobs.insert(name.clone(), jobs);
@@ -193,6 +195,13 @@ fn is_abandoned(
         && now.since(reservation.at) > fleet.timers.launch_lease
         && !launch.job_ids.is_empty()
         && !jobs.iter().any(repeats)
+}
+
+/// Whether what a launch made has ended where a listing begun at `listed_at` does not show it: the answer came so long ago
+/// that it would be. To a repetition EC2 names instances that ended long before (facts/world.md E2), and what ran one short
+/// job may be gone from the listing within minutes. It holds room for as long as it may ([`room`]).
+fn is_over(launch: &LaunchRecord, listed_at: Timestamp) -> bool {
+    launch.answered_at.is_some() && sight(launch, None, listed_at) == Sight::Gone
 }
 
 fn machine(

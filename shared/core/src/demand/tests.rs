@@ -157,6 +157,23 @@ fn a_launch_that_was_never_answered_and_that_no_job_wants_any_more_serves_nobody
 }
 
 #[test]
+fn an_instance_that_ended_and_is_listed_no_more_is_not_on_its_way() {
+    let fake = world([1]);
+    pass(&fake, &policy());
+    assert_eq!(scale_up(&fake, &policy()), [Outcome::Launched]);
+    // It ran another job, a short one, which nobody told us of; or EC2 named, to a repetition, what ended long before.
+    fake.forget(&fake.living()[0]);
+    let nearly_five_minutes = Duration::from_secs(290);
+    fake.pass(nearly_five_minutes);
+    pass(&fake, &policy());
+    assert_eq!(sent(&fake), [0; 0], "a listing may lag");
+    fake.pass(nearly_five_minutes);
+    pass(&fake, &policy());
+    assert_eq!(sent(&fake), [1]);
+    assert_eq!(scale_up(&fake, &policy()), [Outcome::Launched]);
+}
+
+#[test]
 fn many_short_jobs_that_came_and_went_untold_are_no_storm() {
     let fake = world(1..=15);
     let mut policy = policy();
