@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use runner_scaler_core::ids::InstanceId;
-use runner_scaler_core::ledger::{JobPhase, JobRecord, LaunchRecord};
+use runner_scaler_core::ledger::LaunchRecord;
 use runner_scaler_core::ports::{Key, Kind, LaunchRequest};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
@@ -127,17 +127,13 @@ impl Sim {
             let what = format!("launch {launch} asks EC2 for instances, and the ledger knows nothing of it");
             self.checker.violated("S10", self.now, what);
         }
-        let jobs: Vec<u64> = self
-            .aws
-            .ledger
-            .item(&key)
-            .and_then(|item| item.body.parse::<LaunchRecord>().ok())
-            .map(|launch| launch.job_ids.iter().map(|id| id.0).collect())
-            .unwrap_or_default();
+        let record = self.aws.ledger.item(&key).and_then(|item| item.body.parse::<LaunchRecord>().ok());
+        // What is learned after it was decided comes too late: whoever goes on with it makes the very same call.
+        let decided_at = record.as_ref().map_or(self.now, |launch| launch.at.0);
+        let jobs: Vec<u64> = record.map(|launch| launch.job_ids.iter().map(|id| id.0).collect()).unwrap_or_default();
         let now = self.now;
         if !replayed {
             for job in &jobs {
-                let decided_at = self.decided_at(*job, &launch);
                 if let Some(instance) = self.checker.in_flight(*job, &launch, now, decided_at) {
                     let what = format!("launch {launch} for job {job} while {instance} is in flight for it");
                     self.checker.violated("S4", now, what);
@@ -153,19 +149,6 @@ impl Sim {
         }
         launches.jobs_of.insert(launch, jobs);
         launches.tokens.insert(request.token.as_str().to_owned());
-    }
-
-    /// When the invocation that asks EC2 now took that job's lease, having read what there was to know.
-    fn decided_at(&self, job: u64, launch: &str) -> Millis {
-        let key = Key { kind: Kind::Job, id: job.to_string() };
-        let record = self.aws.ledger.item(&key).and_then(|item| item.body.parse::<JobRecord>().ok());
-        if let Some(JobPhase::Launching { token, lease_until }) = record.map(|record| record.phase)
-            && token.as_str() == launch
-        {
-            lease_until.0 - IN_FLIGHT
-        } else {
-            self.now
-        }
     }
 
     /// EC2 launched these for an invocation.

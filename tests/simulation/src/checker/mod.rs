@@ -117,6 +117,8 @@ pub struct Checker {
     deregistered: BTreeMap<String, Millis>,
     /// When our latest DELETE of a runner was begun.
     deletes: BTreeMap<String, Millis>,
+    /// When our latest call that ends an instance was begun.
+    terminations: FxHashMap<String, Millis>,
     /// What the invocations that run have launched.
     in_hand: BTreeMap<TaskId, Vec<String>>,
     /// Instances whose configuration was handed over.
@@ -293,10 +295,8 @@ impl Checker {
                 }
                 if active_job.is_some() {
                     coverage.hit(Counter::DeletedWithJob);
-                    let supervised = instance_of(runner)
-                        .and_then(|id| self.instances.get(id))
-                        .is_some_and(|instance| instance.supervised);
-                    if supervised {
+                    // Whose instance has ended has no listener that could cancel what it was given and never took.
+                    if listens.is_some_and(|instance| instance.supervised && instance.ended_at.is_none()) {
                         self.violated("S2", at, format!("{runner} was deregistered while job {active_job:?} ran"));
                     }
                 }
@@ -416,14 +416,22 @@ impl Checker {
         });
         if by_us {
             tally.killed += 1;
-            let job = self.jobs.get(&job_id);
-            if job.is_some_and(|job| job.start_known.is_some()) {
+            let Some(job) = self.jobs.get(&job_id) else { return };
+            // What is learned while the call is on its way comes too late for it.
+            let begun_at = self.terminations.get(id).copied().unwrap_or(at);
+            if job.start_known.is_some_and(|known| known < begun_at) {
                 self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
-            } else if job.is_some_and(|job| !job.start_lost && !is_of_that_moment(job, id, at, world)) {
+            } else if !job.start_lost && !is_told_late(job, job_id, at, world) && !is_of_that_moment(job, id, at, world)
+            {
                 let what = format!("job {job_id} was ended with {id}, and no delivery of its start was lost");
                 self.violated("S1", at, what);
             }
         }
+    }
+
+    /// A call of ours that ends an instance is begun.
+    pub(crate) fn termination_begins(&mut self, id: &str, at: Millis) {
+        self.terminations.insert(id.to_owned(), at);
     }
 
     /// A DELETE of ours is begun.
@@ -462,6 +470,20 @@ fn is_shown(id: &str, at: Millis, world: &World) -> bool {
         world.github.trouble_of(runner.scope.owner(), at).is_none()
             && world.github.runner(&runner.scope, runner.id).is_some()
     })
+}
+
+/// So long we wait for what GitHub may still say of a runner that we deregistered (design section 5).
+const QUARANTINE: Millis = 300 * SECOND;
+
+/// Whether the delivery of a job's start takes longer than anybody waits for it: until it comes it is as good as lost, and
+/// GitHub's log shows no failure (README, "What it does not promise").
+fn is_told_late(job: &JobTruth, job_id: u64, at: Millis, world: &World) -> bool {
+    let long_ago = job.assigned_at.is_some_and(|assigned_at| at - assigned_at >= QUARANTINE);
+    let on_its_way = || {
+        let mut pending = world.github.pending_deliveries();
+        pending.any(|delivery| delivery.job_id == Some(job_id) && delivery.action == "in_progress")
+    };
+    long_ago && (job.start_known.is_some() || on_its_way())
 }
 
 /// The longest that a call takes to have its effect.

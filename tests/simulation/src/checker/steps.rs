@@ -14,6 +14,7 @@ use runner_scaler_world::github::JobState;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::QUARANTINE;
 use crate::aws::Message;
 use crate::lambda::TaskId;
 use crate::sim::Sim;
@@ -27,7 +28,6 @@ static LEASE: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"lease_until\":"
 
 /// The shortest times that every act waits for (design section 5), which no fleet here changes.
 const IDLE_WINDOW: Millis = 300 * SECOND;
-const QUARANTINE: Millis = 300 * SECOND;
 const COMPLETED_GRACE: Millis = 900 * SECOND;
 const BOOT_GRACE: Millis = 900 * SECOND;
 const GONE_GRACE: Millis = 1_800 * SECOND;
@@ -76,6 +76,7 @@ impl Sim {
     /// S8: what is ended has its intent and its ground in the ledger, when the call is begun: while it is on its way others
     /// write what they see.
     pub(crate) fn check_termination(&mut self, task: TaskId, id: &str, ground: Ground) {
+        self.checker.termination_begins(id, self.now);
         self.check_leave(task, "TerminateInstances");
         if ground != Ground::HardAge {
             self.check_spoken(task, id, "ended");
