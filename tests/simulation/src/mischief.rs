@@ -3,6 +3,7 @@
 //! A rate is never here: all of them are in [`crate::swarm`].
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use runner_scaler_core::ports::{ApiBudget, VitalSign, Worker};
 use runner_scaler_core::time::Timestamp;
 use runner_scaler_world::Millis;
 use runner_scaler_world::github::{JobState, Trouble};
+use rustc_hash::{FxHashMap, FxHasher};
 
 use crate::coverage::Counter;
 use crate::lambda::{Function, Start, Work};
@@ -40,6 +42,8 @@ pub struct Mischief {
     /// Until when EC2 refuses launches, and how.
     refuses: Option<(Millis, Class)>,
     /// Requests of the hour by owner: the hour, and how many.
+    /// What the environment of an hour was last answered, by question: the same again is a 304, which costs nothing.
+    answered: FxHashMap<u64, (Millis, u64)>,
     spent: BTreeMap<String, (Millis, u32)>,
     /// Owners whose calls were refused by a limit, and until when: nobody asked since.
     limited: BTreeMap<String, Millis>,
@@ -230,6 +234,15 @@ impl Sim {
     }
 
     /// A refusal that says when to come back.
+    /// What a conditional request costs of the owner's hour: nothing where the answer is the one that was cached
+    /// (facts/github.md 2.4). A function's environment, and its cache, lives for about an hour.
+    pub(crate) fn charged(&mut self, question: impl Hash, answer: impl Hash, cost: u32) -> u32 {
+        let hash = BuildHasherDefault::<FxHasher>::default();
+        let now = (self.now / HOUR, hash.hash_one(answer));
+        let before = self.mischief.answered.insert(hash.hash_one(question), now);
+        if before == Some(now) { 0 } else { cost }
+    }
+
     pub(crate) fn limited(&mut self, owner: &str, until: Millis) -> PortError {
         self.mischief.limited.insert(owner.to_owned(), until);
         let left = u64::try_from(until - self.now).unwrap_or(0).min(HOUR.unsigned_abs());

@@ -352,8 +352,10 @@ impl JobSearch for Port {
     ) -> Result<Priced<Vec<RunId>>, PortError> {
         self.call(Op::OpenRuns, None, |sim| {
             sim.troubled(repository.owner(), Op::OpenRuns)?;
-            let runs = sim.open_jobs_in(repository).iter().map(|job| RunId(job.run_id)).collect();
-            Ok(Priced { value: runs, charged: 2 })
+            let runs: Vec<RunId> = sim.open_jobs_in(repository).iter().map(|job| RunId(job.run_id)).collect();
+            let answer: Vec<u64> = runs.iter().map(|run| run.0).collect();
+            let charged = sim.charged(repository.to_string(), answer, 2);
+            Ok(Priced { value: runs, charged })
         })
         .await
     }
@@ -366,8 +368,10 @@ impl JobSearch for Port {
     ) -> Result<Priced<Vec<OpenJob>>, PortError> {
         self.call(Op::JobsOfRun, None, |sim| {
             sim.troubled(repository.owner(), Op::JobsOfRun)?;
-            let jobs = sim.world.github.job_of_run(run_id.0).map(open_job).into_iter().collect();
-            Ok(Priced { value: jobs, charged: 1 })
+            let jobs: Vec<OpenJob> = sim.world.github.job_of_run(run_id.0).map(open_job).into_iter().collect();
+            let answer: Vec<_> = jobs.iter().map(|job| (job.state as u8, job.runner_id.map(|id| id.0))).collect();
+            let charged = sim.charged(run_id.0, answer, 1);
+            Ok(Priced { value: jobs, charged })
         })
         .await
     }
