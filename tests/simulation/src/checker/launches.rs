@@ -30,6 +30,8 @@ pub(super) struct Launches {
     of_job: FxHashMap<u64, Vec<String>>,
     /// Instances by launch.
     instances_of: FxHashMap<String, Vec<String>>,
+    /// When a launch was decided.
+    decided_at: FxHashMap<String, Millis>,
     /// Client tokens that EC2 knows.
     tokens: FxHashSet<String>,
     /// Living instances by fleet.
@@ -128,8 +130,10 @@ impl Sim {
             self.checker.violated("S10", self.now, what);
         }
         let record = self.aws.ledger.item(&key).and_then(|item| item.body.parse::<LaunchRecord>().ok());
-        // What is learned after it was decided comes too late: whoever goes on with it makes the very same call.
-        let decided_at = record.as_ref().map_or(self.now, |launch| launch.at.0);
+        // What is learned after it was decided comes too late: whoever goes on with it makes the very same call, and the
+        // next epoch's for the same jobs.
+        let at = record.as_ref().map_or(self.now, |launch| launch.at.0);
+        let decided_at = *self.checker.launches.decided_at.entry(launch.clone()).or_insert(at);
         let jobs: Vec<u64> = record.map(|launch| launch.job_ids.iter().map(|id| id.0).collect()).unwrap_or_default();
         let now = self.now;
         if !replayed {

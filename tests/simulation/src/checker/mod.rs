@@ -398,12 +398,11 @@ impl Checker {
         if self.instances.get(id).is_none_or(|instance| instance.supervised) {
             return;
         }
-        let shown = is_shown(id, at, world);
+        let Some(job) = self.jobs.get(&job_id) else { return };
         let deleted_at =
             self.deregistered.iter().find(|(runner, _)| instance_of(runner) == Some(id)).map(|(_, at)| *at);
-        let assigned_at = self.jobs.get(&job_id).and_then(|job| job.assigned_at);
-        let documented = assigned_at.zip(deleted_at).is_some_and(|(assigned, deleted)| assigned <= deleted);
-        if !documented && (shown || deleted_at.is_some()) {
+        let documented = job.assigned_at.zip(deleted_at).is_some_and(|(assigned, deleted)| assigned <= deleted);
+        if !documented && !is_of_that_moment(job, id, at, world) {
             let what = format!("{id} was terminated while job {job_id} ran, which no DELETE came after");
             self.violated("S1", at, what);
         }
@@ -467,7 +466,7 @@ fn instance_of(runner: &str) -> Option<&str> {
 fn is_shown(id: &str, at: Millis, world: &World) -> bool {
     let runner = world.github.registrations().find(|runner| instance_of(&runner.name) == Some(id));
     runner.is_some_and(|runner| {
-        world.github.trouble_of(runner.scope.owner(), at).is_none()
+        world.github.trouble_of(runner.scope.owner(), at).is_none_or(|(trouble, _)| trouble == Trouble::RunnersReadOnly)
             && world.github.runner(&runner.scope, runner.id).is_some()
     })
 }
