@@ -196,6 +196,16 @@ impl Sim {
         self.note_look(place);
     }
 
+    /// An instance that was cut off may be heard of again soon: after its runner was deleted and before it is ended.
+    pub(crate) fn comes_back_at_delete(&mut self, runner: &str) {
+        let now = self.now;
+        let Some(place) = self.hosts.place_of_runner(runner) else { return };
+        let Some(host) = self.hosts.hosts.get_mut(place).filter(|host| now < host.cut_off_until) else { return };
+        if self.world.tape.chance(self.plan.back_at_delete) {
+            host.cut_off_until = now + self.world.tape.between(SECOND, 4 * MINUTE);
+        }
+    }
+
     fn note_look(&mut self, place: usize) {
         let now = self.now;
         let Some(host) = self.hosts.hosts.get_mut(place).filter(|host| host.alive && !host.look_noted) else { return };

@@ -16,6 +16,7 @@ use runner_scaler_world::Millis;
 use runner_scaler_world::github::{JobState, Trouble};
 use rustc_hash::{FxHashMap, FxHasher};
 
+use crate::agenda::Event;
 use crate::coverage::Counter;
 use crate::lambda::{Function, Start, Work};
 use crate::sim::Sim;
@@ -41,9 +42,9 @@ pub struct Mischief {
     mode_until: Option<Millis>,
     /// Until when EC2 refuses launches, and how.
     refuses: Option<(Millis, Class)>,
-    /// Requests of the hour by owner: the hour, and how many.
     /// What the environment of an hour was last answered, by question: the same again is a 304, which costs nothing.
     answered: FxHashMap<u64, (Millis, u64)>,
+    /// Requests of the hour by owner: the hour, and how many.
     spent: BTreeMap<String, (Millis, u32)>,
     /// Owners whose calls were refused by a limit, and until when: nobody asked since.
     limited: BTreeMap<String, Millis>,
@@ -173,14 +174,14 @@ impl Sim {
         match work {
             Work::Pass => {
                 let at = self.now + self.world.tape.between(TRIED_AGAIN.0, TRIED_AGAIN.1);
-                self.agenda.note(at, crate::agenda::Event::InvokeAgain(function));
+                self.agenda.note(at, Event::InvokeAgain(function));
             }
             // Received and hidden: tried again, or given up until its visibility ends (facts/world.md A3).
             Work::Batch(numbers) => {
                 if self.world.tape.draw(1) == 1 {
                     let at = self.now + self.world.tape.between(SECOND, BATCH_TRIED_WITHIN);
                     self.mischief.held.extend(numbers);
-                    self.agenda.note(at, crate::agenda::Event::InvokeBatch(numbers.clone()));
+                    self.agenda.note(at, Event::InvokeBatch(numbers.clone()));
                 }
             }
             Work::Delivery(delivery) => {
@@ -233,7 +234,6 @@ impl Sim {
         Err(self.limited(owner, (hour + 1) * HOUR))
     }
 
-    /// A refusal that says when to come back.
     /// What a conditional request costs of the owner's hour: nothing where the answer is the one that was cached
     /// (facts/github.md 2.4). A function's environment, and its cache, lives for about an hour.
     pub(crate) fn charged(&mut self, question: impl Hash, answer: impl Hash, cost: u32) -> u32 {
@@ -243,6 +243,7 @@ impl Sim {
         if before == Some(now) { 0 } else { cost }
     }
 
+    /// A refusal that says when to come back.
     pub(crate) fn limited(&mut self, owner: &str, until: Millis) -> PortError {
         self.mischief.limited.insert(owner.to_owned(), until);
         let left = u64::try_from(until - self.now).unwrap_or(0).min(HOUR.unsigned_abs());
@@ -263,7 +264,8 @@ impl Sim {
 
     /// GitHub is in trouble with an owner from now until then.
     pub(crate) fn begin_trouble(&mut self, login: &str, trouble: Trouble, until: Millis) {
-        if trouble == Trouble::Sparse {
+        // Of the runners that there are something is told.
+        if matches!(trouble, Trouble::Sparse | Trouble::RunnersReadOnly) {
             self.mischief.silent.remove(login);
         } else {
             self.mischief.silent.insert(login.to_owned(), (self.now, until));
@@ -311,13 +313,20 @@ impl Sim {
                 Trouble::Unavailable,
                 Trouble::RunnersNotFound,
                 Trouble::RunnersDenied,
+                Trouble::RunnersReadOnly,
             ];
             let trouble = kinds[usize::try_from(self.world.tape.draw(kinds.len() as u64 - 1)).unwrap_or(0)];
             let (lo, hi) = self.plan.trouble_for;
             let until = (self.now + self.world.tape.between(lo, hi)).min(self.quiet_at);
             self.timeline.note(self.now, || format!("trouble with {login} until {until}: {trouble:?}"));
             self.begin_trouble(&login, trouble, until);
+            // What was refused is not done: the runner takes jobs as before.
+            // Late enough, no search tells of it before whoever believes that it was done looks again.
+            let (lo, hi) = if self.world.tape.draw(1) == 1 { (3 * MINUTE, 330 * SECOND) } else { (SECOND, 4 * MINUTE) };
+            let at = self.now + self.world.tape.between(lo, hi);
+            self.agenda.note(at, Event::Strike { runner: runner.to_owned() });
         }
+        self.comes_back_at_delete(runner);
         if self.world.tape.chance(self.plan.hidden_at_delete) {
             let until = (self.now + self.world.tape.between(20 * MINUTE, 90 * MINUTE)).min(self.quiet_at);
             self.timeline.note(self.now, || format!("{runner} is hidden"));

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use runner_scaler_core::config::Policy;
 use runner_scaler_core::webhook::WebhookSecrets;
-use runner_scaler_world::github::{BusyFlag, JobSpec, OwnerKind, Trouble};
+use runner_scaler_world::github::{BusyFlag, Fate, JobSpec, OwnerKind, Trouble};
 use runner_scaler_world::truth::Fact;
 use runner_scaler_world::{Millis, Tape, World};
 
@@ -304,6 +304,7 @@ impl Sim {
             Trouble::Sparse,
             Trouble::RunnersNotFound,
             Trouble::RunnersDenied,
+            Trouble::RunnersReadOnly,
         ];
         let trouble = kind[usize::try_from(tape.draw(kind.len() as u64 - 1)).unwrap_or(0)];
         let (lo, hi) = self.plan.trouble_for;
@@ -322,8 +323,8 @@ impl Sim {
         self.timeline.note(self.now, || "the faults end".to_owned());
         if self.owners.len() > 1 && self.world.tape.chance(self.plan.one_stays_broken) {
             let owner = usize::try_from(self.world.tape.draw(self.owners.len() as u64 - 1)).unwrap_or(0);
-            let kinds = [Trouble::Unavailable, Trouble::Denied, Trouble::NotFound];
-            let trouble = kinds[usize::try_from(self.world.tape.draw(2)).unwrap_or(0)];
+            let kinds = [Trouble::Unavailable, Trouble::Denied, Trouble::NotFound, Trouble::RunnersReadOnly];
+            let trouble = kinds[usize::try_from(self.world.tape.draw(kinds.len() as u64 - 1)).unwrap_or(0)];
             self.broken = Some(owner);
             self.coverage.hit(Counter::OneStaysBroken);
             let login = self.owners[owner].login.clone();
@@ -351,6 +352,8 @@ impl Sim {
         // A flag that knows is refused by 422; one that does not is the attack.
         let flag = if self.world.tape.chance(0.25) { BusyFlag::Known } else { BusyFlag::BySettings };
         let duration_ms = self.world.tape.between(MINUTE, 20 * MINUTE);
+        // Of some nobody is told before they are over.
+        let untold = self.world.tape.chance(self.plan.untold);
         let spec =
             JobSpec { repository, name: "strike".to_owned(), labels, duration_ms, conclusion: "success".to_owned() };
         let runner = runner.to_owned();
@@ -358,6 +361,9 @@ impl Sim {
         self.touch(|world| {
             let (github, mut cx) = world.github();
             if let Ok(job) = github.add_held_job(&mut cx, spec) {
+                for action in ["queued", "in_progress"].iter().filter(|_| untold) {
+                    github.plan_delivery(job, action, Fate::Vanished);
+                }
                 github.assign_held_job(&mut cx, job, &runner, flag);
             }
         });

@@ -189,6 +189,10 @@ pub struct Plan {
     pub adversary: f64,
     /// Probability that it strikes at a read of one runner.
     pub adversary_reads: f64,
+    /// Probability that nobody is told of the job that it strikes with before that is over.
+    pub untold: f64,
+    /// Probability that an instance that was cut off is heard of again within minutes of the DELETE of its runner.
+    pub back_at_delete: f64,
     /// Probability a minute that a stranger posts a delivery.
     pub forgery: f64,
     /// Probability a minute that a waiting job is cancelled by its user.
@@ -309,6 +313,8 @@ impl Plan {
             mode: 0.0,
             adversary: 0.3,
             adversary_reads: 0.02,
+            untold: 0.0,
+            back_at_delete: 0.0,
             forgery: 0.0,
             cancellation: 0.0,
             cancellation_of_all: 0.0,
@@ -404,6 +410,10 @@ impl Plan {
                 self.supervisor_dead = drawn(tape, 0.05, 1.0);
                 self.supervisor_dies = drawn(tape, 0.0, 0.3);
                 self.cut_off = drawn(tape, 0.0, 0.5);
+                // Only of these is a runner deleted that may have a job.
+                self.trouble_at_delete = drawn(tape, 0.0, 0.3).max(self.trouble_at_delete);
+                self.back_at_delete = drawn(tape, 0.0, 0.8);
+                self.untold = drawn(tape, 0.0, 0.8);
                 // Nobody but the control plane ends these: there have to be many that are idle, and long jobs.
                 self.pool = 3 + u32::try_from(tape.draw(5)).unwrap_or(0);
                 self.cancellation_of_all = drawn(tape, 0.005, 0.03);
@@ -444,7 +454,7 @@ impl Plan {
         self.cut_off = 0.0;
         (self.supervisor_dead, self.supervisor_dies, self.never_registers, self.ghost) = (0.0, 0.0, 0.0, 0.0);
         (self.trouble_every, self.index_lag) = (0, 0);
-        (self.trouble_at_delete, self.hidden_at_delete) = (0.0, 0.0);
+        (self.trouble_at_delete, self.hidden_at_delete, self.back_at_delete) = (0.0, 0.0, 0.0);
         (self.kill_aimed, self.kill_rarest) = (0.0, 0.0);
         (self.hostile_sign, self.rate_limit, self.ec2_refuses, self.throttled) = (0.0, 0, 0.0, 0.0);
         (self.stale_cache, self.mode, self.cancellation_of_all) = (0.0, 0.0, 0.0);

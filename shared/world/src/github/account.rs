@@ -36,6 +36,8 @@ pub enum Trouble {
     RunnersNotFound,
     /// 403 to every call about runners; all else is answered.
     RunnersDenied,
+    /// 403 to every call that makes or deletes a runner, as to an App whose permission was narrowed to reading them.
+    RunnersReadOnly,
 }
 
 /// A repository of an installation.

@@ -10,6 +10,7 @@ mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use runner_scaler_world::github::Trouble;
 use runner_scaler_world::truth::{Ending, Fact};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
@@ -150,6 +151,11 @@ impl Checker {
     /// Jobs that wait then are looked at again later.
     pub fn held_until(&mut self, at: Millis) {
         self.full_at = self.full_at.max(at);
+    }
+
+    /// Whether a job runs on an instance.
+    pub(crate) fn runs_a_job(&self, id: &str) -> bool {
+        self.instances.get(id).is_some_and(|instance| instance.job.is_some())
     }
 
     /// An instance booted.

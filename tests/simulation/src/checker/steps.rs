@@ -168,6 +168,10 @@ impl Sim {
         if !silenced {
             let ago = (self.now - spoke_at) / SECOND;
             self.checker.violated("S9", self.now, format!("{id} is {what}, whose supervisor spoke {ago} s ago"));
+            // Supervisor or not: of this job its instance had told.
+            if what == "ended" && self.checker.runs_a_job(id) {
+                self.checker.violated("S1", self.now, format!("{id} is {what}, which said {ago} s ago that it works"));
+            }
         }
     }
 

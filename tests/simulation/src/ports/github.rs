@@ -48,8 +48,11 @@ impl Sim {
             Trouble::Unavailable => Class::Transient,
             Trouble::RunnersNotFound if of_runners => Class::Absent,
             Trouble::RunnersDenied if of_runners => Class::Denied,
+            Trouble::RunnersReadOnly if of_runners && op.changes() => Class::Denied,
             Trouble::Limited => return Err(self.limited(owner, until.min(self.now + HOUR))),
-            Trouble::Sparse | Trouble::RunnersNotFound | Trouble::RunnersDenied => return Ok(()),
+            Trouble::Sparse | Trouble::RunnersNotFound | Trouble::RunnersDenied | Trouble::RunnersReadOnly => {
+                return Ok(());
+            }
         };
         Err(PortError::new(op.name(), class, "GitHub is in trouble"))
     }
