@@ -266,7 +266,9 @@ impl Sim {
     pub(crate) fn begin_trouble(&mut self, login: &str, trouble: Trouble, until: Millis) {
         // Of the runners that there are something is told.
         if matches!(trouble, Trouble::Sparse | Trouble::RunnersReadOnly) {
-            self.mischief.silent.remove(login);
+            if let Some((_, silent_until)) = self.mischief.silent.get_mut(login) {
+                *silent_until = self.now.min(*silent_until);
+            }
         } else {
             self.mischief.silent.insert(login.to_owned(), (self.now, until));
         }

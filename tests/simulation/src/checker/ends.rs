@@ -3,6 +3,8 @@
 //! L6: nobody helps, whatever died where. L7: one owner's GitHub that stays broken holds nobody else's things up; what
 //! hangs then is reported as L7. L8 and L9: leases, claims and waits end by time, or something here hangs on them.
 
+use std::collections::BTreeMap;
+
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ports::{VitalSign, Worker};
 use runner_scaler_world::Millis;
@@ -27,6 +29,10 @@ const DEAD_ENDS_WITHIN: Millis = 60 * MINUTE;
 /// After a time in which GitHub told nothing of an owner's runners, most of what should be listed is not. Until its lists
 /// agreed for half an hour no absence counts.
 const AFTER_SILENCE: Millis = 35 * MINUTE;
+/// So many of an owner's instances are ended on an absence in one sweep (ARCHITECTURE, "absences need a witness"), and so
+/// much time is between two.
+const ENDED_AT_ONCE: usize = 5;
+const SWEEP_EVERY: Millis = 5 * MINUTE;
 /// A registration without an instance is gone within this, and a configuration too.
 const SETTLED_WITHIN: Millis = HOUR;
 /// A registration that GitHub holds busy is gone when GitHub itself removes it.
@@ -100,16 +106,21 @@ impl Sim {
     fn check_instances(&mut self) {
         let (now, quiet_at) = (self.now, self.quiet_at);
         let mut late = Vec::new();
+        self.note_lines();
         for id in &self.checker.alive {
             let Some(instance) = self.checker.instances.get(id) else { continue };
             if instance.job.is_some() || instance.reported {
                 continue;
             }
             let ends_itself = self.ends_itself(id);
+            let sweeps = || self.checker.lines.get(&instance.owner).map_or(0, |line| line.div_ceil(ENDED_AT_ONCE) - 1);
+            let in_line = || SWEEP_EVERY * i64::try_from(sweeps()).unwrap_or(0);
             let within = match ends_itself {
                 true => END_WITHIN,
-                false if self.silent_until(&instance.owner) + HOUR > quiet_at => DEAD_ENDS_WITHIN + AFTER_SILENCE,
-                false => DEAD_ENDS_WITHIN,
+                false if self.silent_until(&instance.owner) + HOUR > quiet_at => {
+                    DEAD_ENDS_WITHIN + AFTER_SILENCE + in_line()
+                }
+                false => DEAD_ENDS_WITHIN + in_line(),
             };
             // A dead supervisor's last sign may be a hostile job's, whose time lies ahead: until then it counts as alive.
             let last_sign = || self.aws.vital_signs.get(&InstanceId::new(id.as_str())).map_or(0, |sign| sign.beat_at.0);
@@ -135,6 +146,22 @@ impl Sim {
             }
             let what = format!("{id} of {owner} does nothing for {} s and lives", (now - since) / SECOND);
             self.checker.violated(self.named("L2"), now, what);
+        }
+    }
+
+    /// How many of an owner's instances nobody ends but we, at most since the faults are over: the last in line waits for
+    /// all others.
+    fn note_lines(&mut self) {
+        let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+        for id in self.checker.alive.iter().filter(|id| !self.ends_itself(id)) {
+            let Some(instance) = self.checker.instances.get(id) else { continue };
+            if instance.job.is_none() {
+                *lines.entry(instance.owner.clone()).or_default() += 1;
+            }
+        }
+        for (owner, line) in lines {
+            let longest = self.checker.lines.entry(owner).or_default();
+            *longest = line.max(*longest);
         }
     }
 

@@ -109,6 +109,8 @@ pub struct Checker {
     pub instances: FxHashMap<String, InstanceTruth>,
     /// Instances that are alive.
     alive: BTreeSet<String>,
+    /// By owner, how many nobody ended but we once the faults were over.
+    lines: BTreeMap<String, usize>,
     launches: launches::Launches,
     /// Instances of others that a fleet counts as its own: they bear its tags.
     pub look_alikes: usize,
