@@ -122,7 +122,7 @@ impl Checker {
 
 impl Sim {
     /// EC2 is about to launch: the jobs of that launch must not have another one that is in flight.
-    pub(crate) fn before_launch(&mut self, request: &LaunchRequest, replayed: bool) {
+    pub(crate) fn before_launch(&mut self, task: TaskId, request: &LaunchRequest, replayed: bool) {
         let launch = request.tags.get("ghr:launch").cloned().unwrap_or_default();
         let key = Key { kind: Kind::Launch, id: launch.clone() };
         if self.aws.ledger.item(&key).is_none() {
@@ -130,9 +130,9 @@ impl Sim {
             self.checker.violated("S10", self.now, what);
         }
         let record = self.aws.ledger.item(&key).and_then(|item| item.body.parse::<LaunchRecord>().ok());
-        // What is learned after it was decided comes too late: whoever goes on with it makes the very same call, and the
-        // next epoch's for the same jobs.
-        let at = record.as_ref().map_or(self.now, |launch| launch.at.0);
+        // What is learned after it was decided, on what its batch had read, comes too late: whoever goes on with it makes
+        // the very same call, and the next epoch's for the same jobs.
+        let at = record.as_ref().map_or(self.now, |launch| launch.at.0).min(self.began_at(task));
         let decided_at = *self.checker.launches.decided_at.entry(launch.clone()).or_insert(at);
         let jobs: Vec<u64> = record.map(|launch| launch.job_ids.iter().map(|id| id.0).collect()).unwrap_or_default();
         let now = self.now;

@@ -155,7 +155,7 @@ impl Sim {
         }
     }
 
-    fn began_at(&self, task: TaskId) -> Millis {
+    pub(super) fn began_at(&self, task: TaskId) -> Millis {
         self.invocations.get(task.place).and_then(Option::as_ref).map_or(self.now, |invocation| invocation.began_at)
     }
 

@@ -166,7 +166,7 @@ impl Sim {
         };
         let now = self.now;
         let replayed = self.checker.knows_token(request.token.as_str());
-        self.before_launch(request, replayed);
+        self.before_launch(task, request, replayed);
         let answer = self
             .touch(|world| world.ec2.create_fleet(&fleet, now, &mut world.tape))
             .map_err(|error| refused("CreateFleet", &error))?;
