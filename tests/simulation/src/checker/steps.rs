@@ -170,7 +170,7 @@ impl Sim {
             self.checker.violated("S9", self.now, format!("{id} is {what}, whose supervisor spoke {ago} s ago"));
             // Supervisor or not: of this job its instance had told.
             if what == "ended" && self.checker.runs_a_job(id) {
-                self.checker.violated("S1", self.now, format!("{id} is {what}, which said {ago} s ago that it works"));
+                self.checker.violated("S1", self.now, format!("{id} is {what} with a job, and spoke {ago} s ago"));
             }
         }
     }
