@@ -330,6 +330,7 @@ impl Sim {
             let login = self.owners[owner].login.clone();
             self.timeline.note(self.now, || format!("{login} stays broken: {trouble:?}"));
             self.world.github.begin_trouble(&login, trouble, Millis::MAX);
+            self.checker.broken = Some(login);
         }
         self.plan.quieten();
         self.end_mischief();

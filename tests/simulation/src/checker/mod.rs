@@ -97,6 +97,8 @@ pub struct Checker {
     pub caps: BTreeMap<String, usize>,
     /// Idle runners that a fleet keeps.
     pub pool: usize,
+    /// Whose GitHub stays broken for ever.
+    pub broken: Option<String>,
     /// When no fleet keeps any more.
     pub pool_ended_at: Option<Millis>,
     /// Instances whose vital sign somebody else wrote, and when last.
@@ -257,7 +259,14 @@ impl Checker {
                 tally.dropped += 1;
                 // Without a supervisor a job can keep its instance to the hard age, and a fleet of such has no room.
                 let had_room = !self.is_full() && at - self.full_at > LEFT_FULL;
-                if why.contains("too long") && had_room && self.jobs.get(job_id).is_some_and(|job| job.served) {
+                let installation = world.github.job(*job_id).map(|job| job.installation_id);
+                let owner = installation.and_then(|id| world.github.installation(id)).map(|own| &own.owner);
+                let is_broken = owner.is_some_and(|owner| self.broken.as_ref() == Some(owner));
+                if why.contains("too long")
+                    && had_room
+                    && !is_broken
+                    && self.jobs.get(job_id).is_some_and(|job| job.served)
+                {
                     self.violated("L1", at, format!("job {job_id} was given up by GitHub: {why}"));
                 }
                 self.job_over(*job_id, at);
