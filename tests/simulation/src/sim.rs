@@ -52,8 +52,6 @@ pub struct Sim {
     pub policy: Rc<Policy>,
     /// Who is served.
     pub owners: Vec<Owner>,
-    /// The owner whose GitHub stays broken in the quiet hours.
-    pub broken: Option<usize>,
     /// What happens next.
     pub agenda: Agenda,
     /// What lies at AWS.
@@ -107,7 +105,6 @@ impl Sim {
             world,
             policy: Rc::new(policy),
             owners,
-            broken: None,
             agenda: Agenda::default(),
             aws: Aws::default(),
             hosts: Hosts::default(),
@@ -325,7 +322,6 @@ impl Sim {
             let owner = usize::try_from(self.world.tape.draw(self.owners.len() as u64 - 1)).unwrap_or(0);
             let kinds = [Trouble::Unavailable, Trouble::Denied, Trouble::NotFound, Trouble::RunnersReadOnly];
             let trouble = kinds[usize::try_from(self.world.tape.draw(kinds.len() as u64 - 1)).unwrap_or(0)];
-            self.broken = Some(owner);
             self.coverage.hit(Counter::OneStaysBroken);
             let login = self.owners[owner].login.clone();
             self.timeline.note(self.now, || format!("{login} stays broken: {trouble:?}"));

@@ -67,12 +67,12 @@ impl Sim {
 
     fn is_broken(&self, owner: &str) -> bool {
         let login = owner.split('/').next().unwrap_or_default();
-        self.broken.and_then(|place| self.owners.get(place)).is_some_and(|broken| broken.login == login)
+        self.checker.broken.as_deref() == Some(login)
     }
 
     /// The name of an invariant, or L7 where one owner is broken and this is another's.
     fn named(&self, invariant: &'static str) -> &'static str {
-        if self.broken.is_some() { "L7" } else { invariant }
+        if self.checker.broken.is_some() { "L7" } else { invariant }
     }
 
     fn check_jobs(&mut self) {

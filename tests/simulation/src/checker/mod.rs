@@ -97,7 +97,7 @@ pub struct Checker {
     pub caps: BTreeMap<String, usize>,
     /// Idle runners that a fleet keeps.
     pub pool: usize,
-    /// Whose GitHub stays broken for ever.
+    /// The owner whose GitHub stays broken in the quiet hours.
     pub broken: Option<String>,
     /// When no fleet keeps any more.
     pub pool_ended_at: Option<Millis>,
