@@ -33,8 +33,14 @@ data "aws_ssm_parameter" "image" {
   name     = each.value
 }
 
+locals {
+  # Whatever is named, as often as it is named: how many they are is known in the plan, where their ids may not be.
+  named_subnet_ids = concat(var.subnet_ids, flatten(var.fleets[*].subnet_ids))
+}
+
 data "aws_subnet" "runner" {
-  id = var.subnet_ids[0]
+  count = length(local.named_subnet_ids)
+  id    = local.named_subnet_ids[count.index]
 }
 
 module "launch_template" {
@@ -68,8 +74,15 @@ resource "aws_security_group" "instance" {
   # checkov:skip=CKV2_AWS_5:attached by the launch templates, in another module
   name        = "${local.name}-instance"
   description = "Runners of ${local.name}: nobody reaches them"
-  vpc_id      = data.aws_subnet.runner.vpc_id
+  vpc_id      = data.aws_subnet.runner[0].vpc_id
   tags        = merge(local.tags, { Name = "${local.name}-instance" })
+
+  lifecycle {
+    precondition {
+      condition     = length(distinct(data.aws_subnet.runner[*].vpc_id)) == 1
+      error_message = "subnet_ids and fleets[].subnet_ids must be subnets of one VPC, that of the security group: EC2 launches in no other. Take out those of another, or give it a deployment of its own."
+    }
+  }
 }
 
 # Jobs fetch what they like from wherever it is: a narrower way out is for the subnet's network to have.

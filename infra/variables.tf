@@ -11,7 +11,7 @@ variable "environment" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets of one VPC in which instances are launched, where a fleet names none of its own. They need a way out (NAT gateway, or `public_ip` on the fleet)."
+  description = "Subnets in which instances are launched, where a fleet names none of its own. These and the fleets' own must be of one VPC, which is checked. They need a way out (NAT gateway, or `public_ip` on the fleet)."
   type        = list(string)
 
   validation {

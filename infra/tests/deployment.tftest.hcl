@@ -43,6 +43,20 @@ run "defaults" {
   }
 }
 
+run "a_subnet_of_another_vpc" {
+  command         = plan
+  expect_failures = [aws_security_group.instance]
+
+  override_data {
+    target = data.aws_subnet.runner[1]
+    values = { vpc_id = "vpc-0fedcba9876543210" }
+  }
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], subnet_ids = ["subnet-0bbbbbbbbbbbbbbb1"] }]
+  }
+}
+
 run "supervisor_settings" {
   command = plan
 
