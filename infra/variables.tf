@@ -305,7 +305,7 @@ variable "fleets" {
 }
 
 variable "mode" {
-  description = "`enforce`; `observe` judges and does nothing; `retire` launches nothing and drains everything, which is how a deployment ends (infra/README.md, \"Going away\")."
+  description = "`enforce`; `observe` judges and removes nothing, while all else goes on; `retire` launches nothing and drains everything, which is how a deployment ends (infra/README.md, \"Going away\")."
   type        = string
   default     = "enforce"
 
@@ -360,18 +360,21 @@ variable "repository_ids" {
 }
 
 variable "github_api_url" {
-  description = "GitHub's API; of a GitHub Enterprise Server `https://HOST/api/v3`."
+  description = "GitHub's API; of an enterprise with data residency `https://api.SUBDOMAIN.ghe.com`, of a GitHub Enterprise Server `https://HOST/api/v3`."
   type        = string
   default     = "https://api.github.com"
 
   validation {
-    condition     = startswith(var.github_api_url, "https://")
-    error_message = "github_api_url must begin with https://: the App's tokens travel to it."
+    condition = (startswith(var.github_api_url, "https://") &&
+      !can(regex("(?i)^https://(www\\.)?github\\.com(/|$)", var.github_api_url)) &&
+      (startswith(var.github_api_url, "https://api.") || !can(regex("(?i)^https://[^/]+\\.ghe\\.com(/|$)", var.github_api_url)))
+    )
+    error_message = "github_api_url must be an API's address and begin with https://, for the App's tokens travel to it: https://api.github.com, https://api.SUBDOMAIN.ghe.com or https://HOST/api/v3, and not that of the pages."
   }
 }
 
 variable "ledger_epoch" {
-  description = "Time of a restore of the ledger from a backup, RFC 3339; instances launched before it are never ended on an absence or a flag."
+  description = "Time of a restore of the ledger from a backup, RFC 3339; instances launched before it are never ended on an absence or a flag. One that lies ahead is ignored, and an error of every pass of scale-down and orphan-sweeper."
   type        = string
   default     = null
 
@@ -433,7 +436,7 @@ variable "runner" {
     condition = alltrue([for architecture, archive in var.runner :
       contains(["arm64", "x86_64"], architecture) && startswith(archive.url, "https://") && can(regex("^[0-9a-f]{64}$", archive.sha256))
     ])
-    error_message = "runner must have entries for arm64 and x86_64 with an https url and a sha256 of 64 lower-case hexadecimal digits."
+    error_message = "runner must have entries for arm64, x86_64 or both, and no other, each with an https url and a sha256 of 64 lower-case hexadecimal digits."
   }
 
   validation {
@@ -476,13 +479,13 @@ variable "alarm_action_arns" {
 }
 
 variable "log_level" {
-  description = "What the functions log: `error`, `warn`, `info`, `debug`, or a filter of the tracing crate."
+  description = "What the functions log: `error`, `warn`, `info`, `debug`, or a filter of the tracing crate that names one of them, for example `info,runner_scaler_core::removal=debug`. One that the crate refuses counts as `info`, with a warning in the log; below `info` only our own code is logged; above it alarms and queries miss lines."
   type        = string
   default     = "info"
 
   validation {
-    condition     = length(var.log_level) > 0
-    error_message = "log_level must not be empty; info is the default."
+    condition     = length(setintersection(split(",", lower(var.log_level)), ["error", "warn", "info", "debug", "trace"])) > 0
+    error_message = "log_level must name error, warn, info, debug or trace, alone or beside directives (\"info,runner_scaler_core::removal=debug\"): a word that is no level counts as a crate's name, and everything else would be silent."
   }
 }
 
@@ -503,8 +506,8 @@ variable "scale_up_concurrency" {
   default     = 5
 
   validation {
-    condition     = var.scale_up_concurrency >= 2 && var.scale_up_concurrency <= 1000
-    error_message = "scale_up_concurrency must be 2 to 1000 (Lambda's limits for a queue); above 10, GitHub's and SSM's own limits only push back more."
+    condition     = var.scale_up_concurrency >= 2 && var.scale_up_concurrency <= 1000 && floor(var.scale_up_concurrency) == var.scale_up_concurrency
+    error_message = "scale_up_concurrency must be a whole number from 2 to 1000 (Lambda's limits for a queue); above 10, GitHub's and SSM's own limits only push back more."
   }
 }
 
@@ -515,6 +518,6 @@ variable "tags" {
 
   validation {
     condition     = alltrue([for key in keys(var.tags) : !startswith(key, "ghr:") && !startswith(key, "aws:")])
-    error_message = "tags must not begin with ghr: or aws:: the first are ours and decide who may end an instance, the second are AWS's."
+    error_message = "tags must not begin with ghr: or with aws:, for the first are ours and decide who may end an instance, the second are AWS's."
   }
 }

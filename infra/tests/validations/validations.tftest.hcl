@@ -21,6 +21,8 @@ run "so_is_what_is_unusual" {
   command = plan
 
   variables {
+    github_api_url = "https://api.octo.ghe.com"
+    log_level      = "Warn,runner_scaler_core::removal=debug"
     fleets = [{
       name                = "linux"
       labels              = ["self-hosted", join("", [for n in range(128) : "ä"])]
@@ -617,6 +619,26 @@ run "an_api_in_the_clear" {
   }
 }
 
+# github_api_url must
+run "the_address_of_the_pages" {
+  command         = plan
+  expect_failures = [var.github_api_url]
+
+  variables {
+    github_api_url = "https://github.com"
+  }
+}
+
+# github_api_url must
+run "the_address_of_an_enterprises_pages" {
+  command         = plan
+  expect_failures = [var.github_api_url]
+
+  variables {
+    github_api_url = "https://octo.ghe.com"
+  }
+}
+
 # ledger_epoch must
 run "an_epoch_that_is_a_day" {
   command         = plan
@@ -707,6 +729,16 @@ run "no_log_level" {
   }
 }
 
+# log_level must
+run "a_level_misspelt" {
+  command         = plan
+  expect_failures = [var.log_level]
+
+  variables {
+    log_level = "inof"
+  }
+}
+
 # log_retention_days must
 run "logs_for_ten_days" {
   command         = plan
@@ -724,6 +756,16 @@ run "one_at_a_time" {
 
   variables {
     scale_up_concurrency = 1
+  }
+}
+
+# scale_up_concurrency must
+run "half_an_invocation" {
+  command         = plan
+  expect_failures = [var.scale_up_concurrency]
+
+  variables {
+    scale_up_concurrency = 2.5
   }
 }
 
