@@ -15,7 +15,7 @@ module "observability" {
   alarm_action_arns    = var.alarm_action_arns
   tags                 = local.tags
 
-  # Five and six times as long as between two ticks: one slow pass is no alarm, and what is late waits for minutes.
+  # Fifteen and six times as long as between two ticks: one slow pass is no alarm, and what is late waits for minutes.
   whole_pass_seconds = {
     scale-down     = 900
     orphan-sweeper = 1800

@@ -24,7 +24,8 @@ resource "aws_dynamodb_table" "ledger" {
     projection_type = "ALL"
   }
 
-  # Set on closed records only.
+  # Set on closed records, and on those that nobody may need any more although nothing closed them (ARCHITECTURE.md,
+  # "Choices that look odd"); of instances on closed ones only.
   ttl {
     attribute_name = "expires_at"
     enabled        = true

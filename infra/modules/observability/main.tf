@@ -156,7 +156,7 @@ locals {
         comparison = "GreaterThanOrEqualToThreshold"
       }
       removal-forbidden = {
-        what       = "The kill switch has kept instances from being removed for 15 minutes."
+        what       = "The kill switch, or mode = observe, has kept orphan-sweeper from acting for 15 minutes."
         namespace  = "runner-scaler"
         dimensions = { environment = var.environment, function = "orphan-sweeper" }
         metric     = "ActsForbidden"
@@ -267,6 +267,17 @@ locals {
         | filter ispresent(job_id)
         # | filter job_id = "12345678901"
         | sort @timestamp asc
+        | limit 200
+      QUERY
+    }
+    what-was-launched = {
+      functions = ["scale-up", "demand-reconciler"]
+      query     = <<-QUERY
+        fields @timestamp, function, fleet, launch_token, market, instance_count, errors, error, message
+        # What EC2 answered; a job's record names its launches by their token, an instance by its tag ghr:launch.
+        | filter ispresent(launch_token)
+        # | filter launch_token = "0123456789abcdef"
+        | sort @timestamp desc
         | limit 200
       QUERY
     }
