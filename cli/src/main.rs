@@ -37,7 +37,8 @@ enum Command {
     ///
     /// Builds the functions, starts an AWS emulator (ministack, in its own virtual environment below the target
     /// directory) and a GitHub and an EC2 made for this purpose, all on loopback, and plays a scenario over real HTTP
-    /// with the real binaries. Exit status: 0 when every promise held, 1 when one broke, 2 when it could not run.
+    /// with the real binaries. Exit status: 0 when every promise held, 1 when one broke, 2 when it could not run, 130 when
+    /// it was stopped (Ctrl-C, SIGTERM) before it was judged.
     Local(Box<local::options::Options>),
     /// Time the functions' release binaries: start, memory, size.
     Measure(measure::Options),

@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// SSM path below which the App is stored; the functions' `GITHUB_APP_PATH`.
     #[arg(long, env = "GITHUB_APP_PATH", value_name = "PATH", value_parser = app_path)]
     app_path: String,
-    /// Where GitHub sends deliveries to: the webhook's function URL, or its address at the API Gateway.
+    /// Where GitHub sends deliveries to: the output `webhook_url` of the Terraform module.
     #[arg(long, value_name = "URL", value_parser = webhook_url)]
     webhook_url: String,
     /// The organisation that the App belongs to; without it the App is your own and serves your repositories. The App is
@@ -42,7 +42,8 @@ pub(crate) struct Options {
     /// GitHub, or that of an enterprise: `https://SUBDOMAIN.ghe.com`, or an Enterprise Server's address.
     #[arg(long, default_value = "https://github.com", value_name = "URL", overrides_with = "github_url")]
     github_url: String,
-    /// KMS key for the parameters; without it the account's own for SSM.
+    /// KMS key for the parameters; without it the account's own for SSM. The functions may use no other than the
+    /// Terraform module's `kms_key_arn`: name that one.
     #[arg(long, value_name = "KEY")]
     kms_key_id: Option<String>,
     /// Port of the page on this machine; 0 takes a free one. On a machine without a browser, forward it (ssh -L).
@@ -163,7 +164,8 @@ fn webhook_url(text: &str) -> Result<String, String> {
     match reqwest::Url::parse(text) {
         Ok(url) if url.scheme() == "https" && url.host_str().is_some() => Ok(text.to_owned()),
         Ok(_) | Err(_) => {
-            Err("must be an https:// address that GitHub can reach: the webhook's function URL".to_owned())
+            Err("must be an https:// address that GitHub can reach: the output webhook_url of the Terraform module"
+                .to_owned())
         }
     }
 }
@@ -202,7 +204,7 @@ mod tests {
         ] {
             assert_eq!(app_path(text).ok().as_deref(), expected, "{text:?}");
         }
-        assert!(webhook_url("https://x.lambda-url.eu-west-1.on.aws/").is_ok());
+        assert!(webhook_url("https://x.execute-api.eu-west-1.amazonaws.com/webhook").is_ok());
         for wrong in ["http://x.example.org", "x.example.org", "https://", ""] {
             assert!(webhook_url(wrong).is_err(), "{wrong:?}");
         }
