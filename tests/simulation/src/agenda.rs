@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use runner_scaler_world::Millis;
 
+use crate::coverage::Counter;
 use crate::hosts::Errand;
 use crate::lambda::{Function, TaskId};
 
@@ -43,6 +44,8 @@ pub enum Event {
     Strike {
         /// The runner's name.
         runner: String,
+        /// What is reached where it takes the job.
+        counts: Option<Counter>,
     },
     /// GitHub is in trouble with one of the owners, and the next time is noted.
     Trouble,

@@ -72,6 +72,8 @@ counters! {
     NameTaken = "JIT 409 without a configuration handed over",
     /// A listener that hangs after it acknowledged.
     Ghost = "ghost",
+    /// A line that a handler logged was searched for secrets.
+    LineRead = "what a handler logged was read",
     /// A job whose `queued` delivery was lost started.
     Rescue = "job started although its delivery was lost",
     /// Two invocations of a timer at once.

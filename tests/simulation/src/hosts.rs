@@ -231,17 +231,18 @@ impl Sim {
                 host.supervised = false;
                 host.machine.lose_supervisor();
                 let id = host.id.clone();
-                self.checker.lost_supervisor(&id);
+                self.checker.unheard_until(&id, Millis::MAX);
             }
             Errand::CutOff => {
-                host.cut_off_until = now + self.world.tape.between(15 * MINUTE, HOUR);
+                let until = now + self.world.tape.between(15 * MINUTE, HOUR);
+                host.cut_off_until = until;
                 // Some come back with a voice and without ears: they are asked to drain, and never learn of it.
                 host.deaf |= self.world.tape.draw(1) == 1;
                 let id = host.id.clone();
                 self.timeline.note(now, || format!("{id} is cut off from AWS"));
                 self.coverage.hit(Counter::CutOff);
                 // From outside it has no supervisor.
-                self.checker.lost_supervisor(&id);
+                self.checker.unheard_until(&id, until);
             }
             Errand::Look => {
                 host.look_noted = false;

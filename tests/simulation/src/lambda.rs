@@ -83,10 +83,10 @@ pub enum Work {
 /// How it ended.
 #[derive(Debug)]
 pub enum Done {
-    /// A pass, and whether it failed or was cut by its deadline.
+    /// A pass, whether it failed and whether it was cut by its deadline.
     Pass {
-        /// Whether it reports errors.
-        failed: bool,
+        /// What it reports.
+        errors: Vec<String>,
         /// Whether its deadline cut it.
         cut: bool,
     },
@@ -113,12 +113,18 @@ pub struct Invocation {
     pub aim: Option<Op>,
     /// Jobs that GitHub told it are not queued (any more, or yet).
     pub not_queued: Vec<u64>,
+    /// Runners that GitHub showed it busy, and when.
+    pub busy: Vec<(u64, Millis)>,
+    /// Jobs that GitHub showed it in progress on a runner that it named.
+    pub in_progress: Vec<u64>,
     /// Whether it is in the middle of a call that ends an instance or a registration.
     pub destroys: bool,
     /// When a call of it last hung.
     pub hung_at: Option<Millis>,
-    /// Whether it was told, by the kill switch or its mode, to end nothing.
+    /// Whether its mode forbids it to end anything.
     pub forbidden: bool,
+    /// Whether the kill switch said that it may.
+    pub permitted: bool,
 }
 
 /// An invocation to be begun.
@@ -159,9 +165,12 @@ impl Sim {
             dies_at,
             aim,
             not_queued: Vec::new(),
+            busy: Vec::new(),
+            in_progress: Vec::new(),
             destroys: false,
             hung_at: None,
             forbidden,
+            permitted: false,
         };
         if self.invocations.len() <= id.place {
             self.invocations.resize_with(id.place + 1, || None);
@@ -191,10 +200,16 @@ impl Sim {
         self.checker.invocation_ended(id);
         self.timeline.note(self.now, || format!("{name} ends: {done:?}"));
         match (invocation.work, done) {
-            (Work::Pass, Some(Done::Pass { failed, cut })) => {
+            (Work::Pass, Some(Done::Pass { errors, cut })) => {
+                if errors.is_empty() && !cut {
+                    self.checker.busy_shown(&invocation.busy);
+                }
+                for error in &errors {
+                    self.check_text("an error of a pass", error);
+                }
                 self.tally.passes += 1;
                 self.cut_short[invocation.function as usize] = 0;
-                self.tally.failed_passes += u64::from(failed);
+                self.tally.failed_passes += u64::from(!errors.is_empty());
                 if cut {
                     self.coverage.hit(crate::coverage::Counter::DeadlineStop);
                     self.cut[invocation.function as usize] = true;

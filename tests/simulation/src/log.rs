@@ -1,4 +1,4 @@
-//! The handlers' own log lines, for the timeline of one run.
+//! The handlers' own log lines: for the timeline of one run, and for what must not be in them (S7).
 
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
@@ -7,27 +7,34 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
+/// One line.
+#[derive(Default)]
+pub struct Line {
+    /// Its message.
+    pub message: String,
+    /// Its other fields, each with its name.
+    pub fields: String,
+}
+
 /// Lines that were logged and not taken yet.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<String>>>);
+pub struct Log(Arc<Mutex<Vec<Line>>>);
 
 impl Log {
     /// What was logged since the last time.
     #[must_use]
-    pub fn take(&self) -> Vec<String> {
+    pub fn take(&self) -> Vec<Line> {
         self.0.lock().map(|mut lines| std::mem::take(&mut *lines)).unwrap_or_default()
     }
 }
 
-/// The message of an event; its other fields say the same again.
-#[derive(Default)]
-struct Message(String);
-
-impl Visit for Message {
+impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a string never fails.
         if field.name() == "message" {
-            // Writing to a string never fails.
-            write!(self.0, "{value:?}").ok();
+            write!(self.message, "{value:?}").ok();
+        } else {
+            write!(self.fields, " {}={value:?}", field.name()).ok();
         }
     }
 }
@@ -46,10 +53,10 @@ impl Subscriber for Log {
     fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut message = Message::default();
-        event.record(&mut message);
+        let mut line = Line::default();
+        event.record(&mut line);
         if let Ok(mut lines) = self.0.lock() {
-            lines.push(message.0);
+            lines.push(line);
         }
     }
 

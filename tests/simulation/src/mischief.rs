@@ -326,7 +326,7 @@ impl Sim {
             // Late enough, no search tells of it before whoever believes that it was done looks again.
             let (lo, hi) = if self.world.tape.draw(1) == 1 { (3 * MINUTE, 330 * SECOND) } else { (SECOND, 4 * MINUTE) };
             let at = self.now + self.world.tape.between(lo, hi);
-            self.agenda.note(at, Event::Strike { runner: runner.to_owned() });
+            self.agenda.note(at, Event::Strike { runner: runner.to_owned(), counts: None });
         }
         self.comes_back_at_delete(runner);
         if self.world.tape.chance(self.plan.hidden_at_delete) {

@@ -37,6 +37,8 @@ pub struct Options {
     pub mutant: Mutant,
     /// Whether a timeline is kept.
     pub timeline: bool,
+    /// Whether what the handlers log is read without one.
+    pub logs: bool,
     /// When the run ends early.
     pub stop: Stop,
 }
@@ -62,7 +64,7 @@ impl Stop {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hours: 24, quiet_hours: 4, mutant: Mutant::None, timeline: false, stop: Stop::Never }
+        Self { hours: 24, quiet_hours: 4, mutant: Mutant::None, timeline: false, logs: false, stop: Stop::Never }
     }
 }
 
@@ -102,7 +104,7 @@ pub fn play(tape: Tape, options: &Options) -> Outcome {
     let sim = Sim::new(tape, hours, |plan| policy_of(plan, mutant), timeline);
     supervised &= sim.plan.supervised();
     let sim = Rc::new(RefCell::new(sim));
-    let log = options.timeline.then(Log::default);
+    let log = (options.timeline || options.logs).then(Log::default);
     let mut run = Run::new(Rc::clone(&sim), log.clone());
     match log {
         Some(log) => tracing::subscriber::with_default(log, || run.go(options.stop)),
@@ -306,8 +308,9 @@ impl Run {
         let Some(log) = &self.log else { return };
         let sim = &mut *self.sim.borrow_mut();
         for line in log.take() {
+            sim.coverage.hit(Counter::LineRead);
             sim.check_line(&line);
-            sim.timeline.note(sim.now, || format!("    {line}"));
+            sim.timeline.note(sim.now, || format!("    {}", line.message));
         }
     }
 
@@ -334,8 +337,8 @@ fn work_of(sim: &mut Sim, start: &Start, port: Port, policy: Rc<Policy>) -> Task
         }
         (Work::Pass, Function::DemandReconciler | Function::Webhook | Function::ScaleUp) => Box::pin(async move {
             match demand::run_pass(&port, &policy, deadline).await {
-                Ok(report) => Done::Pass { failed: false, cut: report.cut_by_deadline },
-                Err(failed) => Done::Pass { failed: true, cut: failed.0.cut_by_deadline },
+                Ok(report) => Done::Pass { errors: Vec::new(), cut: report.cut_by_deadline },
+                Err(failed) => Done::Pass { cut: failed.0.cut_by_deadline, errors: failed.0.errors },
             }
         }),
         (Work::Batch(numbers), _) => {
@@ -361,7 +364,7 @@ fn work_of(sim: &mut Sim, start: &Start, port: Port, policy: Rc<Policy>) -> Task
 
 fn removal_done(outcome: Result<removal::Report, removal::FailedPass>) -> Done {
     match outcome {
-        Ok(report) => Done::Pass { failed: false, cut: report.cut_by_deadline },
-        Err(failed) => Done::Pass { failed: true, cut: failed.0.cut_by_deadline },
+        Ok(report) => Done::Pass { errors: Vec::new(), cut: report.cut_by_deadline },
+        Err(failed) => Done::Pass { cut: failed.0.cut_by_deadline, errors: failed.0.errors },
     }
 }

@@ -240,8 +240,10 @@ impl Sim {
             Event::InvokeBatch(numbers) => self.try_batch_again(numbers),
             Event::Host { host, life, errand } => self.run_errand(host, life, errand),
             Event::Minute => self.play_minute(),
-            Event::Strike { runner } => {
-                self.strike(&runner);
+            Event::Strike { runner, counts } => {
+                if let (true, Some(counter)) = (self.strike(&runner), counts) {
+                    self.coverage.hit(counter);
+                }
             }
             Event::Trouble => self.make_trouble(),
             Event::Inspection => self.inspect(),
@@ -354,7 +356,6 @@ impl Sim {
         let spec =
             JobSpec { repository, name: "strike".to_owned(), labels, duration_ms, conclusion: "success".to_owned() };
         let runner = runner.to_owned();
-        self.checker.coming = Some(true);
         self.touch(|world| {
             let (github, mut cx) = world.github();
             if let Ok(job) = github.add_held_job(&mut cx, spec) {

@@ -109,7 +109,6 @@ impl Sim {
             duration_ms,
             conclusion: "success".to_owned(),
         };
-        self.checker.coming = Some(!nobodys);
         self.touch(|world| {
             let (github, mut cx) = world.github();
             // An owner that was installed has its repositories.

@@ -10,6 +10,7 @@ const DAY: Options = Options {
     quiet_hours: 4,
     mutant: runner_scaler_core::config::Mutant::None,
     timeline: false,
+    logs: false,
     stop: simulation::run::Stop::Never,
 };
 

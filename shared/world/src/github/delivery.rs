@@ -248,6 +248,16 @@ impl GitHub {
         self.deliveries.values().filter(|d| matches!(d.progress, Progress::Due(_) | Progress::Sending))
     }
 
+    /// Whether an attempt at a delivery of an action of a job had failed by then: the log shows that to whoever asks.
+    #[must_use]
+    pub fn had_failed_by(&self, then: Millis, job_id: u64, action: &str) -> bool {
+        let failed = |progress| match progress {
+            Progress::Answered { at, status, .. } => at <= then && !matches!(status, Some(200..=299)),
+            Progress::Due(_) | Progress::Sending | Progress::Vanished => false,
+        };
+        self.deliveries.values().any(|d| d.job_id == Some(job_id) && d.action == action && failed(d.progress))
+    }
+
     /// When the next delivery is due.
     #[must_use]
     pub fn next_delivery_at(&self) -> Option<Millis> {

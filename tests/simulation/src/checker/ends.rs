@@ -11,6 +11,7 @@ use runner_scaler_world::Millis;
 use runner_scaler_world::github::Runner;
 
 use super::instance_of;
+use super::steps::HARD_AGE;
 use crate::agenda::Event;
 use crate::hosts::Host;
 use crate::sim::Sim;
@@ -33,6 +34,8 @@ const AFTER_SILENCE: Millis = 35 * MINUTE;
 /// much time is between two.
 const ENDED_AT_ONCE: usize = 5;
 const SWEEP_EVERY: Millis = 5 * MINUTE;
+/// A supervisor lets its runner wait for so long, and the hard age counts after it.
+const IDLE_TIME_MAX: Millis = HOUR;
 /// A registration without an instance is gone within this, and a configuration too.
 const SETTLED_WITHIN: Millis = HOUR;
 /// A registration that GitHub holds busy is gone when GitHub itself removes it.
@@ -79,8 +82,10 @@ impl Sim {
         let (now, quiet_at) = (self.now, self.quiet_at);
         let mut late = Vec::new();
         for id in &self.checker.waiting {
-            let Some(job) = self.checker.jobs.get(id).filter(|job| job.served && !job.reported) else { continue };
-            let since = job.waits_since.unwrap_or(job.queued_at).max(quiet_at).max(self.checker.full_at);
+            let Some(job) = self.checker.jobs.get(id).filter(|job| !job.reported) else { continue };
+            let Some(fleet) = job.fleet.as_deref().filter(|fleet| !self.checker.has_no_room(fleet)) else { continue };
+            let room_since = self.checker.had_no_room_at(fleet);
+            let since = job.waits_since.unwrap_or(job.queued_at).max(quiet_at).max(room_since);
             let within = if job.queued_at < quiet_at { START_WITHIN + HIDDEN } else { START_WITHIN };
             if now - since > within {
                 late.push((*id, since));
@@ -88,10 +93,10 @@ impl Sim {
         }
         for (id, since) in late {
             let owner = self.owner_of_job(id).unwrap_or_default();
-            if let Some(job) = self.checker.jobs.get_mut(&id) {
-                job.reported = true;
-            }
-            if !self.is_broken(&owner) && !self.checker.is_full() {
+            if !self.is_broken(&owner) {
+                if let Some(job) = self.checker.jobs.get_mut(&id) {
+                    job.reported = true;
+                }
                 let what = format!("job {id} of {owner} waits for {} s", (now - since) / SECOND);
                 self.checker.violated(self.named("L1"), now, what);
             }
@@ -124,21 +129,22 @@ impl Sim {
             };
             // A dead supervisor's last sign may be a hostile job's, whose time lies ahead: until then it counts as alive.
             let last_sign = || self.aws.vital_signs.get(&InstanceId::new(id.as_str())).map_or(0, |sign| sign.beat_at.0);
-            let since = instance.idle_since.max(quiet_at).max(if ends_itself { 0 } else { last_sign() });
+            let counts_from = if ends_itself { instance.heard_since() } else { last_sign() };
+            let since = instance.idle_since.max(quiet_at).max(counts_from);
             if now - since > within {
                 late.push((id.clone(), instance.owner.clone(), since, within));
             }
         }
         for (id, owner, since, within) in late {
             // A runner that GitHub does not show is gone for all we know; shown again, its road begins anew.
-            if self.is_broken(&owner) || now - self.hidden_until(&id) <= within {
+            // The hard age asks nobody.
+            let used_at = self.checker.instances.get(&id).map_or(0, |own| own.idle_since);
+            let is_old = now - used_at > HARD_AGE + IDLE_TIME_MAX + SETTLED_WITHIN;
+            if !is_old && (self.is_broken(&owner) || now - self.hidden_until(&id) <= within) {
                 continue;
             }
-            if self.waits_for_hard_age(&id) {
-                if let Some(instance) = self.checker.instances.get_mut(&id) {
-                    instance.reported = true;
-                }
-                self.tally.left_to_hard_age += 1;
+            if !is_old && self.waits_for_hard_age(&id) {
+                self.tally.left_to_hard_age += u64::from(self.checker.left_to_hard_age.insert(id));
                 continue;
             }
             if let Some(instance) = self.checker.instances.get_mut(&id) {
@@ -177,8 +183,8 @@ impl Sim {
         // One that a hostile job wrote, or whose time lies far ahead, keeps it as well: it can veto, and nothing else.
         let vetoes = |sign: &VitalSign| sign.worker != Worker::None || sign.beat_at.0 > self.now + HOUR;
         let works_for_ever = sign.is_some_and(vetoes) && !ends_itself;
-        // A job was given to it, and nobody was told that it began there: all that is known of it is a busy flag.
-        let told = |job: &u64| self.checker.jobs.get(job).is_some_and(|job| job.start_known.is_some());
+        // A job was given to it, and nobody was told that it began or ended there: all that is known of it is a busy flag.
+        let told = |job: &u64| self.checker.jobs.get(job).is_some_and(|job| job.heard_of);
         let seen_busy = instance.used && !instance.last_job.as_ref().is_some_and(told);
         ((stuck || seen_busy) && !ends_itself) || works_for_ever || (self.checker.rebuilt.contains(id) && !ends_itself)
     }
@@ -191,7 +197,7 @@ impl Sim {
 
     /// Whether a supervisor lives on it.
     fn ends_itself(&self, id: &str) -> bool {
-        self.checker.instances.get(id).is_some_and(|instance| instance.supervised)
+        self.checker.instances.get(id).is_some_and(|instance| instance.is_heard(self.now))
             && !self.hosts.of(id).is_some_and(Host::is_off)
     }
 
@@ -204,7 +210,8 @@ impl Sim {
             };
             let Some(ended_at) = instance.ended_at else { continue };
             let within = if runner.is_stuck() { STUCK_WITHIN } else { SETTLED_WITHIN };
-            let since = ended_at.max(quiet_at).max(runner.hidden_until());
+            // GitHub itself removes what it holds busy, whether there are faults or not.
+            let since = if runner.is_stuck() { ended_at } else { ended_at.max(quiet_at).max(runner.hidden_until()) };
             if now - since > within && !self.is_broken(&instance.owner) {
                 late.push(runner.name.clone());
             }

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, VecDeque};
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ledger::LaunchRecord;
 use runner_scaler_core::ports::{Key, Kind, LaunchRequest};
+use runner_scaler_world::github::OwnerKind;
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{Checker, InstanceTruth};
-use crate::lambda::TaskId;
+use crate::lambda::{Function, TaskId};
 use crate::sim::Sim;
-use crate::swarm::MINUTE;
+use crate::swarm::{HOUR, MINUTE};
 
 /// The storm guard's window.
 const WINDOW: Millis = 10 * MINUTE;
@@ -93,8 +94,11 @@ impl Checker {
             self.violated("S4", at, format!("fleet {fleet} has {alive} living instances, {cap} at most"));
         }
         let (launched, wanted) = (self.launches.launched(at), self.launches.wanted(at));
-        // A pass that began before the configuration changed fills the pool as it was.
-        let pool = if self.pool_ended_at.is_some_and(|ended_at| at - ended_at > WINDOW) { 0 } else { self.pool };
+        // Runners wait in every other hour, and not after the schedule was taken away; a pass that began before such a
+        // change, or a process that did, fills the pool as it was.
+        let is_kept_in = |then: Millis| (then / HOUR) % 2 == 0;
+        let taken_away = self.pool_ended_at.is_some_and(|ended_at| at - ended_at > WINDOW);
+        let pool = if !taken_away && (is_kept_in(at) || is_kept_in(at - WINDOW)) { self.pool } else { 0 };
         if launched > 2 * (wanted + pool) + SLACK {
             self.violated("S4", at, format!("{launched} launches in 10 min while {wanted} jobs wanted a runner"));
         }
@@ -106,13 +110,14 @@ impl Checker {
                 owner: tag("ghr:owner"),
                 launch,
                 launched_at: at,
-                registered: false,
+                runner_id: None,
                 used: false,
                 last_job: None,
                 job: None,
                 idle_since: at,
                 ended_at: None,
-                supervised: true,
+                unheard_until: 0,
+                never_heard: false,
                 flaw: Flaw::None,
                 reported: false,
             },
@@ -137,6 +142,7 @@ impl Sim {
         let jobs: Vec<u64> = record.map(|launch| launch.job_ids.iter().map(|id| id.0).collect()).unwrap_or_default();
         let now = self.now;
         if !replayed {
+            self.check_wanted(task, request, &launch, &jobs);
             for job in &jobs {
                 if let Some(instance) = self.checker.in_flight(*job, &launch, now, decided_at) {
                     let what = format!("launch {launch} for job {job} while {instance} is in flight for it");
@@ -153,6 +159,40 @@ impl Sim {
         }
         launches.jobs_of.insert(launch, jobs);
         launches.tokens.insert(request.token.as_str().to_owned());
+    }
+
+    /// S4 and S11: a launch is for jobs that its fleet takes, of the owner whose runners its instances become, or for the
+    /// idle runners that a schedule keeps.
+    fn check_wanted(&mut self, task: TaskId, request: &LaunchRequest, launch: &str, jobs: &[u64]) {
+        let tag = |key: &str| request.tags.get(key).map(String::as_str).unwrap_or_default();
+        let (fleet, owner) = (tag("ghr:fleet").to_owned(), tag("ghr:owner").to_owned());
+        for id in jobs {
+            let takes = self.checker.jobs.get(id).is_some_and(|job| job.fleet.as_deref() == Some(fleet.as_str()));
+            let scope = self.scope_of_job(*id);
+            if !takes || scope.as_deref() != Some(owner.as_str()) {
+                let what = format!("launch {launch} of fleet {fleet} for {owner}, and job {id} of {scope:?}");
+                self.checker.violated("S11", self.now, what);
+            }
+        }
+        let function = self.invocations.get(task.place).and_then(Option::as_ref).map(|own| own.function);
+        let for_the_pool = self.checker.pool > 0 && function == Some(Function::DemandReconciler);
+        if jobs.is_empty() && !for_the_pool {
+            self.checker.violated("S4", self.now, format!("launch {launch} of fleet {fleet} is for nobody"));
+        }
+    }
+
+    /// Where a runner for a job registers: with its organisation, or with its repository where a user owns that.
+    fn scope_of_job(&self, id: u64) -> Option<String> {
+        let job = self.world.github.job(id)?;
+        let installation = self.world.github.installation(job.installation_id)?;
+        match installation.kind {
+            OwnerKind::Organization => Some(installation.owner.clone()),
+            OwnerKind::User => installation
+                .repositories
+                .iter()
+                .find(|own| own.id == job.repository_id)
+                .map(|own| own.full_name.clone()),
+        }
     }
 
     /// EC2 launched these for an invocation.
@@ -191,17 +231,17 @@ impl Checker {
     /// Notes when a fleet has no room: jobs that wait then wait for room.
     pub(super) fn note_full(&mut self, fleet: &str, at: Millis) {
         if self.has_no_room(fleet) {
-            self.held_until(at);
+            self.full_at.insert(fleet.to_owned(), at);
         }
     }
 
-    /// Whether some fleet is at its cap: a job may wait for room.
-    pub(super) fn is_full(&self) -> bool {
-        self.caps.keys().any(|fleet| self.has_no_room(fleet))
+    /// When jobs of a fleet last could not be launched for.
+    pub(super) fn had_no_room_at(&self, fleet: &str) -> Millis {
+        self.full_at.get(fleet).copied().unwrap_or(0).max(self.held_until)
     }
 
-    /// Whether a fleet is at its cap.
-    fn has_no_room(&self, fleet: &str) -> bool {
+    /// Whether a fleet is at its cap: its jobs wait for room.
+    pub(super) fn has_no_room(&self, fleet: &str) -> bool {
         let occupied = self.launches.occupied.get(fleet).copied().unwrap_or(0);
         self.caps.get(fleet).is_some_and(|cap| occupied + self.look_alikes >= *cap)
     }
@@ -211,7 +251,7 @@ impl Checker {
             // One that was registered and whose configuration was not handed over gets none any more, and one that the
             // invocation that launched it did not register is nobody's: their launches failed.
             let equipped = self.handed_over.contains(id);
-            let in_hand = !instance.registered && self.in_hand.values().flatten().any(|own| own == id);
+            let in_hand = instance.runner_id.is_none() && self.in_hand.values().flatten().any(|own| own == id);
             instance.ended_at.is_none()
                 && (equipped || in_hand)
                 && !instance.used

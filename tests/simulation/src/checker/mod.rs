@@ -1,20 +1,25 @@
 //! What must hold, judged from what really happened.
 //!
-//! Only S3, S8, S10 and S11 look at what went through the ports; everything else reads the world's facts. A violation
-//! bears the name of its invariant. On an instance without a supervisor a job may be lost to a DELETE that nothing
+//! What must be written before or after a step (S3, S8, S10, the intents of L3, the leases of L8), and which jobs a launch
+//! is for, is looked up in the ledger, and an instance's last sign (L2) in its table; whether an act was right and what became
+//! of it is judged by the world's facts. A violation bears the name of its invariant. On an instance without a supervisor a job may be lost to a DELETE that nothing
 //! could have known better: such a loss is counted, and is a violation where it is not the documented one.
 
 mod ends;
 mod launches;
+mod losses;
 mod steps;
+mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use runner_scaler_world::github::Trouble;
 use runner_scaler_world::truth::{Ending, Fact};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
 use rustc_hash::FxHashMap;
+
+use self::truth::{Act, takes};
+pub use self::truth::{InstanceTruth, JobTruth};
 
 use crate::coverage::{Counter, Coverage};
 use crate::lambda::TaskId;
@@ -35,64 +40,9 @@ pub struct Violation {
     pub what: String,
 }
 
-/// A job as it truly is.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own moment")]
-pub struct JobTruth {
-    /// When it was queued.
-    pub queued_at: Millis,
-    /// Since when it waits for a runner; none once it runs or is over.
-    pub waits_since: Option<Millis>,
-    /// Whether some fleet takes it.
-    pub served: bool,
-    /// Whether its `queued` delivery was lost.
-    pub silent: bool,
-    /// When it was given to a runner.
-    pub assigned_at: Option<Millis>,
-    /// Whether its `in_progress` delivery was taken by us.
-    pub start_known: Option<Millis>,
-    /// Whether that delivery was lost.
-    pub start_lost: bool,
-    /// Whether it was complained about.
-    reported: bool,
-}
-
-/// An instance as it truly is.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, each with its own moment")]
-pub struct InstanceTruth {
-    /// Its fleet.
-    pub fleet: String,
-    /// Where its runner registers.
-    pub owner: String,
-    /// The launch that it came from.
-    pub launch: String,
-    /// When.
-    pub launched_at: Millis,
-    /// Whether a runner was registered for it.
-    pub registered: bool,
-    /// Whether it ever was given a job.
-    pub used: bool,
-    /// The last job that ran on it.
-    pub last_job: Option<u64>,
-    /// The job that runs.
-    pub job: Option<u64>,
-    /// Since when it does nothing.
-    pub idle_since: Millis,
-    /// When it began to end.
-    pub ended_at: Option<Millis>,
-    /// Whether a supervisor lives on it; not known before it boots.
-    pub supervised: bool,
-    /// What is wrong with it.
-    pub flaw: Flaw,
-    reported: bool,
-}
-
 /// What is known of the truth, and what was wrong.
 #[derive(Default)]
 pub struct Checker {
-    /// Whether the job that is queued next is one that a fleet takes.
-    pub coming: Option<bool>,
     /// Caps by fleet.
     pub caps: BTreeMap<String, usize>,
     /// Idle runners that a fleet keeps.
@@ -117,19 +67,25 @@ pub struct Checker {
     /// Instances of others that a fleet counts as its own: they bear its tags.
     pub look_alikes: usize,
     /// When a fleet last had no room.
-    full_at: Millis,
+    full_at: BTreeMap<String, Millis>,
+    /// Until when nobody looks at jobs that wait, whatever their fleet.
+    held_until: Millis,
     /// Runners that we deregistered, and when.
     deregistered: BTreeMap<String, Millis>,
-    /// When our latest DELETE of a runner was begun.
-    deletes: BTreeMap<String, Millis>,
-    /// When our latest call that ends an instance was begun.
-    terminations: FxHashMap<String, Millis>,
+    /// Our latest DELETE of a runner.
+    deletes: BTreeMap<String, Act>,
+    /// Our latest call that ends an instance.
+    terminations: FxHashMap<String, Act>,
+    /// When a pass that came to its end, and wrote what it had read, was last shown a runner busy.
+    busy_shown_at: FxHashMap<u64, Millis>,
     /// What the invocations that run have launched.
     in_hand: BTreeMap<TaskId, Vec<String>>,
     /// Instances whose configuration was handed over.
     handed_over: BTreeSet<String>,
     /// Instances whose record was rebuilt.
     rebuilt: BTreeSet<String>,
+    /// Instances that only their hard age is going to end.
+    left_to_hard_age: BTreeSet<String>,
     /// Registrations and parameters that were complained about.
     reported: BTreeSet<String>,
     /// What was wrong.
@@ -154,7 +110,12 @@ impl Checker {
 
     /// Jobs that wait then are looked at again later.
     pub fn held_until(&mut self, at: Millis) {
-        self.full_at = self.full_at.max(at);
+        self.held_until = self.held_until.max(at);
+    }
+
+    /// When the last job that ran on an instance was over, where it is.
+    fn last_job_over_at(&self, instance: &InstanceTruth) -> Option<Millis> {
+        self.jobs.get(&instance.last_job?)?.over_at
     }
 
     /// Whether a job runs on an instance.
@@ -165,15 +126,18 @@ impl Checker {
     /// An instance booted.
     pub fn booted(&mut self, id: &str, supervised: bool, flaw: Flaw) {
         if let Some(instance) = self.instances.get_mut(id) {
-            instance.supervised = supervised;
             instance.flaw = flaw;
+            instance.never_heard = !supervised;
+            if !supervised {
+                instance.unheard_until = Millis::MAX;
+            }
         }
     }
 
-    /// An instance's supervisor died.
-    pub fn lost_supervisor(&mut self, id: &str) {
+    /// Nobody hears an instance's supervisor until then; [`Millis::MAX`] where it is dead.
+    pub fn unheard_until(&mut self, id: &str, until: Millis) {
         if let Some(instance) = self.instances.get_mut(id) {
-            instance.supervised = false;
+            instance.unheard_until = instance.unheard_until.max(until);
         }
     }
 
@@ -198,18 +162,21 @@ impl Checker {
     pub fn take_in(&mut self, at: Millis, fact: &Fact, world: &World, coverage: &mut Coverage, tally: &mut Tally) {
         match fact {
             Fact::JobQueued { job_id, .. } => {
-                let served = self.coming.take().unwrap_or(true);
+                let labels = world.github.job(*job_id).map(|job| job.labels.as_slice()).unwrap_or_default();
+                let fleet = self.caps.keys().find(|fleet| takes(fleet, labels)).cloned();
                 tally.jobs += 1;
                 self.jobs.insert(
                     *job_id,
                     JobTruth {
                         queued_at: at,
                         waits_since: Some(at),
-                        served,
+                        fleet,
                         silent: false,
                         assigned_at: None,
                         start_known: None,
+                        heard_of: false,
                         start_lost: false,
+                        over_at: None,
                         reported: false,
                     },
                 );
@@ -236,7 +203,7 @@ impl Checker {
             Fact::JobStarted { job_id, runner, .. } => {
                 if let Some(job) = self.jobs.get_mut(job_id) {
                     if let Some(since) = job.waits_since.take()
-                        && job.served
+                        && job.fleet.is_some()
                     {
                         tally.starts.push(at - since);
                     }
@@ -258,15 +225,13 @@ impl Checker {
             Fact::JobDropped { job_id, why } => {
                 tally.dropped += 1;
                 // Without a supervisor a job can keep its instance to the hard age, and a fleet of such has no room.
-                let had_room = !self.is_full() && at - self.full_at > LEFT_FULL;
+                let fleet = self.jobs.get(job_id).and_then(|job| job.fleet.as_deref());
+                let had_room =
+                    fleet.is_some_and(|fleet| !self.has_no_room(fleet) && at - self.had_no_room_at(fleet) > LEFT_FULL);
                 let installation = world.github.job(*job_id).map(|job| job.installation_id);
                 let owner = installation.and_then(|id| world.github.installation(id)).map(|own| &own.owner);
                 let is_broken = owner.is_some_and(|owner| self.broken.as_ref() == Some(owner));
-                if why.contains("too long")
-                    && had_room
-                    && !is_broken
-                    && self.jobs.get(job_id).is_some_and(|job| job.served)
-                {
+                if why.contains("too long") && had_room && !is_broken {
                     self.violated("L1", at, format!("job {job_id} was given up by GitHub: {why}"));
                 }
                 self.job_over(*job_id, at);
@@ -288,9 +253,9 @@ impl Checker {
                 tally.launches += 1;
                 self.instance_launched(instance_id, fleet.as_deref(), at, world);
             }
-            Fact::RunnerRegistered { runner, .. } => {
+            Fact::RunnerRegistered { runner, runner_id } => {
                 if let Some(instance) = instance_of(runner).and_then(|id| self.instances.get_mut(id)) {
-                    instance.registered = true;
+                    instance.runner_id = Some(*runner_id);
                 }
             }
             Fact::RunnerConnected { instance_id: Some(id), .. } => {
@@ -307,13 +272,13 @@ impl Checker {
             Fact::RunnerDeregistered { runner, active_job, .. } => {
                 self.deregistered.insert(runner.clone(), at);
                 let listens = instance_of(runner).and_then(|id| self.instances.get(id));
-                if listens.is_some_and(|i| i.ended_at.is_none() && i.registered && !i.supervised) {
+                if listens.is_some_and(|i| i.ended_at.is_none() && i.runner_id.is_some() && !i.is_heard(at)) {
                     coverage.hit(Counter::DeletedListening);
                 }
                 if active_job.is_some() {
                     coverage.hit(Counter::DeletedWithJob);
                     // Whose instance has ended has no listener that could cancel what it was given and never took.
-                    if listens.is_some_and(|instance| instance.supervised && instance.ended_at.is_none()) {
+                    if listens.is_some_and(|instance| instance.is_heard(at) && instance.ended_at.is_none()) {
                         self.violated("S2", at, format!("{runner} was deregistered while job {active_job:?} ran"));
                     }
                 }
@@ -323,10 +288,12 @@ impl Checker {
             }
             Fact::DeliveryAnswered { action, job_id: Some(job_id), status, .. } => {
                 if matches!(status, Some(200..=299))
-                    && action == "in_progress"
                     && let Some(job) = self.jobs.get_mut(job_id)
                 {
-                    job.start_known.get_or_insert(at);
+                    job.heard_of |= action != "queued";
+                    if action == "in_progress" {
+                        job.start_known.get_or_insert(at);
+                    }
                 }
             }
             Fact::DeliveryLost { action, job_id: Some(job_id) } => {
@@ -368,6 +335,7 @@ impl Checker {
         self.stops_waiting(job_id, at);
         if let Some(job) = self.jobs.get_mut(&job_id) {
             job.waits_since = None;
+            job.over_at = Some(at);
         }
         // A job runs on a living instance, of which there are few.
         for id in &self.alive {
@@ -399,77 +367,13 @@ impl Checker {
             Ending::PowerOff => {}
             Ending::Api { caller } => {
                 if let Some(job) = active_job {
-                    let (supervised, what) =
-                        (instance.supervised, format!("{caller} terminated {id} while job {job} ran"));
-                    if supervised {
+                    let (heard, what) =
+                        (instance.is_heard(at), format!("{caller} terminated {id} while job {job} ran"));
+                    if heard {
                         self.violated("S1", at, what);
                     }
                 }
             }
-        }
-    }
-
-    /// Without a supervisor: a job that was assigned before our DELETE may be lost; and one that was in that very moment
-    /// to a runner that GitHub had not shown for half an hour is given to another, for nobody acquired it.
-    fn ended_in_acquisition(&mut self, job_id: u64, id: &str, at: Millis, world: &World) {
-        if self.instances.get(id).is_none_or(|instance| instance.supervised) {
-            return;
-        }
-        let Some(job) = self.jobs.get(&job_id) else { return };
-        let deleted_at =
-            self.deregistered.iter().find(|(runner, _)| instance_of(runner) == Some(id)).map(|(_, at)| *at);
-        let documented = job.assigned_at.zip(deleted_at).is_some_and(|(assigned, deleted)| assigned <= deleted);
-        if !documented && !is_of_that_moment(job, id, at, world) {
-            let what = format!("{id} was terminated while job {job_id} ran, which no DELETE came after");
-            self.violated("S1", at, what);
-        }
-    }
-
-    /// A job died with its instance: by us, by EC2, or by itself.
-    fn killed_with(&mut self, job_id: u64, id: &str, at: Millis, world: &World, tally: &mut Tally) {
-        let by_us = world.truth.facts().iter().rev().take(40).any(|(_, fact)| {
-            matches!(fact, Fact::InstanceEnding { instance_id, ending: Ending::Api { .. }, .. } if instance_id == id)
-        });
-        if by_us {
-            tally.killed += 1;
-            let Some(job) = self.jobs.get(&job_id) else { return };
-            // What is learned while the call is on its way comes too late for it.
-            let begun_at = self.terminations.get(id).copied().unwrap_or(at);
-            if job.start_known.is_some_and(|known| known < begun_at) {
-                self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
-            } else if !job.start_lost && !is_told_late(job, job_id, at, world) && !is_of_that_moment(job, id, at, world)
-            {
-                let what = format!("job {job_id} was ended with {id}, and no delivery of its start was lost");
-                self.violated("S1", at, what);
-            }
-        }
-    }
-
-    /// A call of ours that ends an instance is begun.
-    pub(crate) fn termination_begins(&mut self, id: &str, at: Millis) {
-        self.terminations.insert(id.to_owned(), at);
-    }
-
-    /// A DELETE of ours is begun.
-    pub(crate) fn delete_begins(&mut self, runner: &str, at: Millis) {
-        self.deletes.insert(runner.to_owned(), at);
-    }
-
-    /// A job was cancelled by its listener because we had deleted its registration.
-    fn killed_by_delete(&mut self, job_id: u64, runner: &str, deleted_at: Millis, at: Millis, tally: &mut Tally) {
-        tally.killed += 1;
-        let Some(job) = self.jobs.get(&job_id) else { return };
-        let supervised =
-            instance_of(runner).and_then(|id| self.instances.get(id)).is_some_and(|instance| instance.supervised);
-        // What is learned while the call is on its way comes too late for it.
-        let begun_at = self.deletes.get(runner).copied().unwrap_or(deleted_at);
-        let known_before = job.start_known.is_some_and(|known| known < begun_at);
-        let assigned_before = job.assigned_at.is_some_and(|assigned| assigned <= deleted_at);
-        let what = format!("job {job_id} was cancelled: {runner} had been deregistered");
-        if supervised {
-            self.violated("S2", at, what);
-        } else if known_before || !assigned_before {
-            self.violated("S2", at, format!("{what}, and that is not the documented loss"));
         }
     }
 }
@@ -479,35 +383,5 @@ fn instance_of(runner: &str) -> Option<&str> {
     runner.rfind("i-").and_then(|start| runner.get(start..))
 }
 
-/// Whether GitHub shows the runner of an instance.
-fn is_shown(id: &str, at: Millis, world: &World) -> bool {
-    let runner = world.github.registrations().find(|runner| instance_of(&runner.name) == Some(id));
-    runner.is_some_and(|runner| {
-        world.github.trouble_of(runner.scope.owner(), at).is_none_or(|(trouble, _)| trouble == Trouble::RunnersReadOnly)
-            && world.github.runner(&runner.scope, runner.id).is_some()
-    })
-}
-
 /// So long we wait for what GitHub may still say of a runner that we deregistered (design section 5).
 const QUARANTINE: Millis = 300 * SECOND;
-
-/// Whether the delivery of a job's start takes longer than anybody waits for it: until it comes it is as good as lost, and
-/// GitHub's log shows no failure (README, "What it does not promise").
-fn is_told_late(job: &JobTruth, job_id: u64, at: Millis, world: &World) -> bool {
-    let long_ago = job.assigned_at.is_some_and(|assigned_at| at - assigned_at >= QUARANTINE);
-    let on_its_way = || {
-        let mut pending = world.github.pending_deliveries();
-        pending.any(|delivery| delivery.job_id == Some(job_id) && delivery.action == "in_progress")
-    };
-    long_ago && (job.start_known.is_some() || on_its_way())
-}
-
-/// The longest that a call takes to have its effect.
-const CALL: Millis = 25 * SECOND;
-
-/// Whether a job was given to a runner that GitHub hides, and that we did not deregister, while the call that ends its
-/// instance was on its way: what is told of the start comes too late (README, "What it does not promise").
-fn is_of_that_moment(job: &JobTruth, id: &str, at: Millis, world: &World) -> bool {
-    let registered = world.github.registrations().any(|runner| instance_of(&runner.name) == Some(id));
-    job.assigned_at.is_some_and(|assigned_at| at - assigned_at < CALL) && registered && !is_shown(id, at, world)
-}

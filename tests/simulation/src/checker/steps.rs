@@ -14,10 +14,11 @@ use runner_scaler_world::github::JobState;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::QUARANTINE;
+use super::{Act, QUARANTINE};
 use crate::aws::Message;
 use crate::lambda::TaskId;
-use crate::sim::Sim;
+use crate::log::Line;
+use crate::sim::{START, Sim};
 use crate::swarm::{HOUR, SECOND};
 
 /// Parts of what must never be written: the webhook's secrets, and how every JIT configuration begins (`{".runner`).
@@ -33,6 +34,12 @@ const BOOT_GRACE: Millis = 900 * SECOND;
 const GONE_GRACE: Millis = 1_800 * SECOND;
 /// So long a supervisor may say nothing.
 const SILENCE: Millis = 600 * SECOND;
+/// A waiting job is looked at again within this.
+const LOOK_WITHIN: Millis = HOUR;
+/// GitHub's limit for a job, and two hours (ARCHITECTURE, row 2).
+pub(super) const HARD_AGE: Millis = (5 * 24 + 2) * HOUR;
+/// An invocation that read what is deleted since is over within this.
+const FORGOTTEN: Millis = 300 * SECOND;
 /// Leases last minutes.
 const LEASE_MAX: Millis = HOUR;
 
@@ -54,10 +61,18 @@ impl Sim {
             self.checker.violated("S3", self.now, what);
         }
         let key = Key { kind: Kind::Job, id: JobId(job).to_string() };
-        if self.aws.ledger.item(&key).is_none() {
-            let what = format!("the message of job {job} was acknowledged ({outcome:?}) and nothing knows of the job");
-            self.checker.violated("S3", self.now, what);
-        }
+        let item = self.aws.ledger.item(&key);
+        let looked_at = item.and_then(|item| item.open.as_ref()).map(|(_, at)| at.0);
+        // Who was told of a start or an end that GitHub took back since finds the job by looking.
+        let told = self.checker.jobs.get(&job).is_some_and(|job| job.heard_of);
+        let what = match (item, looked_at) {
+            (None, _) => "nothing knows of the job",
+            (Some(_), None) if !told => "nobody is going to look at the job again",
+            (Some(_), Some(at)) if !told && at > self.now + LOOK_WITHIN => "the job is looked at again too late",
+            (Some(_), _) => return,
+        };
+        let what = format!("the message of job {job} was acknowledged ({outcome:?}) and {what}");
+        self.checker.violated("S3", self.now, what);
     }
 
     /// S6: whose instance a call would change.
@@ -76,7 +91,8 @@ impl Sim {
     /// S8: what is ended has its intent and its ground in the ledger, when the call is begun: while it is on its way others
     /// write what they see.
     pub(crate) fn check_termination(&mut self, task: TaskId, id: &str, ground: Ground) {
-        self.checker.termination_begins(id, self.now);
+        let act = self.act(task, id);
+        self.checker.termination_begins(id, act);
         self.check_leave(task, "TerminateInstances");
         if ground != Ground::HardAge {
             self.check_spoken(task, id, "ended");
@@ -99,6 +115,7 @@ impl Sim {
             Ground::NeverConnected => self.waited(record.map(|r| r.launched_at), BOOT_GRACE),
             Ground::Stopped | Ground::HardAge => true,
         };
+        let is_due = is_due && self.is_truly_due(id, ground);
         if !is_due {
             let what = format!("{id} is ended on the ground {ground:?} before its time was over");
             self.checker.violated("S8", self.now, what);
@@ -114,7 +131,9 @@ impl Sim {
     pub(crate) fn check_deregistration(&mut self, task: TaskId, runner_id: u64) {
         self.check_leave(task, "DELETE");
         let name = self.world.github.registration(runner_id).map(|r| r.name.clone());
-        let Some(id) = name.as_deref().and_then(super::instance_of) else { return };
+        let Some((name, id)) = name.as_deref().and_then(|name| Some((name, super::instance_of(name)?))) else { return };
+        let act = self.act(task, id);
+        self.checker.delete_begins(name, act);
         let record = self.record_of(id);
         let record = record.as_ref();
         self.check_spoken(task, id, "deregistered");
@@ -130,6 +149,7 @@ impl Sim {
             )
             | None => true,
         };
+        let is_due = is_due && ground.is_none_or(|ground| self.is_truly_due_to_deregister(id, ground));
         if !is_due {
             let what = format!("{id} is deregistered on the ground {ground:?} before its time was over");
             self.checker.violated("S8", self.now, what);
@@ -142,15 +162,66 @@ impl Sim {
         }
     }
 
+    /// What is known of a runner when whoever makes a call about it begins that.
+    fn act(&self, task: TaskId, id: &str) -> Act {
+        let instance = self.checker.instances.get(id);
+        let runner_id = instance.and_then(|instance| instance.runner_id);
+        let invocation = self.invocations.get(task.place).and_then(Option::as_ref);
+        let read = invocation.into_iter().flat_map(|own| &own.busy).filter(|(id, _)| Some(*id) == runner_id);
+        let remembered = instance.filter(|instance| instance.never_heard).and(runner_id);
+        let before = remembered.and_then(|id| self.checker.busy_shown_at.get(&id));
+        Act {
+            begun_at: self.now,
+            busy_shown_at: read.map(|(_, at)| *at).chain(before.copied()).max(),
+            in_progress: invocation.map(|own| own.in_progress.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether the time of an act is over by what truly happened, whatever a record says of it.
+    fn is_truly_due(&self, id: &str, ground: Ground) -> bool {
+        let Some(instance) = self.checker.instances.get(id) else { return true };
+        let passed = |since: Millis, wait: Millis| since + wait <= self.now;
+        match ground {
+            // A registration that went without us, or by a call whose answer was lost, is no DELETE of the world's.
+            Ground::IdleAfterDeregistration => {
+                self.checker.deregistered_at(id).is_none_or(|deleted_at| passed(deleted_at, QUARANTINE))
+            }
+            Ground::RegistrationGone => passed(instance.launched_at, GONE_GRACE),
+            Ground::JobCompleted => {
+                self.checker.last_job_over_at(instance).is_some_and(|over_at| passed(over_at, COMPLETED_GRACE))
+            }
+            Ground::NeverConnected => passed(instance.launched_at, BOOT_GRACE),
+            Ground::HardAge => passed(instance.launched_at, HARD_AGE),
+            Ground::Stopped => true,
+        }
+    }
+
+    /// The same of a DELETE.
+    fn is_truly_due_to_deregister(&self, id: &str, ground: DeregistrationGround) -> bool {
+        let Some(instance) = self.checker.instances.get(id) else { return true };
+        let passed = |since: Millis, wait: Millis| since + wait <= self.now;
+        match ground {
+            DeregistrationGround::Idle => instance.job.is_some() || passed(instance.idle_since, IDLE_WINDOW),
+            DeregistrationGround::Offline => passed(instance.launched_at, GONE_GRACE),
+            DeregistrationGround::JobCompleted => {
+                self.checker.last_job_over_at(instance).is_some_and(|over_at| passed(over_at, COMPLETED_GRACE))
+            }
+            DeregistrationGround::NeverConnected => passed(instance.launched_at, BOOT_GRACE),
+            DeregistrationGround::Stopped => true,
+            DeregistrationGround::InstanceGone => instance.ended_at.is_some(),
+        }
+    }
+
     /// Whether a time in a record is there and lies so far back.
     fn waited(&self, since: Option<Timestamp>, wait: Millis) -> bool {
         since.is_some_and(|at| at.0 + wait <= self.now)
     }
 
-    /// S8: whom the kill switch or the mode forbids it ends nothing.
+    /// S8: only whom the kill switch permits it and the mode does not forbid it ends anything.
     pub(crate) fn check_leave(&mut self, task: TaskId, what: &str) {
         let invocation = self.invocations.get(task.place).and_then(Option::as_ref);
-        if let Some(name) = invocation.filter(|invocation| invocation.forbidden).map(|i| i.function.name()) {
+        let without = invocation.filter(|invocation| invocation.forbidden || !invocation.permitted);
+        if let Some(name) = without.map(|invocation| invocation.function.name()) {
             self.checker.violated("S8", self.now, format!("{what} by {name}, which kill switch or mode forbid"));
         }
     }
@@ -221,13 +292,23 @@ impl Sim {
                 let what = format!("{} is written as if it had version {expected}, it has {version}", write.item.key);
                 self.checker.violated("S10", self.now, what);
             }
+            // What has expired is deleted at the full hour, and an invocation may have read it before.
+            let deleted = (self.now - START) % HOUR < FORGOTTEN;
+            if let (Expect::Version(expected), None) = (write.expect, stored)
+                && !deleted
+            {
+                let what = format!("{} is written as if it had version {expected}, there is none", write.item.key);
+                self.checker.violated("S10", self.now, what);
+            }
         }
     }
 
     /// S7: what was logged holds no secret.
-    pub(crate) fn check_line(&mut self, line: &str) {
-        if is_secret(line) {
-            self.checker.violated("S7", self.now, format!("a secret was logged: {line}"));
+    pub(crate) fn check_line(&mut self, line: &Line) {
+        let Line { message, fields } = line;
+        // A signature, or what it should have been, is as good as the secret to whoever may send the same body again.
+        if is_secret(message) || is_secret(fields) || message.contains("sha256=") || fields.contains("sha256=") {
+            self.checker.violated("S7", self.now, format!("a secret was logged: {message}{fields}"));
         }
     }
 

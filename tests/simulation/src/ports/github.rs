@@ -141,37 +141,71 @@ fn open_job(job: &Job) -> OpenJob {
 
 impl RegistryRead for Port {
     async fn runners(&self, access: &Access) -> Result<Vec<Runner>, PortError> {
-        self.call(Op::Runners, None, |sim| sim.list(&access.scope, None, Op::Runners)).await
+        let listed = self.call(Op::Runners, None, |sim| sim.list(&access.scope, None, Op::Runners)).await;
+        self.read_of_runners(listed.iter().flatten());
+        listed
     }
 
     async fn runner(&self, access: &Access, id: RunnerId) -> Result<Option<Runner>, PortError> {
         let about = self.sim.borrow().name_of_runner(id.0);
-        self.call(Op::Runner, about, |sim| {
-            match sim.troubled(access.scope.owner(), Op::Runner) {
-                Ok(()) => {}
-                // A 404 is an answer here.
-                Err(error) if error.class == Class::Absent => {
-                    if sim.name_of_runner(id.0).is_some() {
-                        sim.coverage.hit(Counter::ReadAbsentAlive);
+        let read = self
+            .call(Op::Runner, about, |sim| {
+                match sim.troubled(access.scope.owner(), Op::Runner) {
+                    Ok(()) => {}
+                    // A 404 is an answer here.
+                    Err(error) if error.class == Class::Absent => {
+                        if sim.name_of_runner(id.0).is_some() {
+                            sim.coverage.hit(Counter::ReadAbsentAlive);
+                        }
+                        return Ok(None);
                     }
-                    return Ok(None);
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
-            }
-            let found = sim.world.github.runner(&scope_of(&access.scope), id.0).map(|runner| sim.view(runner));
-            if found.is_none() && sim.name_of_runner(id.0).is_some() {
-                sim.coverage.hit(Counter::ReadAbsentAlive);
-            }
-            Ok(found)
-        })
-        .await
+                let found = sim.world.github.runner(&scope_of(&access.scope), id.0).map(|runner| sim.view(runner));
+                if found.is_none() && sim.name_of_runner(id.0).is_some() {
+                    sim.coverage.hit(Counter::ReadAbsentAlive);
+                }
+                Ok(found)
+            })
+            .await;
+        self.read_of_runners(read.iter().flatten());
+        read
     }
 
     async fn runner_named(&self, access: &Access, name: &RunnerName) -> Result<Option<Runner>, PortError> {
-        self.call(Op::RunnerNamed, None, |sim| {
-            Ok(sim.list(&access.scope, Some(name.as_str()), Op::RunnerNamed)?.into_iter().next())
-        })
-        .await
+        let found = self
+            .call(Op::RunnerNamed, None, |sim| {
+                Ok(sim.list(&access.scope, Some(name.as_str()), Op::RunnerNamed)?.into_iter().next())
+            })
+            .await;
+        self.read_of_runners(found.iter().flatten());
+        found
+    }
+}
+
+impl Port {
+    /// What an invocation was told of runners and jobs is what it knows from then on.
+    fn read_of_runners<'a>(&self, read: impl Iterator<Item = &'a Runner>) {
+        let mut busy = read.filter(|runner| runner.busy).map(|runner| runner.id.0).peekable();
+        if busy.peek().is_none() {
+            return;
+        }
+        let sim = &mut *self.sim.borrow_mut();
+        let now = sim.now;
+        if let Some(invocation) = sim.invocations.get_mut(self.task.place).and_then(Option::as_mut) {
+            invocation.busy.extend(busy.map(|id| (id, now)));
+        }
+    }
+
+    fn read_of_jobs<'a>(&self, read: impl Iterator<Item = &'a JobReading>) {
+        let on_a_runner = |job: &&JobReading| job.state == JobState::InProgress && job.runner_id.is_some();
+        let mut ids = read.filter(on_a_runner).map(|job| job.id.0).peekable();
+        if ids.peek().is_none() {
+            return;
+        }
+        if let Some(invocation) = self.sim.borrow_mut().invocations.get_mut(self.task.place).and_then(Option::as_mut) {
+            invocation.in_progress.extend(ids);
+        }
     }
 }
 
@@ -266,19 +300,22 @@ impl Jobs for Port {
         id: JobId,
     ) -> Result<JobReading, PortError> {
         let task = self.task;
-        self.call(Op::Job, None, |sim| {
-            sim.troubled(repository.owner(), Op::Job)?;
-            sim.world.truth.job_looked_up(id.0);
-            let read = sim.job_in(repository, id).map(reading);
-            let read = read.ok_or_else(|| PortError::new("get job", Class::Absent, "404"))?;
-            if read.state != JobState::Queued
-                && let Some(invocation) = sim.invocations.get_mut(task.place).and_then(Option::as_mut)
-            {
-                invocation.not_queued.push(id.0);
-            }
-            Ok(read)
-        })
-        .await
+        let read = self
+            .call(Op::Job, None, |sim| {
+                sim.troubled(repository.owner(), Op::Job)?;
+                sim.world.truth.job_looked_up(id.0);
+                let read = sim.job_in(repository, id).map(reading);
+                let read = read.ok_or_else(|| PortError::new("get job", Class::Absent, "404"))?;
+                if read.state != JobState::Queued
+                    && let Some(invocation) = sim.invocations.get_mut(task.place).and_then(Option::as_mut)
+                {
+                    invocation.not_queued.push(id.0);
+                }
+                Ok(read)
+            })
+            .await;
+        self.read_of_jobs(read.iter());
+        read
     }
 
     async fn jobs_in_progress(
@@ -286,12 +323,15 @@ impl Jobs for Port {
         repository: &Repository,
         _installation_id: Option<InstallationId>,
     ) -> Result<Vec<JobReading>, PortError> {
-        self.call(Op::JobsInProgress, None, |sim| {
-            sim.troubled(repository.owner(), Op::JobsInProgress)?;
-            let running = |job: &&&Job| matches!(job.state, WorldState::Running { .. });
-            Ok(sim.open_jobs_in(repository).iter().filter(running).map(|job| reading(job)).collect())
-        })
-        .await
+        let read: Result<Vec<JobReading>, PortError> = self
+            .call(Op::JobsInProgress, None, |sim| {
+                sim.troubled(repository.owner(), Op::JobsInProgress)?;
+                let running = |job: &&&Job| matches!(job.state, WorldState::Running { .. });
+                Ok(sim.open_jobs_in(repository).iter().filter(running).map(|job| reading(job)).collect())
+            })
+            .await;
+        self.read_of_jobs(read.iter().flatten());
+        read
     }
 
     async fn jobs_of_open_runs(
@@ -299,11 +339,14 @@ impl Jobs for Port {
         repository: &Repository,
         _installation_id: Option<InstallationId>,
     ) -> Result<Vec<JobReading>, PortError> {
-        self.call(Op::JobsOfOpenRuns, None, |sim| {
-            sim.troubled(repository.owner(), Op::JobsOfOpenRuns)?;
-            Ok(sim.open_jobs_in(repository).into_iter().map(reading).collect())
-        })
-        .await
+        let read: Result<Vec<JobReading>, PortError> = self
+            .call(Op::JobsOfOpenRuns, None, |sim| {
+                sim.troubled(repository.owner(), Op::JobsOfOpenRuns)?;
+                Ok(sim.open_jobs_in(repository).into_iter().map(reading).collect())
+            })
+            .await;
+        self.read_of_jobs(read.iter().flatten());
+        read
     }
 
     async fn repositories(&self, access: &Access) -> Result<Vec<Repository>, PortError> {

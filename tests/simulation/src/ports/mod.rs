@@ -249,9 +249,6 @@ impl Sim {
             self.strike_delete(runner);
         }
         let mut window = None;
-        if let (Op::Deregister, Some(runner)) = (op, about) {
-            self.checker.delete_begins(runner, self.now);
-        }
         if let (Some(windows), Some(runner)) = (op.windows(), about) {
             let rate = if op.changes() { self.plan.adversary } else { self.plan.adversary_reads };
             if self.world.tape.chance(rate) {
@@ -315,9 +312,14 @@ impl Sim {
             self.coverage.hit(windows[1]);
         }
         if let (Some(2), Some(windows), Some(runner)) = (window, op.windows(), about) {
-            self.coverage.hit(windows[2]);
             let at = self.now + self.world.tape.between(40, 20 * SECOND);
-            self.agenda.note(at, Event::Strike { runner: runner.to_owned() });
+            let counts = if op == Op::Terminate {
+                self.coverage.hit(windows[2]);
+                None
+            } else {
+                Some(windows[2])
+            };
+            self.agenda.note(at, Event::Strike { runner: runner.to_owned(), counts });
         }
         match fate {
             Fate::Lost | Fate::Hangs if op.changes() => self.coverage.lost(op),

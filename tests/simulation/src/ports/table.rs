@@ -102,19 +102,17 @@ impl Parameters for Port {
 
     async fn kill_switch(&self) -> Result<KillSwitch, PortError> {
         let task = self.task;
-        self.call(Op::KillSwitch, None, |sim| {
-            if let (Some(_), Some(invocation)) =
-                (sim.aws.kill_switch, sim.invocations.get_mut(task.place).and_then(Option::as_mut))
-            {
-                invocation.forbidden = true;
-            }
-            match sim.aws.kill_switch {
+        let answer = self
+            .call(Op::KillSwitch, None, |sim| match sim.aws.kill_switch {
                 None => Ok(KillSwitch::RemovalEnabled),
                 Some((_, true)) => Ok(KillSwitch::RemovalDisabled),
                 Some((_, false)) => Err(PortError::new("GetParameter", Class::Absent, "ParameterNotFound")),
-            }
-        })
-        .await
+            })
+            .await;
+        if let Some(invocation) = self.sim.borrow_mut().invocations.get_mut(task.place).and_then(Option::as_mut) {
+            invocation.permitted = matches!(answer, Ok(KillSwitch::RemovalEnabled));
+        }
+        answer
     }
 }
 

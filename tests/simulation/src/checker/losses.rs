@@ -1,0 +1,129 @@
+//! S1 and S2: whose job was lost to us, and whether that is the loss that the README documents.
+
+use runner_scaler_world::github::Trouble;
+use runner_scaler_world::truth::{Ending, Fact};
+use runner_scaler_world::{Millis, World};
+
+use super::truth::{Act, JobTruth};
+use super::{Checker, QUARANTINE, instance_of};
+use crate::report::Tally;
+use crate::swarm::{MINUTE, SECOND};
+
+/// What GitHub's log shows for so long was there when the pass that ends an instance read it.
+const LOG_READ: Millis = 5 * MINUTE;
+
+impl Checker {
+    /// Without a supervisor: a job that was assigned before our DELETE may be lost; and one that was in that very moment
+    /// to a runner that GitHub had not shown for half an hour is given to another, for nobody acquired it.
+    pub(super) fn ended_in_acquisition(&mut self, job_id: u64, id: &str, at: Millis, world: &World) {
+        if self.instances.get(id).is_none_or(|instance| instance.is_heard(at)) {
+            return;
+        }
+        let Some(job) = self.jobs.get(&job_id) else { return };
+        let deleted_at = self.deregistered_at(id);
+        let documented = job.assigned_at.zip(deleted_at).is_some_and(|(assigned, deleted)| assigned <= deleted);
+        if !documented && !is_of_that_moment(job, id, at, world) {
+            let what = format!("{id} was terminated while job {job_id} ran, which no DELETE came after");
+            self.violated("S1", at, what);
+        }
+    }
+
+    /// A job died with its instance: by us, by EC2, or by itself.
+    pub(super) fn killed_with(&mut self, job_id: u64, id: &str, at: Millis, world: &World, tally: &mut Tally) {
+        let by_us = world.truth.facts().iter().rev().take(40).any(|(_, fact)| {
+            matches!(fact, Fact::InstanceEnding { instance_id, ending: Ending::Api { .. }, .. } if instance_id == id)
+        });
+        if by_us {
+            tally.killed += 1;
+            let Some(job) = self.jobs.get(&job_id) else { return };
+            // What is learned while the call is on its way comes too late for it.
+            let act = self.terminations.get(id).cloned().unwrap_or_default();
+            if act.was_told_of(job_id, job) {
+                self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
+                return;
+            }
+            // What failed is in GitHub's log, which whoever ends an instance reads first.
+            let lost = job.start_lost && !world.github.had_failed_by(act.begun_at - LOG_READ, job_id, "in_progress");
+            if !lost && !is_told_late(job, job_id, at, world) && !is_of_that_moment(job, id, at, world) {
+                let what = format!("job {job_id} was ended with {id}, and no delivery of its start was lost unseen");
+                self.violated("S1", at, what);
+            }
+        }
+    }
+
+    /// A call of ours that ends an instance is begun.
+    pub(crate) fn termination_begins(&mut self, id: &str, act: Act) {
+        self.terminations.insert(id.to_owned(), act);
+    }
+
+    /// GitHub showed these runners busy to a pass that came to its end.
+    pub(crate) fn busy_shown(&mut self, runners: &[(u64, Millis)]) {
+        for (id, at) in runners {
+            self.busy_shown_at.insert(*id, *at);
+        }
+    }
+
+    /// A DELETE of ours is begun.
+    pub(crate) fn delete_begins(&mut self, runner: &str, act: Act) {
+        self.deletes.insert(runner.to_owned(), act);
+    }
+
+    /// A job was cancelled by its listener because we had deleted its registration.
+    pub(super) fn killed_by_delete(
+        &mut self,
+        job_id: u64,
+        runner: &str,
+        deleted_at: Millis,
+        at: Millis,
+        tally: &mut Tally,
+    ) {
+        tally.killed += 1;
+        let Some(job) = self.jobs.get(&job_id) else { return };
+        let heard =
+            instance_of(runner).and_then(|id| self.instances.get(id)).is_some_and(|own| own.is_heard(deleted_at));
+        // What is learned while the call is on its way comes too late for it.
+        let known_before = self.deletes.get(runner).is_some_and(|act| act.was_told_of(job_id, job));
+        let assigned_before = job.assigned_at.is_some_and(|assigned| assigned <= deleted_at);
+        let what = format!("job {job_id} was cancelled: {runner} had been deregistered");
+        if heard {
+            self.violated("S2", at, what);
+        } else if known_before || !assigned_before {
+            self.violated("S2", at, format!("{what}, and that is not the documented loss"));
+        }
+    }
+
+    /// When we deregistered the runner of an instance.
+    pub(super) fn deregistered_at(&self, id: &str) -> Option<Millis> {
+        self.deregistered.iter().find(|(runner, _)| instance_of(runner) == Some(id)).map(|(_, at)| *at)
+    }
+}
+
+/// Whether GitHub shows the runner of an instance.
+fn is_shown(id: &str, at: Millis, world: &World) -> bool {
+    let runner = world.github.registrations().find(|runner| instance_of(&runner.name) == Some(id));
+    runner.is_some_and(|runner| {
+        world.github.trouble_of(runner.scope.owner(), at).is_none_or(|(trouble, _)| trouble == Trouble::RunnersReadOnly)
+            && world.github.runner(&runner.scope, runner.id).is_some()
+    })
+}
+
+/// Whether the delivery of a job's start takes longer than anybody waits for it: until it comes it is as good as lost, and
+/// GitHub's log shows no failure (README, "What it does not promise").
+fn is_told_late(job: &JobTruth, job_id: u64, at: Millis, world: &World) -> bool {
+    let long_ago = job.assigned_at.is_some_and(|assigned_at| at - assigned_at >= QUARANTINE);
+    let on_its_way = || {
+        let mut pending = world.github.pending_deliveries();
+        pending.any(|delivery| delivery.job_id == Some(job_id) && delivery.action == "in_progress")
+    };
+    long_ago && (job.start_known.is_some() || on_its_way())
+}
+
+/// The longest that a call takes to have its effect.
+const CALL: Millis = 25 * SECOND;
+
+/// Whether a job was given to a runner that GitHub hides, and that we did not deregister, while the call that ends its
+/// instance was on its way: what is told of the start comes too late (README, "What it does not promise").
+fn is_of_that_moment(job: &JobTruth, id: &str, at: Millis, world: &World) -> bool {
+    let registered = world.github.registrations().any(|runner| instance_of(&runner.name) == Some(id));
+    job.assigned_at.is_some_and(|assigned_at| at - assigned_at < CALL) && registered && !is_shown(id, at, world)
+}
