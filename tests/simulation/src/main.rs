@@ -47,6 +47,10 @@ struct Arguments {
     /// only these).
     #[arg(long, num_args = 0.., value_name = "NAME")]
     mutant_table: Option<Vec<String>>,
+    /// Plays, broken, the rules that the kept table (tests/simulation) says are seen in ten seeds or fewer, and fails where
+    /// one is not seen in ten times as many.
+    #[arg(long)]
+    mutants_seen_soon: bool,
     /// Plays our protocol and those of others on the same seeds, and says how many jobs each kills.
     #[arg(long)]
     protocols: bool,
@@ -82,6 +86,7 @@ const EXAMPLES: &str = "Examples:
   cargo sim --replay 17 --shrink my-name.json        the smallest run that shows the same
   cargo sim --mutant no-recheck --seeds 100          with one rule broken
   cargo sim --mutant-table --seeds 500               every rule broken once, and in how many seeds it is seen
+  cargo sim --mutants-seen-soon                      those that are seen in few seeds, as .ci/run does
   cargo sim --protocols --seeds 200                  jobs that we kill, and that others would";
 
 #[global_allocator]
@@ -89,6 +94,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Seeds that are played twice.
 const TWICE: u64 = 20;
+/// Of so many seeds one reads what the handlers log.
+const LOGS_READ: u64 = 20;
 /// Between two lines of progress where no terminal shows them.
 const PROGRESS: Duration = Duration::from_secs(5);
 
@@ -101,6 +108,18 @@ fn main() -> ExitCode {
     match (&arguments.replay, &arguments.mutant_table) {
         (Some(what), _) => replay(what, &arguments, options),
         (None, Some(names)) => mutant_table(names, &arguments, &options),
+        (None, None) if arguments.mutants_seen_soon => {
+            let threads = arguments.threads.unwrap_or_else(cores).max(1);
+            let hunted = sensitivity::hunt_soon_seen(threads, &options);
+            let missed: Vec<&str> = hunted.iter().filter(|(_, seen)| !seen).map(|(caught, _)| caught.mutant).collect();
+            let mut text =
+                format!("{} of {} mutants are seen as soon as before\n", hunted.len() - missed.len(), hunted.len());
+            for mutant in &missed {
+                // Writing to a string never fails.
+                writeln!(text, "NOT SEEN in ten times the seeds of the kept table: {mutant}").ok();
+            }
+            said(&text, missed.is_empty() && !hunted.is_empty())
+        }
         (None, None) if arguments.protocols => {
             let threads = arguments.threads.unwrap_or_else(cores).max(1);
             let compared = sensitivity::compare(arguments.first_seed, arguments.seeds, threads, &options);
@@ -139,7 +158,8 @@ fn batch(arguments: &Arguments, options: Options) -> ExitCode {
                         return;
                     }
                     let seed = arguments.first_seed + number;
-                    let outcome = play(Tape::from_seed(seed), &options);
+                    let outcome =
+                        play(Tape::from_seed(seed), &Options { logs: seed.is_multiple_of(LOGS_READ), ..options });
                     if arguments.twice && number < TWICE {
                         let again = play(Tape::from_seed(seed), &options);
                         if again.hash != outcome.hash {
@@ -240,7 +260,11 @@ fn shrink_to(path: &std::path::Path, outcome: &Outcome, arguments: &Arguments, o
     let text = serde_json::to_string(&file).unwrap_or_default();
     let (runs, left) = (shrunk.runs, file.choices.len());
     match std::fs::write(path, format!("{text}\n")) {
-        Ok(()) => said(&format!("{left} choices are left of {} after {runs} runs", outcome.choices.len()), false),
+        Ok(()) => {
+            let small = play(file.tape(), &Options { timeline: true, ..options });
+            let text = account_of(&small, &arguments.about);
+            said(&format!("{text}\n{left} choices are left of {} after {runs} runs", outcome.choices.len()), false)
+        }
         Err(error) => said(&format!("{}: {error}", path.display()), false),
     }
 }

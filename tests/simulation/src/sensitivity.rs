@@ -122,10 +122,57 @@ impl Baseline {
     }
 }
 
+/// The table that the repository keeps.
+const RECORDED: &str = include_str!("../SEEDS_TO_KILL.md");
+/// A mutant that takes more seeds than this is too long a hunt for every change.
+const SHORT_HUNT: u64 = 10;
+/// A test that needs so many times the recorded seeds has lost its teeth.
+const REGRESSION: u64 = 10;
+
+/// What the kept table says of a mutant that is seen soon: in how many seeds, and whether by an invariant of the list
+/// (else by the step itself).
+fn recorded(mutant: &str) -> Option<(u64, bool)> {
+    let cells: Vec<&str> = RECORDED
+        .lines()
+        .map(|line| line.split('|').map(str::trim).collect::<Vec<_>>())
+        .find(|cells| cells.get(1) == Some(&mutant))?;
+    // "S8 in 1 seeds (seed 0)"; one that was not seen says so.
+    let soon = |cell: Option<&&str>| {
+        let seeds = cell?.strip_prefix(['S', 'L'])?.split_once(" in ")?.1.split(' ').next()?.parse().ok()?;
+        (seeds <= SHORT_HUNT).then_some(seeds)
+    };
+    soon(cells.get(3)).map(|seeds| (seeds, true)).or_else(|| Some((soon(cells.get(4))?, false)))
+}
+
+/// Plays the mutants that the kept table says are seen soon, each in ten times those seeds at most; with each, whether
+/// it was seen as it is recorded.
+#[must_use]
+pub fn hunt_soon_seen(threads: u64, options: &Options) -> Vec<(Caught, bool)> {
+    let names: Vec<String> =
+        ROWS.iter().filter(|row| recorded(row.mutant).is_some()).map(|row| row.mutant.to_owned()).collect();
+    let within = |mutant: &str| recorded(mutant).map_or(0, |(seeds, _)| seeds * REGRESSION);
+    let as_recorded = |caught: &Caught| match recorded(caught.mutant) {
+        Some((_, true)) => caught.by.is_some(),
+        Some((_, false)) | None => caught.is_seen(),
+    };
+    let all = hunt_within(&names, 0, within, threads, options);
+    all.into_iter().map(|caught| (caught.clone(), as_recorded(&caught))).collect()
+}
+
 /// Plays these mutants (all where none is named), each until it is caught or its seeds are used up. The result is that
 /// of one thread.
 #[must_use]
 pub fn hunt(names: &[String], first_seed: u64, seeds: u64, threads: u64, options: &Options) -> Vec<Caught> {
+    hunt_within(names, first_seed, |_| seeds, threads, options)
+}
+
+fn hunt_within(
+    names: &[String],
+    first_seed: u64,
+    seeds: impl Fn(&str) -> u64 + Sync,
+    threads: u64,
+    options: &Options,
+) -> Vec<Caught> {
     let rows: Vec<&Row> =
         ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.mutant)).collect();
     let (next, baseline) = (AtomicUsize::new(0), Baseline::default());
@@ -136,7 +183,7 @@ pub fn hunt(names: &[String], first_seed: u64, seeds: u64, threads: u64, options
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
                     let Some(row) = rows.get(place) else { return };
-                    let found = hunt_one(row, first_seed, seeds, options, &baseline);
+                    let found = hunt_one(row, first_seed, seeds(row.mutant), options, &baseline);
                     // Progress, on the terminal's side.
                     #[expect(clippy::print_stderr, reason = "a hunt takes minutes")]
                     {
@@ -284,4 +331,18 @@ pub fn comparison(protocols: &[Protocol]) -> String {
         writeln!(text, "| {name}{words} | {killing}/{runs} | {with} | {without} | {jobs} |").ok();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kept_table_says_what_is_seen_soon() {
+        assert_eq!(recorded("m14"), Some((1, true)), "by its invariant");
+        assert_eq!(recorded("m05"), Some((1, false)), "at the step only");
+        assert_eq!(recorded("m11"), None, "never");
+        let soon = ROWS.iter().filter(|row| recorded(row.mutant).is_some()).count();
+        assert!(soon > ROWS.len() / 2, "{soon} of {}", ROWS.len());
+    }
 }
