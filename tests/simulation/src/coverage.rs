@@ -136,6 +136,16 @@ counters! {
     RateLimited = "primary rate limit met",
     /// A job was assigned while nobody of ours acted, between two events.
     Requeued = "job requeued",
+    /// A call of the App met a GitHub that was in trouble with everybody.
+    Outage = "GitHub in trouble with everybody",
+    /// A call of the App met a GitHub that was in trouble with such calls alone.
+    AppTrouble = "GitHub in trouble with the App's own calls",
+    /// A call met an owner who suspended the App, or removed it and did not install it again yet.
+    Suspended = "installation suspended",
+    /// A call bore the id of an installation that was replaced by another one of the same owner.
+    StaleInstallation = "installation id of before",
+    /// A failed delivery is of an installation that GitHub does not know any more.
+    UnknownInstallation = "installation unknown to GitHub",
 }
 
 /// Counts of everything, and of deaths and lost answers at every call.

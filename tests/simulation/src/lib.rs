@@ -8,7 +8,8 @@
 //! - [`swarm`]: which faults a seed has and how strong they are. The only file with rates.
 //! - [`agenda`]: what happens next. [`run`]: the loop. [`lambda`]: invocations, their deadlines and their deaths.
 //! - [`ports`]: the ports, each call a place where the process may die and the adversary may strike.
-//! - [`mischief`]: hostile vital signs, limits that are met, changes of the configuration.
+//! - [`mischief`]: hostile vital signs, limits that are met, changes of the configuration. [`outages`]: GitHub in trouble
+//!   as a whole.
 //! - [`aws`]: queue, ledger, parameters, vital signs. [`hosts`]: instances. [`workload`]: jobs.
 //! - [`checker`]: the invariants, judged from what really happened.
 //! - [`coverage`]: what must have happened at least once for a batch of seeds to say anything.
@@ -23,6 +24,7 @@ pub mod hosts;
 pub mod lambda;
 pub mod log;
 pub mod mischief;
+pub mod outages;
 pub mod ports;
 pub mod report;
 pub mod run;

@@ -62,6 +62,7 @@ impl Sim {
         if self.world.tape.chance(self.plan.cancellation_of_all) {
             self.cancel_all_that_wait();
         }
+        self.begin_outages();
         if self.world.tape.chance(self.plan.hostile_sign) {
             self.write_hostile_sign();
         }
@@ -264,6 +265,10 @@ impl Sim {
 
     /// GitHub is in trouble with an owner from now until then.
     pub(crate) fn begin_trouble(&mut self, login: &str, trouble: Trouble, until: Millis) {
+        // What is wrong with everybody is not lifted by what is wrong with one.
+        if self.outages.has_everybody(self.now) || self.outages.has_suspended(login) {
+            return;
+        }
         // Of the runners that there are something is told.
         if matches!(trouble, Trouble::Sparse | Trouble::RunnersReadOnly) {
             if let Some((_, silent_until)) = self.mischief.silent.get_mut(login) {
@@ -294,7 +299,10 @@ impl Sim {
         if !enforces || changed {
             return;
         }
-        let late = |(owner, until): (&String, &Millis)| (now - *until > RESUMES_WITHIN).then(|| owner.clone());
+        // While nobody can be asked about, whose limit is over waits for that.
+        let late = |(owner, until): (&String, &Millis)| {
+            (now - self.outages.over_at(owner).max(*until) > RESUMES_WITHIN).then(|| owner.clone())
+        };
         let late: Vec<String> = self.mischief.limited.iter().filter_map(late).collect();
         for owner in late {
             let until = self.mischief.limited.remove(&owner).unwrap_or(now);

@@ -15,6 +15,7 @@ use crate::coverage::{Counter, Coverage};
 use crate::hosts::Hosts;
 use crate::lambda::{Function, Invocation, Start, Work};
 use crate::mischief::Mischief;
+use crate::outages::Outages;
 use crate::report::Tally;
 use crate::swarm::{HOUR, MINUTE, Plan, SECOND};
 use crate::timeline::Timeline;
@@ -72,6 +73,8 @@ pub struct Sim {
     pub workload: Workload,
     /// What else goes on.
     pub mischief: Mischief,
+    /// GitHub in trouble as a whole.
+    pub outages: Outages,
     /// What must hold.
     pub checker: Checker,
     /// What must have happened.
@@ -115,6 +118,7 @@ impl Sim {
             cut_short: [0; 5],
             workload: Workload::default(),
             mischief: Mischief::default(),
+            outages: Outages::default(),
             checker: Checker::default(),
             coverage: Coverage::default(),
             tally: Tally::default(),
@@ -331,6 +335,7 @@ impl Sim {
             self.checker.broken = Some(login);
         }
         self.plan.quieten();
+        self.end_suspensions(Millis::MAX);
         self.end_mischief();
         *self.world.github.settings_mut() = self.plan.world.github.clone();
         self.world.ec2.set_settings(self.plan.world.ec2.clone());

@@ -95,6 +95,10 @@ faults! {
     Caches,
     /// The deployment observes or retires for a while.
     Modes,
+    /// GitHub is in trouble with everybody, or with the calls that the App makes in its own name.
+    Outages,
+    /// An owner suspends the App for a while, or removes it and installs it again.
+    Suspensions,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -219,6 +223,12 @@ pub struct Plan {
     pub jobs_a_day: u64,
     /// Probability that in the quiet hours one owner's GitHub stays broken.
     pub one_stays_broken: f64,
+    /// Probability a minute that GitHub begins to be in trouble with everybody.
+    pub outage: f64,
+    /// Probability a minute that calls which the App makes in its own name begin to fail.
+    pub app_trouble: f64,
+    /// Probability a minute that an owner suspends the App, or removes it and installs it again.
+    pub suspension: f64,
 }
 
 /// Probability that a fault is part of a seed that has many.
@@ -328,9 +338,13 @@ impl Plan {
             long_jobs: 0.1,
             jobs_a_day: 200 + tape.draw(400),
             one_stays_broken: 0.3,
+            outage: 0.0,
+            app_trouble: 0.0,
+            suspension: 0.0,
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one flat match: an arm for each fault")]
     fn add(&mut self, fault: Fault, tape: &mut Tape) {
         let github = &mut self.world.github;
         let ec2 = &mut self.world.ec2;
@@ -435,6 +449,15 @@ impl Plan {
             Fault::Throttling => self.throttled = drawn(tape, 0.01, 0.2),
             Fault::Caches => self.stale_cache = drawn(tape, 0.1, 0.9),
             Fault::Modes => self.mode = 0.002,
+            Fault::Outages => {
+                self.outage = drawn(tape, 0.0005, 0.003);
+                self.app_trouble = drawn(tape, 0.001, 0.004);
+            }
+            Fault::Suspensions => {
+                self.suspension = drawn(tape, 0.0005, 0.004);
+                // Some of what was sent before failed.
+                github.lose_webhooks = drawn(tape, 0.02, 0.3).max(github.lose_webhooks);
+            }
         }
     }
 
@@ -459,6 +482,7 @@ impl Plan {
         (self.hostile_sign, self.rate_limit, self.ec2_refuses, self.throttled) = (0.0, 0, 0.0, 0.0);
         (self.stale_cache, self.mode, self.cancellation_of_all) = (0.0, 0.0, 0.0);
         (self.adversary, self.adversary_reads) = (0.0, 0.0);
+        (self.outage, self.app_trouble, self.suspension) = (0.0, 0.0, 0.0);
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);

@@ -2,7 +2,7 @@
 
 use super::{Cx, GitHub};
 use crate::Millis;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Installation tokens live for an hour (docs: generating an installation access token).
 const TOKEN_LIFE_MS: Millis = 3_600_000;
@@ -136,6 +136,23 @@ impl GitHub {
         }
         self.installations.insert(id, installation);
         id
+    }
+
+    /// An owner removes the App and installs it again: it has another id from now on, by which everything that happens in
+    /// its repositories is told of, and nobody knows the old one (facts/world.md G21). What was sent before bears the
+    /// old id. Answers the new one; nothing where the App was not installed.
+    pub fn reinstall(&mut self, owner: &str) -> Option<u64> {
+        let old = self.installation_of_owner(owner)?.id;
+        let id = self.fresh_id();
+        let mut installation = self.installations.remove(&old)?;
+        installation.id = id;
+        self.installations.insert(id, installation);
+        self.tokens.retain(|_, token| token.installation_id != old);
+        for job in self.jobs.values_mut().filter(|job| job.installation_id == old) {
+            job.installation_id = id;
+            job.template["installation"]["id"] = json!(id);
+        }
+        Some(id)
     }
 
     /// All installations.

@@ -97,6 +97,8 @@ impl GitHub {
             return;
         };
         if self.installations.get(&job.installation_id).is_none_or(|i| i.suspended) {
+            // Neither sent nor in any log (facts/world.md G21).
+            cx.truth.record(cx.now, Fact::DeliveryLost { action: action.to_owned(), job_id: Some(job_id) });
             return;
         }
         let body = payload::body(job, action);

@@ -37,8 +37,9 @@ fn scope_of(scope: &Scope) -> WorldScope {
 
 impl Sim {
     /// What a call about an owner is refused with, where GitHub is in trouble.
-    fn troubled(&mut self, owner: &str, op: Op) -> Result<(), PortError> {
+    fn troubled(&mut self, owner: &str, named: Option<InstallationId>, op: Op) -> Result<(), PortError> {
         self.charge(owner)?;
+        self.unreachable(owner, named, op)?;
         let Some((trouble, until)) = self.world.github.trouble_of(owner, self.now) else { return Ok(()) };
         let of_runners = matches!(op, Op::Runners | Op::Runner | Op::RunnerNamed | Op::GenerateJit | Op::Deregister);
         let class = match trouble {
@@ -69,8 +70,9 @@ impl Sim {
         }
     }
 
-    fn list(&mut self, scope: &Scope, name: Option<&str>, op: Op) -> Result<Vec<Runner>, PortError> {
-        self.troubled(scope.owner(), op)?;
+    fn list(&mut self, access: &Access, name: Option<&str>, op: Op) -> Result<Vec<Runner>, PortError> {
+        let scope = &access.scope;
+        self.troubled(scope.owner(), access.installation_id, op)?;
         let place = scope_of(scope);
         let mut listed = self.touch(|world| {
             let (github, mut cx) = world.github();
@@ -141,7 +143,7 @@ fn open_job(job: &Job) -> OpenJob {
 
 impl RegistryRead for Port {
     async fn runners(&self, access: &Access) -> Result<Vec<Runner>, PortError> {
-        let listed = self.call(Op::Runners, None, |sim| sim.list(&access.scope, None, Op::Runners)).await;
+        let listed = self.call(Op::Runners, None, |sim| sim.list(access, None, Op::Runners)).await;
         self.read_of_runners(listed.iter().flatten());
         listed
     }
@@ -150,7 +152,7 @@ impl RegistryRead for Port {
         let about = self.sim.borrow().name_of_runner(id.0);
         let read = self
             .call(Op::Runner, about, |sim| {
-                match sim.troubled(access.scope.owner(), Op::Runner) {
+                match sim.troubled(access.scope.owner(), access.installation_id, Op::Runner) {
                     Ok(()) => {}
                     // A 404 is an answer here.
                     Err(error) if error.class == Class::Absent => {
@@ -175,7 +177,7 @@ impl RegistryRead for Port {
     async fn runner_named(&self, access: &Access, name: &RunnerName) -> Result<Option<Runner>, PortError> {
         let found = self
             .call(Op::RunnerNamed, None, |sim| {
-                Ok(sim.list(&access.scope, Some(name.as_str()), Op::RunnerNamed)?.into_iter().next())
+                Ok(sim.list(access, Some(name.as_str()), Op::RunnerNamed)?.into_iter().next())
             })
             .await;
         self.read_of_runners(found.iter().flatten());
@@ -219,7 +221,7 @@ impl Sim {
 impl Registry for Port {
     async fn generate_jit_config(&self, access: &Access, request: &JitRequest) -> Result<Registered, PortError> {
         self.call(Op::GenerateJit, None, |sim| {
-            sim.troubled(access.scope.owner(), Op::GenerateJit)?;
+            sim.troubled(access.scope.owner(), access.installation_id, Op::GenerateJit)?;
             sim.check_registration(access, request);
             let wanted = WorldJit {
                 name: request.name.as_str().to_owned(),
@@ -255,7 +257,7 @@ impl Registry for Port {
         let function = self.function.name();
         self.sim.borrow_mut().check_deregistration(self.task, id);
         self.call(Op::Deregister, about, |sim| {
-            match sim.troubled(warrant.access().scope.owner(), Op::Deregister) {
+            match sim.troubled(warrant.access().scope.owner(), warrant.access().installation_id, Op::Deregister) {
                 Ok(()) => {}
                 Err(error) if error.class == Class::Absent => {
                     if sim.name_of_runner(id).is_some() {
@@ -296,13 +298,13 @@ impl Jobs for Port {
     async fn job(
         &self,
         repository: &Repository,
-        _installation_id: Option<InstallationId>,
+        installation_id: Option<InstallationId>,
         id: JobId,
     ) -> Result<JobReading, PortError> {
         let task = self.task;
         let read = self
             .call(Op::Job, None, |sim| {
-                sim.troubled(repository.owner(), Op::Job)?;
+                sim.troubled(repository.owner(), installation_id, Op::Job)?;
                 sim.world.truth.job_looked_up(id.0);
                 let read = sim.job_in(repository, id).map(reading);
                 let read = read.ok_or_else(|| PortError::new("get job", Class::Absent, "404"))?;
@@ -321,11 +323,11 @@ impl Jobs for Port {
     async fn jobs_in_progress(
         &self,
         repository: &Repository,
-        _installation_id: Option<InstallationId>,
+        installation_id: Option<InstallationId>,
     ) -> Result<Vec<JobReading>, PortError> {
         let read: Result<Vec<JobReading>, PortError> = self
             .call(Op::JobsInProgress, None, |sim| {
-                sim.troubled(repository.owner(), Op::JobsInProgress)?;
+                sim.troubled(repository.owner(), installation_id, Op::JobsInProgress)?;
                 let running = |job: &&&Job| matches!(job.state, WorldState::Running { .. });
                 Ok(sim.open_jobs_in(repository).iter().filter(running).map(|job| reading(job)).collect())
             })
@@ -337,11 +339,11 @@ impl Jobs for Port {
     async fn jobs_of_open_runs(
         &self,
         repository: &Repository,
-        _installation_id: Option<InstallationId>,
+        installation_id: Option<InstallationId>,
     ) -> Result<Vec<JobReading>, PortError> {
         let read: Result<Vec<JobReading>, PortError> = self
             .call(Op::JobsOfOpenRuns, None, |sim| {
-                sim.troubled(repository.owner(), Op::JobsOfOpenRuns)?;
+                sim.troubled(repository.owner(), installation_id, Op::JobsOfOpenRuns)?;
                 Ok(sim.open_jobs_in(repository).into_iter().map(reading).collect())
             })
             .await;
@@ -351,7 +353,7 @@ impl Jobs for Port {
 
     async fn repositories(&self, access: &Access) -> Result<Vec<Repository>, PortError> {
         self.call(Op::Repositories, None, |sim| {
-            sim.troubled(access.scope.owner(), Op::Repositories)?;
+            sim.troubled(access.scope.owner(), access.installation_id, Op::Repositories)?;
             let found = sim.world.github.installation_of_owner(access.scope.owner());
             let names = found.into_iter().flat_map(|installation| &installation.repositories);
             Ok(names.filter_map(|r| Repository::try_from(r.full_name.clone()).ok()).collect())
@@ -363,6 +365,7 @@ impl Jobs for Port {
 impl JobSearch for Port {
     async fn installations(&self) -> Result<Vec<Installation>, PortError> {
         self.call(Op::Installations, None, |sim| {
+            sim.app_troubled(Op::Installations)?;
             let of = |found: &runner_scaler_world::github::Installation| Installation {
                 id: InstallationId(found.id),
                 owner: found.owner.clone(),
@@ -371,15 +374,15 @@ impl JobSearch for Port {
                     OwnerKind::User => AccountKind::User,
                 },
             };
-            Ok(sim.world.github.installations().map(of).collect())
+            Ok(sim.world.github.installations().filter(|found| !found.suspended).map(of).collect())
         })
         .await
     }
 
     async fn repositories_of(&self, installation: &Installation) -> Result<Priced<Vec<Reached>>, PortError> {
         self.call(Op::RepositoriesOf, None, |sim| {
-            sim.troubled(&installation.owner, Op::RepositoriesOf)?;
-            let found = sim.world.github.installation(installation.id.0);
+            sim.troubled(&installation.owner, Some(installation.id), Op::RepositoriesOf)?;
+            let found = sim.world.github.installation_of_owner(&installation.owner);
             let reached = found.into_iter().flat_map(|own| {
                 own.repositories.iter().filter_map(|r| {
                     let repository = Repository::try_from(r.full_name.clone()).ok()?;
@@ -394,10 +397,10 @@ impl JobSearch for Port {
     async fn open_runs(
         &self,
         repository: &Repository,
-        _installation_id: InstallationId,
+        installation_id: InstallationId,
     ) -> Result<Priced<Vec<RunId>>, PortError> {
         self.call(Op::OpenRuns, None, |sim| {
-            sim.troubled(repository.owner(), Op::OpenRuns)?;
+            sim.troubled(repository.owner(), Some(installation_id), Op::OpenRuns)?;
             let runs: Vec<RunId> = sim.open_jobs_in(repository).iter().map(|job| RunId(job.run_id)).collect();
             let answer: Vec<u64> = runs.iter().map(|run| run.0).collect();
             let charged = sim.charged(repository.to_string(), answer, 2);
@@ -409,11 +412,11 @@ impl JobSearch for Port {
     async fn jobs_of_run(
         &self,
         repository: &Repository,
-        _installation_id: InstallationId,
+        installation_id: InstallationId,
         run_id: RunId,
     ) -> Result<Priced<Vec<OpenJob>>, PortError> {
         self.call(Op::JobsOfRun, None, |sim| {
-            sim.troubled(repository.owner(), Op::JobsOfRun)?;
+            sim.troubled(repository.owner(), Some(installation_id), Op::JobsOfRun)?;
             let jobs: Vec<OpenJob> = sim.world.github.job_of_run(run_id.0).map(open_job).into_iter().collect();
             let answer: Vec<_> = jobs.iter().map(|job| (job.state as u8, job.runner_id.map(|id| id.0))).collect();
             let charged = sim.charged(run_id.0, answer, 1);
@@ -430,6 +433,7 @@ impl JobSearch for Port {
 impl Redelivery for Port {
     async fn redeliver(&self, id: u64) -> Result<(), PortError> {
         self.call(Op::Redeliver, None, |sim| {
+            sim.app_troubled(Op::Redeliver)?;
             let known = sim.touch(|world| {
                 let (github, mut cx) = world.github();
                 github.redeliver(&mut cx, id)
@@ -455,6 +459,7 @@ impl DeliveryLog for Port {
         from: Option<&LogPlace>,
     ) -> Result<FailedDeliveries, PortError> {
         self.call(Op::FailedDeliveries, None, |sim| {
+            sim.app_troubled(Op::FailedDeliveries)?;
             let below = match from.map(|place| place.as_str().parse::<u64>()) {
                 None => u64::MAX,
                 Some(Ok(id)) => id,
@@ -490,13 +495,23 @@ impl DeliveryLog for Port {
 
     async fn installation_owner(&self, id: InstallationId) -> Result<Option<String>, PortError> {
         self.call(Op::InstallationOwner, None, |sim| {
-            Ok(sim.world.github.installation(id.0).map(|installation| installation.owner.clone()))
+            match sim.app_troubled(Op::InstallationOwner) {
+                // A 404 is an answer here.
+                Err(error) if error.class == Class::Absent => return Ok(None),
+                troubled => troubled?,
+            }
+            let owner = sim.world.github.installation(id.0).map(|installation| installation.owner.clone());
+            if owner.is_none() {
+                sim.coverage.hit(Counter::UnknownInstallation);
+            }
+            Ok(owner)
         })
         .await
     }
 
     async fn delivery_payload(&self, id: u64) -> Result<String, PortError> {
         self.call(Op::DeliveryPayload, None, |sim| {
+            sim.app_troubled(Op::DeliveryPayload)?;
             let found = sim.world.github.logged(id).and_then(|d| String::from_utf8(d.body.to_vec()).ok());
             found.ok_or_else(|| PortError::new("get delivery", Class::Absent, "404"))
         })
