@@ -95,6 +95,8 @@ pub struct GitHubSettings {
     pub refuse_acquisition: f64,
     /// Payloads with only the fields that anybody reads.
     pub compact_payloads: bool,
+    /// Probability that a delivery which somebody asked for again comes without a signature (facts/world.md G18).
+    pub unsigned_redelivery: f64,
 }
 
 const SECOND_MS: Millis = 1_000;
@@ -134,6 +136,7 @@ impl Default for GitHubSettings {
             resend_completed: 0.0,
             refuse_acquisition: 0.0,
             compact_payloads: false,
+            unsigned_redelivery: 0.0,
         }
     }
 }

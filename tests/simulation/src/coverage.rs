@@ -146,6 +146,16 @@ counters! {
     StaleInstallation = "installation id of before",
     /// A failed delivery is of an installation that GitHub does not know any more.
     UnknownInstallation = "installation unknown to GitHub",
+    /// A delivery that was asked for again came without a signature.
+    Unsigned = "delivery repeated without a signature",
+    /// A forged delivery said that a job of ours began or ended on a runner of ours.
+    ForgedProgress = "forged delivery of a job and a runner of ours",
+    /// GitHub told of a job of an owner whom nobody serves.
+    Stranger = "delivery of an owner whom nobody serves",
+    /// GitHub told that a job ended on a runner with the name of one of ours, which a repository has for itself.
+    Neighbour = "delivery of a neighbour's runner that bears the name of ours",
+    /// It named a runner of ours.
+    StrangerNamesOurs = "delivery of an owner whom nobody serves, about a runner of ours",
 }
 
 /// Counts of everything, and of deaths and lost answers at every call.

@@ -99,6 +99,10 @@ faults! {
     Outages,
     /// An owner suspends the App for a while, or removes it and installs it again.
     Suspensions,
+    /// Deliveries that were asked for again come without a signature.
+    Unsigned,
+    /// Owners whom nobody serves have the App too, and their jobs name our runners.
+    Strangers,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -229,6 +233,8 @@ pub struct Plan {
     pub app_trouble: f64,
     /// Probability a minute that an owner suspends the App, or removes it and installs it again.
     pub suspension: f64,
+    /// Probability a minute that GitHub tells of a job of an owner whom nobody serves.
+    pub stranger: f64,
 }
 
 /// Probability that a fault is part of a seed that has many.
@@ -341,6 +347,7 @@ impl Plan {
             outage: 0.0,
             app_trouble: 0.0,
             suspension: 0.0,
+            stranger: 0.0,
         }
     }
 
@@ -453,6 +460,12 @@ impl Plan {
                 self.outage = drawn(tape, 0.0005, 0.003);
                 self.app_trouble = drawn(tape, 0.001, 0.004);
             }
+            Fault::Unsigned => {
+                github.unsigned_redelivery = drawn(tape, 0.1, 1.0);
+                // Only what failed is asked for again.
+                github.lose_webhooks = drawn(tape, 0.02, 0.3).max(github.lose_webhooks);
+            }
+            Fault::Strangers => self.stranger = drawn(tape, 0.01, 0.05),
             Fault::Suspensions => {
                 self.suspension = drawn(tape, 0.0005, 0.004);
                 // Some of what was sent before failed.
@@ -483,12 +496,13 @@ impl Plan {
         (self.stale_cache, self.mode, self.cancellation_of_all) = (0.0, 0.0, 0.0);
         (self.adversary, self.adversary_reads) = (0.0, 0.0);
         (self.outage, self.app_trouble, self.suspension) = (0.0, 0.0, 0.0);
+        self.stranger = 0.0;
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);
         (github.list_omission, github.hidden_runner, github.offline_runner) = (0.0, 0.0, 0.0);
         (github.lose_webhooks, github.duplicate_webhooks, github.late_webhooks) = (0.0, 0.0, 0.0);
-        (github.resend_completed, github.refuse_acquisition) = (0.0, 0.0);
+        (github.resend_completed, github.refuse_acquisition, github.unsigned_redelivery) = (0.0, 0.0, 0.0);
         let ec2 = &mut self.world.ec2;
         (ec2.no_capacity_rate, ec2.spot_interruption, ec2.power_off_fails) = (0.0, 0.0, 0.0);
         ec2.capacity.clear();

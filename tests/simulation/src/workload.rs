@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
+use runner_scaler_core::ports::{Kind, Write};
 use runner_scaler_core::webhook::{Body, HttpRequest};
 use runner_scaler_world::Millis;
 use runner_scaler_world::github::{Forgery, JobSpec, JobState, OutgoingDelivery, Scope};
@@ -10,6 +11,7 @@ use sha2::Sha256;
 
 use crate::agenda::Event;
 use crate::coverage::Counter;
+use crate::lambda::{TaskId, Work};
 use crate::sim::{START, Sim};
 use crate::swarm::{HOUR, MINUTE, SECOND};
 
@@ -20,7 +22,24 @@ pub struct Workload {
     hour: (Millis, u64),
     /// Deliveries that an invocation is going to take.
     pub outgoing: BTreeMap<u64, OutgoingDelivery>,
+    /// Deliveries of which nothing may come, and how far each is to be trusted.
+    pub untrusted: BTreeMap<u64, Untrusted>,
 }
+
+/// How far a delivery is to be trusted of which nothing may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untrusted {
+    /// Not at all: it is not signed with a secret of ours.
+    Unsigned,
+    /// It is GitHub's, of an owner whom nobody serves.
+    OfStrangers,
+    /// The same, and it names a runner as ours are named: what ran on an instance of ours is recorded whatever the
+    /// configuration says by now, so its job may be, and nothing else.
+    NamesOurs,
+}
+
+/// An owner who has the App, and whom nobody serves.
+const STRANGER: &str = "stranger";
 
 /// Labels that no fleet takes.
 const NOBODYS: &str = "nobodys";
@@ -50,6 +69,9 @@ impl Sim {
         }
         if self.world.tape.chance(self.plan.forgery) {
             self.forge();
+        }
+        if self.world.tape.chance(self.plan.stranger) {
+            self.tell_of_strangers();
         }
         if self.aws.kill_switch.is_none() && self.world.tape.chance(self.plan.kill_switch) {
             let until = self.now + self.world.tape.between(MINUTE, HOUR);
@@ -116,8 +138,11 @@ impl Sim {
         });
     }
 
-    /// A stranger posts a delivery: of a job that nobody has.
+    /// A stranger posts a delivery: of a job that nobody has, or of what a job and a runner of ours do.
     fn forge(&mut self) {
+        if self.world.tape.draw(1) == 1 && self.forge_progress() {
+            return;
+        }
         let id = 9_000_000_000 + self.world.tape.draw(1_000_000);
         let owner = &self.owners[0].login;
         let body = serde_json::json!({
@@ -131,6 +156,139 @@ impl Sim {
             let (github, mut cx) = world.github();
             github.forge_delivery(&mut cx, body.to_string().into(), forgery);
         });
+    }
+
+    /// A stranger tells that a job that waits or runs began, or ended, on a runner that is registered. Whether there are
+    /// such.
+    fn forge_progress(&mut self) -> bool {
+        let jobs: Vec<u64> = self.world.github.open_jobs().map(|job| job.id).collect();
+        let Some((runner_id, runner)) = self.some_runner() else { return false };
+        let Some(last) = (jobs.len() as u64).checked_sub(1) else { return false };
+        let job = jobs[usize::try_from(self.world.tape.draw(last)).unwrap_or(0)];
+        let action = if self.world.tape.draw(1) == 1 { "completed" } else { "in_progress" };
+        let owner = &self.owners[0];
+        let body = serde_json::json!({
+            "action": action,
+            "workflow_job": {
+                "id": job, "run_id": job, "run_attempt": 1, "labels": self.policy.fleets[0].labels, "status": action,
+                "conclusion": (action == "completed").then_some("success"),
+                "runner_id": runner_id, "runner_name": runner,
+            },
+            "repository": { "id": 1, "full_name": owner.repositories[0], "owner": { "login": owner.login } },
+            "organization": { "login": owner.login },
+        });
+        let forgery = if self.world.tape.draw(1) == 1 { Forgery::NoSignature } else { Forgery::BadSignature };
+        self.coverage.hit(Counter::ForgedProgress);
+        self.touch(|world| {
+            let (github, mut cx) = world.github();
+            github.forge_delivery(&mut cx, body.to_string().into(), forgery);
+        });
+        true
+    }
+
+    /// One of the runners that are registered.
+    fn some_runner(&mut self) -> Option<(u64, String)> {
+        let runners: Vec<(u64, String)> =
+            self.world.github.registrations().map(|runner| (runner.id, runner.name.clone())).collect();
+        let last = (runners.len() as u64).checked_sub(1)?;
+        let place = usize::try_from(self.world.tape.draw(last)).unwrap_or(0);
+        runners.into_iter().nth(place)
+    }
+
+    /// GitHub tells of a job of an owner whom nobody serves. Its labels are a fleet's, and its runner may have the name,
+    /// and the id, of one of ours: both are unique within an owner only.
+    fn tell_of_strangers(&mut self) {
+        if self.world.tape.draw(3) == 3 {
+            self.tell_of_neighbours();
+            return;
+        }
+        let id = 8_000_000_000 + self.world.tape.draw(1_000_000);
+        let actions = ["queued", "in_progress", "completed"];
+        let action = actions[usize::try_from(self.world.tape.draw(2)).unwrap_or(0)];
+        let names_ours = action != "queued" && self.world.tape.draw(1) == 1;
+        let runner = if names_ours { self.some_runner() } else { None };
+        let (runner_id, name) = runner.clone().unzip();
+        let body = serde_json::json!({
+            "action": action,
+            "workflow_job": {
+                "id": id, "run_id": id, "run_attempt": 1, "labels": self.policy.fleets[0].labels, "status": action,
+                "conclusion": (action == "completed").then_some("success"),
+                "runner_id": runner_id, "runner_name": name,
+            },
+            "repository": { "id": 2, "full_name": format!("{STRANGER}/repo"), "owner": { "login": STRANGER, "id": 3 } },
+            "organization": { "login": STRANGER, "id": 3 },
+            "installation": { "id": 4 },
+        });
+        self.coverage.hit(if runner.is_some() { Counter::StrangerNamesOurs } else { Counter::Stranger });
+        let untrusted = if runner.is_some() { Untrusted::NamesOurs } else { Untrusted::OfStrangers };
+        self.world.truth.expect_nothing_of_job(id);
+        let delivery = self.touch(|world| {
+            let (github, mut cx) = world.github();
+            github.deliver_of_others(&mut cx, body.to_string().into(), action)
+        });
+        self.workload.untrusted.insert(delivery, untrusted);
+    }
+
+    /// A repository of an organisation that is served has a runner of its own, to which its administrator gave the name of
+    /// one of the organisation's, ours: names are unique within a scope only. A job ended on it, and none did on ours (S1).
+    fn tell_of_neighbours(&mut self) {
+        let Some((_, runner)) = self.some_runner() else { return };
+        let id = 8_100_000_000 + self.world.tape.draw(1_000_000);
+        let owner = &self.owners[0];
+        let body = serde_json::json!({
+            "action": "completed",
+            "workflow_job": {
+                "id": id, "run_id": id, "run_attempt": 1, "labels": self.policy.fleets[0].labels,
+                "status": "completed", "conclusion": "success", "runner_id": id, "runner_name": runner,
+            },
+            "repository": { "id": 2, "full_name": owner.repositories[0], "owner": { "login": owner.login } },
+            "organization": { "login": owner.login },
+        });
+        self.coverage.hit(Counter::Neighbour);
+        self.timeline.note(self.now, || format!("job {id} ended on a neighbour's {runner}"));
+        self.touch(|world| {
+            let (github, mut cx) = world.github();
+            github.deliver_of_others(&mut cx, body.to_string().into(), "completed")
+        });
+    }
+
+    /// S5: whose delivery an invocation has in hand, where nothing may come of it.
+    fn untrusted_in_hand(&self, task: TaskId) -> Option<Untrusted> {
+        match self.invocations.get(task.place).and_then(Option::as_ref)?.work {
+            Work::Delivery(id) => self.workload.untrusted.get(&id).copied(),
+            Work::Pass | Work::Batch(_) => None,
+        }
+    }
+
+    /// S5: nothing is sent because of a delivery that is not to be trusted.
+    pub(crate) fn check_untrusted_send(&mut self, task: TaskId) {
+        if let Some(untrusted) = self.untrusted_in_hand(task) {
+            self.checker.violated("S5", self.now, format!("a message is sent for a delivery that is {untrusted:?}"));
+        }
+    }
+
+    /// S5: nothing is written because of a delivery that is not to be trusted.
+    pub(crate) fn check_untrusted_writes(&mut self, task: TaskId, writes: &[Write]) {
+        let Some(untrusted) = self.untrusted_in_hand(task) else { return };
+        for write in writes {
+            let allowed = match (untrusted, write.item.key.kind) {
+                (Untrusted::NamesOurs, Kind::Job | Kind::OrphanEvent) => write.item.version == 1,
+                (Untrusted::NamesOurs | Untrusted::OfStrangers | Untrusted::Unsigned, _) => false,
+            };
+            if !allowed {
+                let what = format!("{} is written for a delivery that is {untrusted:?}", write.item.key);
+                self.checker.violated("S5", self.now, what);
+            }
+        }
+    }
+
+    /// S5: a delivery that is not signed is refused, also where it is genuine.
+    pub(crate) fn check_untrusted_answer(&mut self, delivery: u64, status: Option<u16>) {
+        let untrusted = self.workload.untrusted.remove(&delivery);
+        if untrusted == Some(Untrusted::Unsigned) && matches!(status, Some(200..=299)) {
+            let what = format!("delivery {delivery} is not signed, and was answered {status:?}");
+            self.checker.violated("S5", self.now, what);
+        }
     }
 
     /// A repository that a runner of this scope serves.
@@ -152,6 +310,12 @@ impl Sim {
             ("x-github-event".to_owned(), delivery.event.to_owned()),
             ("x-github-delivery".to_owned(), delivery.guid),
         ];
+        if delivery.forgery != Forgery::None {
+            self.workload.untrusted.insert(delivery_id, Untrusted::Unsigned);
+            if self.world.github.pending_deliveries().any(|own| own.id == delivery_id && own.unsigned) {
+                self.coverage.hit(Counter::Unsigned);
+            }
+        }
         let secret = match delivery.forgery {
             Forgery::None => Some(signed_with),
             Forgery::BadSignature => Some("a secret that is a guess of somebody"),

@@ -37,6 +37,8 @@ pub struct Delivery {
     pub body: Bytes,
     /// Whether somebody asked for it again.
     pub redelivery: bool,
+    /// Whether it comes without a signature although it is genuine (facts/world.md G18).
+    pub unsigned: bool,
     /// How far it got.
     pub progress: Progress,
     pub(super) forgery: Forgery,
@@ -122,6 +124,7 @@ impl GitHub {
                 repository_id: Some(repository_id),
                 body: body.clone(),
                 redelivery: false,
+                unsigned: false,
                 progress: self.meet(cx, fate, action, job_id),
                 forgery: Forgery::None,
             };
@@ -196,7 +199,8 @@ impl GitHub {
             return false;
         };
         let id = self.fresh_id();
-        let copy = Delivery { id, redelivery, progress: self.schedule(cx), ..original };
+        let unsigned = redelivery && cx.tape.chance(self.settings.unsigned_redelivery);
+        let copy = Delivery { id, redelivery, unsigned, progress: self.schedule(cx), ..original };
         self.keep(copy);
         true
     }
@@ -219,8 +223,30 @@ impl GitHub {
             repository_id: None,
             body,
             redelivery: false,
+            unsigned: false,
             progress: Progress::Due(cx.now),
             forgery,
+        };
+        self.keep(delivery);
+        id
+    }
+
+    /// GitHub itself delivers this body, of something that happened where nobody else looks: to another owner who
+    /// installed the App.
+    pub fn deliver_of_others(&mut self, cx: &mut Cx<'_>, body: Bytes, action: &str) -> u64 {
+        let id = self.fresh_id();
+        let delivery = Delivery {
+            id,
+            guid: fresh_guid(cx),
+            action: action.to_owned(),
+            job_id: None,
+            installation_id: None,
+            repository_id: None,
+            body,
+            redelivery: false,
+            unsigned: false,
+            progress: Progress::Due(cx.now),
+            forgery: Forgery::None,
         };
         self.keep(delivery);
         id
@@ -238,7 +264,7 @@ impl GitHub {
                     guid: delivery.guid.clone(),
                     event: EVENT,
                     payload: delivery.body.clone(),
-                    forgery: delivery.forgery,
+                    forgery: if delivery.unsigned { Forgery::NoSignature } else { delivery.forgery },
                 });
             }
         }

@@ -370,6 +370,43 @@ fn tokens_end_after_an_hour_and_a_suspended_installation_has_none() {
 }
 
 #[test]
+fn whoever_installs_the_app_again_has_another_id_and_what_was_suspended_is_told_to_nobody() {
+    let mut story = Story::new(|_| {});
+    let job = story.queue();
+    assert_eq!(story.actions(), ["queued"]);
+    let old = story.world.github.installation_of_owner("acme").unwrap().id;
+    let new = story.world.github.reinstall("Acme").unwrap();
+    assert!(new != old && story.world.github.installation(old).is_none());
+    story.world.github.installation_mut(new).unwrap().suspended = true;
+    let runner = story.connect("ghr-i-1");
+    story.start(job, runner);
+    assert!(story.actions().is_empty(), "suspended");
+    assert!(story.happened(|f| matches!(f, Fact::DeliveryLost { action, .. } if action == "in_progress")));
+    story.world.github.installation_mut(new).unwrap().suspended = false;
+    assert!(story.complete(job, runner));
+    let now = story.world.now();
+    let told = story.world.github.take_due_deliveries(now).remove(0);
+    let payload: serde_json::Value = serde_json::from_slice(&told.payload).unwrap();
+    assert_eq!(payload["installation"]["id"], new);
+    assert!(story.world.github.reinstall("nobody").is_none());
+}
+
+#[test]
+fn a_redelivery_may_come_without_a_signature() {
+    let mut story = Story::new(|s| s.unsigned_redelivery = 1.0);
+    story.queue();
+    let first = story.world.github.take_due_deliveries(0).remove(0);
+    assert_eq!(first.forgery, Forgery::None);
+    let (github, mut cx) = story.world.github();
+    github.delivery_answered(&mut cx, first.delivery_id, None, 10_000);
+    assert!(github.redeliver(&mut cx, first.delivery_id));
+    let again = github.take_due_deliveries(0).remove(0);
+    assert_eq!((again.forgery, &again.guid), (Forgery::NoSignature, &first.guid));
+    github.delivery_answered(&mut cx, again.delivery_id, Some(401), 3);
+    assert_eq!(github.delivery_log().len(), 2, "GitHub sent it, and knows that it was refused");
+}
+
+#[test]
 fn a_seed_replays_to_the_same_truth() {
     let run = || {
         let mut story = Story::new(|s| {

@@ -27,8 +27,10 @@ impl Ledger for Port {
     }
 
     async fn write(&self, writes: &[Write]) -> Result<(), PortError> {
+        let task = self.task;
         self.call(Op::LedgerWrite, None, |sim| {
             sim.check_writes(writes);
+            sim.check_untrusted_writes(task, writes);
             let lag = if sim.plan.index_lag == 0 { 0 } else { sim.world.tape.between(0, sim.plan.index_lag) };
             let now = sim.now;
             let written = sim.aws.ledger.write(writes, now, lag);
@@ -66,7 +68,9 @@ impl VitalSigns for Port {
 
 impl Queue for Port {
     async fn send(&self, message: &JobMessage, delay: Duration) -> Result<(), PortError> {
+        let task = self.task;
         self.call(Op::Send, None, |sim| {
+            sim.check_untrusted_send(task);
             sim.send_message(message, i64::try_from(delay.as_millis()).unwrap_or(0));
             Ok(())
         })
