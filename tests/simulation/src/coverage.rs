@@ -154,6 +154,10 @@ counters! {
     Stranger = "delivery of an owner whom nobody serves",
     /// GitHub told that a job ended on a runner with the name of one of ours, which a repository has for itself.
     Neighbour = "delivery of a neighbour's runner that bears the name of ours",
+    /// One pool of a launch failed for another reason than capacity.
+    OverrideError = "pool failed for another reason than capacity",
+    /// EC2's limit of the account was met, with fewer instances alive than it allows.
+    EndedCount = "limit met by instances that ended",
     /// It named a runner of ours.
     StrangerNamesOurs = "delivery of an owner whom nobody serves, about a runner of ours",
 }

@@ -103,6 +103,9 @@ faults! {
     Unsigned,
     /// Owners whom nobody serves have the App too, and their jobs name our runners.
     Strangers,
+    /// EC2's limit of the account is met, ended instances counted for a while, and pools fail for other reasons than
+    /// capacity.
+    Limits,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -271,6 +274,9 @@ impl Plan {
         for fault in &faults {
             plan.add(*fault, tape);
         }
+        // Somebody else's instances count too.
+        let others = u32::try_from(plan.look_alikes).unwrap_or(0);
+        plan.world.ec2.instance_limit = plan.world.ec2.instance_limit.map(|limit| limit + others);
         plan.faults = faults;
         plan
     }
@@ -465,6 +471,11 @@ impl Plan {
                 // Only what failed is asked for again.
                 github.lose_webhooks = drawn(tape, 0.02, 0.3).max(github.lose_webhooks);
             }
+            Fault::Limits => {
+                ec2.instance_limit = Some(6 + u32::try_from(tape.draw(20)).unwrap_or(0));
+                ec2.limit_lag_ms = tape.between(0, 6 * MINUTE);
+                ec2.override_error_rate = drawn(tape, 0.02, 0.4);
+            }
             Fault::Strangers => self.stranger = drawn(tape, 0.01, 0.05),
             Fault::Suspensions => {
                 self.suspension = drawn(tape, 0.0005, 0.004);
@@ -506,6 +517,7 @@ impl Plan {
         let ec2 = &mut self.world.ec2;
         (ec2.no_capacity_rate, ec2.spot_interruption, ec2.power_off_fails) = (0.0, 0.0, 0.0);
         ec2.capacity.clear();
+        (ec2.instance_limit, ec2.override_error_rate) = (None, 0.0);
         (ec2.boot_ms, ec2.shutdown_ms, ec2.visibility_lag_ms) =
             ((20 * SECOND, 90 * SECOND), (5 * SECOND, 60 * SECOND), (0, 5 * SECOND));
     }

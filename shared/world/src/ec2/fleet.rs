@@ -166,10 +166,11 @@ impl Ec2 {
         let mut planned: Vec<(LaunchTemplate, Pool, u32)> = Vec::new();
         let mut wanted = request.total_target_capacity;
         for (template, pool) in pools {
-            let room = self.room(&pool, &planned, tape).min(wanted);
+            let (room, lack) = self.room(&pool, request.market, &planned, (now, tape));
+            let room = room.min(wanted);
             wanted -= room;
             if wanted > 0 {
-                errors.push(no_capacity(&template, &pool, request.market));
+                errors.push(lacking(&template, &pool, request.market, lack));
             }
             if room > 0 {
                 planned.push((template, pool, room));
@@ -249,11 +250,47 @@ impl Ec2 {
         }
     }
 
-    /// How many more instances this pool gives, those already planned in this call counted.
-    fn room(&self, pool: &Pool, planned: &[(LaunchTemplate, Pool, u32)], tape: &mut Tape) -> u32 {
+    /// How many more instances this pool gives, those already planned in this call counted, and EC2's code for why not
+    /// more.
+    fn room(
+        &self,
+        pool: &Pool,
+        market: Market,
+        planned: &[(LaunchTemplate, Pool, u32)],
+        (now, tape): (Millis, &mut Tape),
+    ) -> (u32, &'static str) {
+        const NO_CAPACITY: &str = "InsufficientInstanceCapacity";
         if tape.chance(self.settings.no_capacity_rate) {
-            return 0;
+            return (0, NO_CAPACITY);
         }
+        if tape.chance(self.settings.override_error_rate) {
+            let place = tape.draw(OVERRIDE_ERRORS.len() as u64 - 1);
+            return (
+                0,
+                usize::try_from(place).ok().and_then(|at| OVERRIDE_ERRORS.get(at)).copied().unwrap_or(NO_CAPACITY),
+            );
+        }
+        let of_account = self.settings.instance_limit.map_or(u32::MAX, |limit| {
+            let counted = self.instances().filter(|instance| self.counts(instance, now)).count();
+            let reserved: u32 = planned.iter().map(|(.., count)| *count).sum();
+            limit.saturating_sub(u32::try_from(counted).unwrap_or(u32::MAX)).saturating_sub(reserved)
+        });
+        let of_kind = self.room_of_kind(pool, planned);
+        let of_market = match market {
+            Market::Spot => "MaxSpotInstanceCountExceeded",
+            Market::OnDemand => "VcpuLimitExceeded",
+        };
+        if of_account < of_kind { (of_account, of_market) } else { (of_kind, NO_CAPACITY) }
+    }
+
+    /// Whether an instance counts against the account's limit.
+    fn counts(&self, instance: &Instance, now: Millis) -> bool {
+        let forgotten_at = instance.next.map_or(now, |(at, _)| at);
+        instance.state != State::Terminated
+            || now < forgotten_at - self.settings.terminated_lingers_ms + self.settings.limit_lag_ms
+    }
+
+    fn room_of_kind(&self, pool: &Pool, planned: &[(LaunchTemplate, Pool, u32)]) -> u32 {
         let Some(kind) = pool.instance_type.as_ref() else { return u32::MAX };
         let Some(capacity) = self.settings.capacity.get(kind) else { return u32::MAX };
         let living = self.instances().filter(|instance| instance.state.is_alive() && instance.instance_type == *kind);
@@ -324,14 +361,31 @@ fn tags_of(request: &FleetRequest, template: &LaunchTemplate, fleet_id: &str) ->
     tags
 }
 
-fn no_capacity(template: &LaunchTemplate, pool: &Pool, market: Market) -> FleetError {
+/// Other codes that `CreateFleet` gives for one override (API reference, `CreateFleetError`, and the error codes of
+/// `RunInstances`; read 2026-11-20).
+const OVERRIDE_ERRORS: [&str; 12] = [
+    "UnfulfillableCapacity",
+    "InsufficientFreeAddressesInSubnet",
+    "Unsupported",
+    "SpotMaxPriceTooLow",
+    "InsufficientVolumeCapacity",
+    "InvalidFleetConfiguration",
+    "InvalidParameterValue",
+    "InvalidLaunchTemplateId.VersionNotFound",
+    "InvalidSubnetID.NotFound",
+    "UnauthorizedOperation",
+    "RequestLimitExceeded",
+    "InternalError",
+];
+
+fn lacking(template: &LaunchTemplate, pool: &Pool, market: Market, code: &str) -> FleetError {
     let kind = pool.instance_type.as_deref().unwrap_or("the requested type");
     FleetError {
         template: template.clone(),
         pool: pool.clone(),
         market,
-        code: "InsufficientInstanceCapacity".to_owned(),
-        message: format!("We currently do not have sufficient {kind} capacity in the Availability Zone you requested."),
+        code: code.to_owned(),
+        message: format!("We currently cannot give you {kind} in the Availability Zone you requested ({code})."),
     }
 }
 

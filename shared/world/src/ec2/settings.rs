@@ -22,6 +22,13 @@ pub struct Ec2Settings {
     pub capacity: BTreeMap<String, u32>,
     /// Probability that one pool (type and subnet) has no capacity in one `CreateFleet` call.
     pub no_capacity_rate: f64,
+    /// Instances allowed in the account, somebody else's among them; none is no limit. Those that are ending count, and so
+    /// do those that have ended, for a while (facts/world.md E4).
+    pub instance_limit: Option<u32>,
+    /// For how long one that has ended still counts.
+    pub limit_lag_ms: Millis,
+    /// Probability that one pool (type and subnet) fails in one `CreateFleet` call for another reason than capacity.
+    pub override_error_rate: f64,
     /// Probability that a call answers `RequestLimitExceeded` without an effect.
     pub throttle_rate: f64,
     /// Most instances on one page of a listing; EC2's own maximum is 1,000.
@@ -48,6 +55,9 @@ impl Default for Ec2Settings {
             terminated_lingers_ms: 50 * MINUTE_MS,
             capacity: BTreeMap::new(),
             no_capacity_rate: 0.0,
+            instance_limit: None,
+            limit_lag_ms: 0,
+            override_error_rate: 0.0,
             throttle_rate: 0.0,
             page_size: 1_000,
             spot_interruption: 0.0,

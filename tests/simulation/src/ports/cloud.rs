@@ -132,6 +132,37 @@ impl Compute for Port {
 }
 
 impl Sim {
+    /// The class of an error inside of an answer, as the adapters' table has it.
+    fn class_of_override(&mut self, code: &str) -> Class {
+        match code {
+            "InsufficientInstanceCapacity" => return Class::NoCapacity,
+            "MaxSpotInstanceCountExceeded" | "VcpuLimitExceeded" => {
+                let alive = self.world.ec2.instances().filter(|instance| instance.state.is_alive()).count();
+                let limit = self.world.ec2.settings().instance_limit.unwrap_or(0);
+                if alive < usize::try_from(limit).unwrap_or(0) {
+                    self.coverage.hit(Counter::EndedCount);
+                }
+                // Whoever waits then waits for room, as where a fleet is full.
+                self.checker.held_until(self.now);
+                return Class::NoCapacity;
+            }
+            _ => self.coverage.hit(Counter::OverrideError),
+        }
+        match code {
+            "UnfulfillableCapacity"
+            | "InsufficientFreeAddressesInSubnet"
+            | "Unsupported"
+            | "SpotMaxPriceTooLow"
+            | "InsufficientVolumeCapacity" => Class::NoCapacity,
+            "InvalidLaunchTemplateId.VersionNotFound" | "InvalidSubnetID.NotFound" | "UnauthorizedOperation" => {
+                Class::Misconfigured
+            }
+            "RequestLimitExceeded" => Class::Throttled { retry_after: None },
+            "InternalError" => Class::OutcomeUnknown,
+            _ => Class::Rejected,
+        }
+    }
+
     fn create_fleet(&mut self, task: TaskId, request: &LaunchRequest) -> Result<LaunchAnswer, PortError> {
         self.launch_refused()?;
         for value in request.tags.values() {
@@ -191,7 +222,7 @@ impl Sim {
             .errors
             .into_iter()
             .map(|error| LaunchFault {
-                class: Class::NoCapacity,
+                class: self.class_of_override(&error.code),
                 code: error.code,
                 offering: error
                     .pool
