@@ -172,6 +172,8 @@ pub struct Coverage {
     died: Vec<[u64; 2]>,
     /// Answers lost after the effect.
     lost: Vec<u64>,
+    /// Requests lost before it.
+    vanished: Vec<u64>,
 }
 
 impl Default for Coverage {
@@ -182,6 +184,7 @@ impl Default for Coverage {
             called: vec![0; calls],
             died: vec![[0; 2]; calls],
             lost: vec![0; calls],
+            vanished: vec![0; calls],
         }
     }
 }
@@ -215,6 +218,13 @@ impl Coverage {
         }
     }
 
+    /// A request was lost.
+    pub fn vanished(&mut self, op: Op) {
+        if let Some(count) = self.vanished.get_mut(op as usize) {
+            *count += 1;
+        }
+    }
+
     /// How often it happened.
     #[must_use]
     pub fn count(&self, counter: Counter) -> u64 {
@@ -236,6 +246,9 @@ impl Coverage {
         for (own, others) in self.lost.iter_mut().zip(&other.lost) {
             *own += others;
         }
+        for (own, others) in self.vanished.iter_mut().zip(&other.vanished) {
+            *own += others;
+        }
     }
 
     /// Every count with its name.
@@ -251,7 +264,10 @@ impl Coverage {
                 (format!("killed before {}", op.name()), before),
                 (format!("killed after {}", op.name()), after),
             ];
-            died.into_iter().chain(op.changes().then(|| (format!("answer lost of {}", op.name()), lost)))
+            let vanished = self.vanished.get(*op as usize).copied().unwrap_or(0);
+            let in_doubt =
+                [(format!("answer lost of {}", op.name()), lost), (format!("request lost of {}", op.name()), vanished)];
+            died.into_iter().chain(in_doubt.into_iter().filter(|_| op.changes()))
         });
         of_counters.chain(of_calls).collect()
     }

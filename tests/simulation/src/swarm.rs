@@ -117,6 +117,8 @@ pub struct CallFaults {
     pub throttled: f64,
     /// It did its work, and the answer is lost.
     pub lost: f64,
+    /// It did nothing, and nobody can tell: the request is lost.
+    pub vanished: f64,
 }
 
 /// Everything that a seed decides beforehand.
@@ -525,7 +527,12 @@ impl Plan {
 
 impl CallFaults {
     fn draw(tape: &mut Tape, most: f64) -> Self {
-        Self { refused: drawn(tape, 0.001, most), throttled: drawn(tape, 0.001, most), lost: drawn(tape, 0.001, most) }
+        Self {
+            refused: drawn(tape, 0.001, most),
+            throttled: drawn(tape, 0.001, most),
+            lost: drawn(tape, 0.001, most),
+            vanished: drawn(tape, 0.001, most),
+        }
     }
 }
 

@@ -140,6 +140,7 @@ enum Fate {
     Refused,
     Throttled,
     Lost,
+    Vanishes,
     Hangs,
     DiesBefore,
     DiesAfter,
@@ -184,6 +185,10 @@ impl Port {
                 Fate::Throttled => {
                     Err(PortError::new(op.name(), Class::Throttled { retry_after: None }, "throttled by the plan"))
                 }
+                Fate::Vanishes => {
+                    sim.vanishes(self.task, op);
+                    Err(PortError::new(op.name(), Class::OutcomeUnknown, "request lost by the plan"))
+                }
                 Fate::Answered | Fate::Lost | Fate::Hangs | Fate::DiesBefore | Fate::DiesAfter => {
                     sim.at_effect(op, window, about.as_deref());
                     let result = effect(sim);
@@ -197,6 +202,7 @@ impl Port {
                         | Fate::Answered
                         | Fate::Refused
                         | Fate::Throttled
+                        | Fate::Vanishes
                         | Fate::DiesBefore
                         | Fate::DiesAfter => result,
                     }
@@ -261,7 +267,13 @@ impl Sim {
         }
         let takes = match fate {
             Fate::Hangs => PATIENCE,
-            Fate::Answered | Fate::Refused | Fate::Throttled | Fate::Lost | Fate::DiesBefore | Fate::DiesAfter => {
+            Fate::Answered
+            | Fate::Refused
+            | Fate::Throttled
+            | Fate::Lost
+            | Fate::Vanishes
+            | Fate::DiesBefore
+            | Fate::DiesAfter => {
                 // From the same draw: its lower digits.
                 let spread = i64::try_from(draw % 97).unwrap_or(0);
                 let takes = match op.service() {
@@ -324,8 +336,22 @@ impl Sim {
         match fate {
             Fate::Lost | Fate::Hangs if op.changes() => self.coverage.lost(op),
             Fate::DiesAfter => self.die(op, true),
-            Fate::Answered | Fate::Refused | Fate::Throttled | Fate::Lost | Fate::Hangs | Fate::DiesBefore => {}
+            Fate::Answered
+            | Fate::Refused
+            | Fate::Throttled
+            | Fate::Lost
+            | Fate::Vanishes
+            | Fate::Hangs
+            | Fate::DiesBefore => {}
         }
+    }
+
+    /// A request that never arrives: it changes nothing, and whoever made it cannot know.
+    fn vanishes(&mut self, task: TaskId, op: Op) {
+        self.coverage.vanished(op);
+        let place = task.place as u64;
+        self.timeline.mark(self.now, (op as u64) << 32 | place << 8 | Fate::Vanishes as u64);
+        self.timeline.note(self.now, || format!("  {} is lost on its way", op.name()));
     }
 
     fn end_call<T>(&mut self, task: TaskId, result: &Result<T, PortError>) {
@@ -368,6 +394,8 @@ fn drawn_fate(draw: u64, faults: CallFaults, hang: f64, op: Op) -> Fate {
         Fate::Throttled
     } else if within(faults.lost) && op.changes() {
         Fate::Lost
+    } else if within(faults.vanished) && op.changes() {
+        Fate::Vanishes
     } else {
         Fate::Answered
     }
