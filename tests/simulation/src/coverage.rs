@@ -152,6 +152,14 @@ counters! {
     ForgedProgress = "forged delivery of a job and a runner of ours",
     /// GitHub told of a job of an owner whom nobody serves.
     Stranger = "delivery of an owner whom nobody serves",
+    /// A clock was so far behind that its instance's signs look like silence.
+    ClockBehind = "clock behind by as much as silence takes",
+    /// A sign that a worker is there was written late.
+    LateSign = "vital sign written late",
+    /// An instance was cut off from GitHub too.
+    Isolated = "instance cut off from GitHub",
+    /// One that was cut off looked for its configuration.
+    CutOffFetch = "configuration not read: cut off",
     /// GitHub told that a job ended on a runner with the name of one of ours, which a repository has for itself.
     Neighbour = "delivery of a neighbour's runner that bears the name of ours",
     /// One pool of a launch failed for another reason than capacity.

@@ -25,6 +25,8 @@ use crate::swarm::{HOUR, MINUTE, SECOND};
 const POLL: Millis = 50 * SECOND;
 /// A pass takes four minutes at most, and a sign comes every minute and with each change.
 const SIGNS_KEPT: usize = 10;
+/// Signs of a clock that is as far behind look like silence: ten minutes of it, with a sign each minute.
+const BEHIND: Millis = 8 * MINUTE;
 /// Between two looks at the drain request.
 const LOOK_EVERY: Millis = 10 * SECOND;
 
@@ -50,6 +52,8 @@ pub enum Errand {
     },
     /// The supervisor looks at the drain request.
     Look,
+    /// A sign is written that was made a moment ago.
+    Write(VitalSign),
     /// The supervisor dies.
     LoseSupervisor,
     /// The instance is cut off from AWS for a while.
@@ -74,6 +78,8 @@ pub struct Host {
     spoke: VecDeque<(Millis, Millis)>,
     /// Until then nothing that it writes at AWS arrives, and it reads nothing there.
     cut_off_until: Millis,
+    /// Whether it reaches GitHub as little in that time.
+    isolated: bool,
     /// Whether it never learns of a drain request.
     deaf: bool,
     /// Whether a supervisor lives on it.
@@ -168,6 +174,7 @@ impl Sim {
             look_noted: false,
             spoke: VecDeque::new(),
             cut_off_until: 0,
+            isolated: false,
             deaf,
             supervised: matches!(flaw, Flaw::None | Flaw::Ghost),
             alive: true,
@@ -175,7 +182,11 @@ impl Sim {
         if flaw == Flaw::Ghost {
             self.coverage.hit(Counter::Ghost);
         }
-        self.checker.booted(&id, host.supervised, flaw);
+        if skew <= -BEHIND {
+            self.coverage.hit(Counter::ClockBehind);
+        }
+        // From outside one whose clock is so far behind is silent.
+        self.checker.booted(&id, host.supervised && skew > -BEHIND, flaw);
         self.hosts.hosts.push(host);
         self.hosts.by_id.insert(id, place);
         self.feed(place, Input::Booted);
@@ -217,6 +228,7 @@ impl Sim {
     /// Something that an instance was about to do.
     pub(crate) fn run_errand(&mut self, place: usize, life: u32, errand: Errand) {
         let now = self.now;
+        let (cut_off, isolated) = (self.is_cut_off(place), self.is_isolated(place));
         let Some(host) = self.hosts.hosts.get_mut(place).filter(|host| host.alive && host.life == life) else { return };
         match errand {
             Errand::Tick => {
@@ -238,6 +250,7 @@ impl Sim {
                 host.cut_off_until = until;
                 // Some come back with a voice and without ears: they are asked to drain, and never learn of it.
                 host.deaf |= self.world.tape.draw(1) == 1;
+                host.isolated = self.world.tape.draw(1) == 1;
                 let id = host.id.clone();
                 self.timeline.note(now, || format!("{id} is cut off from AWS"));
                 self.coverage.hit(Counter::CutOff);
@@ -258,6 +271,13 @@ impl Sim {
                     self.feed(place, Input::DrainTag(value));
                 }
             }
+            Errand::Write(sign) => self.write_sign(place, sign),
+            Errand::Fetch if cut_off => {
+                self.coverage.hit(Counter::CutOffFetch);
+                self.feed(place, Input::Parameter(Answer::Failed));
+            }
+            Errand::Open(_) if isolated => self.feed(place, Input::Session(SessionAnswer::Failed)),
+            Errand::Acquire { .. } if isolated => self.feed(place, Input::Acquired(Answer::Failed)),
             Errand::Fetch => {
                 let found = self.aws.parameters.get(&InstanceId::new(host.id.as_str()));
                 let answer = match found {
@@ -299,6 +319,14 @@ impl Sim {
 
     /// Asks GitHub for a message; without one the poll stays open.
     fn poll(&mut self, place: usize, runner_id: u64, over_at: Millis) {
+        if self.is_isolated(place) {
+            self.coverage.hit(Counter::Isolated);
+            let Some(host) = self.hosts.hosts.get_mut(place) else { return };
+            let over_at = self.now + POLL;
+            host.poll = Some((runner_id, over_at));
+            self.agenda.note(over_at, Event::Host { host: place, life: host.life, errand: Errand::Poll });
+            return;
+        }
         let answer = self.touch(|world| {
             let (github, mut cx) = world.github();
             github.poll(&mut cx, runner_id)
@@ -331,6 +359,28 @@ impl Sim {
         }
     }
 
+    /// Whether an instance is cut off from AWS now.
+    fn is_cut_off(&self, place: usize) -> bool {
+        !self.quiet && self.hosts.hosts.get(place).is_some_and(|host| self.now < host.cut_off_until)
+    }
+
+    /// Whether it is from GitHub too.
+    fn is_isolated(&self, place: usize) -> bool {
+        self.is_cut_off(place) && self.hosts.hosts.get(place).is_some_and(|host| host.isolated)
+    }
+
+    /// A sign reaches the table; one that was made before the last that did is not written any more.
+    fn write_sign(&mut self, place: usize, sign: VitalSign) {
+        let now = self.now;
+        let Some(host) = self.hosts.hosts.get_mut(place) else { return };
+        if host.spoke.front().is_some_and(|(_, beat_at)| *beat_at > sign.beat_at.0) {
+            return;
+        }
+        host.spoke.truncate(SIGNS_KEPT - 1);
+        host.spoke.push_front((now, sign.beat_at.0));
+        self.aws.vital_signs.insert(InstanceId::new(host.id.as_str()), sign);
+    }
+
     /// Gives the machine an input and carries out what comes of it.
     fn feed(&mut self, place: usize, input: Input) {
         let mut inputs = vec![input];
@@ -350,6 +400,7 @@ impl Sim {
     }
 
     fn carry_out_effect(&mut self, place: usize, effect: Effect) -> Option<Input> {
+        let (cut_off, isolated) = (self.is_cut_off(place), self.is_isolated(place));
         let host = self.hosts.hosts.get_mut(place)?;
         let (now, life) = (self.now, host.life);
         let mut later = |after: Millis, errand: Errand| {
@@ -363,6 +414,7 @@ impl Sim {
                 let after = self.world.tape.between(50, 3 * SECOND);
                 later(after, Errand::Acquire { runner_id, job_id })
             }
+            Effect::DeleteParameter if cut_off => Some(Input::ParameterDeleted(Answer::Failed)),
             Effect::DeleteParameter => {
                 self.aws.parameters.remove(&InstanceId::new(host.id.as_str()));
                 Some(Input::ParameterDeleted(Answer::Found(())))
@@ -373,6 +425,8 @@ impl Sim {
                 }
                 None
             }
+            Effect::Renew { .. } if isolated => Some(Input::Renewed(Answer::Failed)),
+            Effect::Complete { .. } if isolated => Some(Input::Completed(Answer::Failed)),
             Effect::Renew { runner_id, job_id } => {
                 let renewed = self.touch(|world| {
                     let (github, mut cx) = world.github_to_put_off();
@@ -402,9 +456,13 @@ impl Sim {
                     Occupation::Running => Worker::Running,
                 };
                 let sign = VitalSign { beat_at: Timestamp(sign.beat_at), worker };
-                host.spoke.truncate(SIGNS_KEPT - 1);
-                host.spoke.push_front((now, sign.beat_at.0));
-                self.aws.vital_signs.insert(InstanceId::new(host.id.as_str()), sign);
+                if worker != Worker::None && self.plan.sign_lag > 0 {
+                    let after = self.world.tape.between(0, self.plan.sign_lag);
+                    self.coverage.hit(Counter::LateSign);
+                    self.agenda.note(now + after, Event::Host { host: place, life, errand: Errand::Write(sign) });
+                } else {
+                    self.write_sign(place, sign);
+                }
                 None
             }
             Effect::CancelJob { .. } => None,

@@ -240,6 +240,8 @@ pub struct Plan {
     pub suspension: f64,
     /// Probability a minute that GitHub tells of a job of an owner whom nobody serves.
     pub stranger: f64,
+    /// A sign that a worker is there is written so much later than it is, at most.
+    pub sign_lag: Millis,
 }
 
 /// Probability that a fault is part of a seed that has many.
@@ -356,6 +358,7 @@ impl Plan {
             app_trouble: 0.0,
             suspension: 0.0,
             stranger: 0.0,
+            sign_lag: 0,
         }
     }
 
@@ -432,9 +435,9 @@ impl Plan {
                 self.beat_lost = drawn(tape, 0.02, 0.2);
                 self.look_lost = drawn(tape, 0.05, 0.5);
                 self.deaf = drawn(tape, 0.0, 0.3);
+                self.sign_lag = tape.between(0, 5 * SECOND);
             }
-            // Ten minutes behind would be silence: the sign of a supervisor that is dead.
-            Fault::Clocks => self.clock_skew = tape.between(SECOND, 8 * MINUTE),
+            Fault::Clocks => self.clock_skew = tape.between(SECOND, 10 * MINUTE),
             Fault::NoSupervisor => {
                 self.supervisor_dead = drawn(tape, 0.05, 1.0);
                 self.supervisor_dies = drawn(tape, 0.0, 0.3);
@@ -510,6 +513,7 @@ impl Plan {
         (self.adversary, self.adversary_reads) = (0.0, 0.0);
         (self.outage, self.app_trouble, self.suspension) = (0.0, 0.0, 0.0);
         self.stranger = 0.0;
+        self.sign_lag = 0;
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);
