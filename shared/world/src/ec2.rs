@@ -161,6 +161,22 @@ impl Ec2 {
         true
     }
 
+    /// Somebody starts a stopped instance: it boots anew, and EC2 shows this as the time of its launch (API reference,
+    /// `Instance`, `launchTime`: "the time that the instance was last launched"). Nothing happens to one that is not
+    /// stopped.
+    pub fn start(&mut self, instance_id: &str, now: Millis, tape: &mut Tape) -> bool {
+        let (lo, hi) = self.settings.boot_ms;
+        let Some(instance) = self.instances.get_mut(instance_id).filter(|i| i.state == State::Stopped) else {
+            return false;
+        };
+        instance.state = State::Pending;
+        instance.launched_at = now;
+        instance.state_reason = None;
+        instance.next = Some((now + tape.between(lo, hi), Step::Boot));
+        self.look_ahead();
+        true
+    }
+
     /// Somebody switches `disableApiTermination`. Nothing happens to a spot instance, which cannot have it ("not supported
     /// for spot instances", cloud-custodian#2083).
     pub fn protect(&mut self, instance_id: &str, protected: bool) -> bool {

@@ -11,6 +11,8 @@ use std::fmt;
 pub enum Misfortune {
     /// Somebody stops it (on-demand only): its processes are gone, it is not.
     Stopped,
+    /// Somebody starts it again after it was stopped: it boots anew.
+    Started,
     /// EC2 takes it back (spot only): its registration stays.
     TakenBack,
     /// Every process on it dies and it runs on: its runner goes offline.
@@ -31,7 +33,7 @@ impl Misfortune {
     pub fn ends_jobs(self) -> bool {
         match self {
             Self::Stopped | Self::TakenBack | Self::ListenerDead => true,
-            Self::Unlisted | Self::RegistrationRemoved | Self::Protected | Self::Unprotected => false,
+            Self::Started | Self::Unlisted | Self::RegistrationRemoved | Self::Protected | Self::Unprotected => false,
         }
     }
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Misfortune {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stopped => "is stopped by hand",
+            Self::Started => "is started by hand",
             Self::TakenBack => "is taken back by EC2",
             Self::ListenerDead => "runs on, and every process on it is dead",
             Self::Unlisted => "listens and works, and GitHub does not find its runner",

@@ -241,6 +241,7 @@ impl World {
         let fact = Fact::Befell { instance_id: instance_id.to_owned(), misfortune };
         let befell = match misfortune {
             Misfortune::Stopped => self.ec2.stop(instance_id),
+            Misfortune::Started => self.ec2.start(instance_id, now, &mut self.tape),
             Misfortune::ListenerDead => self.ec2.instance(instance_id).is_some_and(|i| i.state == State::Running),
             Misfortune::TakenBack => self.ec2.take_back(instance_id, now, &mut self.tape),
             Misfortune::Protected => self.ec2.protect(instance_id, true),

@@ -152,6 +152,16 @@ counters! {
     ForgedProgress = "forged delivery of a job and a runner of ours",
     /// GitHub told of a job of an owner whom nobody serves.
     Stranger = "delivery of an owner whom nobody serves",
+    /// Somebody stopped an instance.
+    Stopped = "instance stopped by hand",
+    /// On it a job ran.
+    StoppedWithJob = "instance stopped by hand in mid-job",
+    /// Somebody started it again.
+    Started = "instance started again by hand",
+    /// We ended one that somebody had stopped.
+    StoppedEnded = "TerminateInstances of a stopped instance",
+    /// EC2 refused to end an instance that somebody protects.
+    Protected = "TerminateInstances refused: protected",
     /// A clock was so far behind that its instance's signs look like silence.
     ClockBehind = "clock behind by as much as silence takes",
     /// A sign that a worker is there was written late.

@@ -142,7 +142,8 @@ impl Sim {
     }
 
     fn boot(&mut self, id: String, flaw: Flaw) {
-        if self.hosts.by_id.contains_key(&id) {
+        if let Some(place) = self.hosts.by_id.get(&id).copied() {
+            self.boot_again(place);
             return;
         }
         let (tape, plan) = (&mut self.world.tape, &self.plan);
@@ -186,9 +187,26 @@ impl Sim {
             self.coverage.hit(Counter::ClockBehind);
         }
         // From outside one whose clock is so far behind is silent.
-        self.checker.booted(&id, host.supervised && skew > -BEHIND, flaw);
+        self.checker.booted(&id, host.supervised && skew > -BEHIND, flaw, self.now);
         self.hosts.hosts.push(host);
         self.hosts.by_id.insert(id, place);
+        self.feed(place, Input::Booted);
+    }
+
+    /// Somebody stopped it and started it again: everything on it begins anew.
+    fn boot_again(&mut self, place: usize) {
+        let Some(host) = self.hosts.hosts.get_mut(place).filter(|host| !host.alive) else { return };
+        host.machine = Machine::new(self.plan.supervisor.clone(), Flaw::None);
+        host.life += 1;
+        (host.alive, host.supervised, host.look_noted) = (true, true, false);
+        (host.booted_at, host.tick_at, host.poll) = (self.now, None, None);
+        let id = host.id.clone();
+        // A clock that is so far behind is still, and so is a connection.
+        let (speaks, cut_off_until) = (host.skew > -BEHIND, host.cut_off_until);
+        self.checker.booted(&id, speaks, Flaw::None, self.now);
+        if self.now < cut_off_until {
+            self.checker.unheard_until(&id, cut_off_until);
+        }
         self.feed(place, Input::Booted);
     }
 

@@ -11,6 +11,7 @@
 //! - [`mischief`]: hostile vital signs, limits that are met, changes of the configuration. [`outages`]: GitHub in trouble
 //!   as a whole.
 //! - [`aws`]: queue, ledger, parameters, vital signs. [`hosts`]: instances. [`workload`]: jobs.
+//! - [`by_hand`]: what people do to instances, and what workflows' authors ask for.
 //! - [`checker`]: the invariants, judged from what really happened.
 //! - [`coverage`]: what must have happened at least once for a batch of seeds to say anything.
 //! - [`sensitivity`]: whether it sees the rules that are broken on purpose.
@@ -18,6 +19,7 @@
 
 pub mod agenda;
 pub mod aws;
+pub mod by_hand;
 pub mod checker;
 pub mod coverage;
 pub mod hosts;

@@ -63,6 +63,7 @@ impl Sim {
             self.cancel_all_that_wait();
         }
         self.begin_outages();
+        self.meddle();
         if self.world.tape.chance(self.plan.hostile_sign) {
             self.write_hostile_sign();
         }

@@ -138,7 +138,7 @@ fn policy_of(plan: &Plan, mutant: Mutant) -> Policy {
             } else {
                 json!([])
             };
-            json!({
+            let mut fleet = json!({
                 "name": name,
                 "idle": idle,
                 "idle_owner": "org0",
@@ -149,7 +149,12 @@ fn policy_of(plan: &Plan, mutant: Mutant) -> Policy {
                 "launch_template": { "id": format!("lt-{name}"), "version": "1" },
                 "instance_types": ["m7i.large", "m7a.large"],
                 "subnet_ids": ["subnet-1", "subnet-2"],
-            })
+            });
+            if plan.on_demand {
+                fleet["market"] = json!("on-demand");
+                fleet["fallback"] = Value::Null;
+            }
+            fleet
         })
         .collect();
     let environment = Environment {

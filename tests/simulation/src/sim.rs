@@ -10,6 +10,7 @@ use runner_scaler_world::{Millis, Tape, World};
 
 use crate::agenda::{Agenda, Event};
 use crate::aws::Aws;
+use crate::by_hand::ByHand;
 use crate::checker::Checker;
 use crate::coverage::{Counter, Coverage};
 use crate::hosts::Hosts;
@@ -75,6 +76,8 @@ pub struct Sim {
     pub mischief: Mischief,
     /// GitHub in trouble as a whole.
     pub outages: Outages,
+    /// What people do to instances.
+    pub by_hand: ByHand,
     /// What must hold.
     pub checker: Checker,
     /// What must have happened.
@@ -119,6 +122,7 @@ impl Sim {
             workload: Workload::default(),
             mischief: Mischief::default(),
             outages: Outages::default(),
+            by_hand: ByHand::default(),
             checker: Checker::default(),
             coverage: Coverage::default(),
             tally: Tally::default(),

@@ -106,6 +106,8 @@ faults! {
     /// EC2's limit of the account is met, ended instances counted for a while, and pools fail for other reasons than
     /// capacity.
     Limits,
+    /// People stop instances, start them again, and protect them from being ended.
+    ByHand,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -240,6 +242,14 @@ pub struct Plan {
     pub suspension: f64,
     /// Probability a minute that GitHub tells of a job of an owner whom nobody serves.
     pub stranger: f64,
+    /// Whether instances are on-demand: only these can be stopped and protected.
+    pub on_demand: bool,
+    /// Probability a minute that somebody stops an instance.
+    pub stopped: f64,
+    /// Probability that it is started again.
+    pub started: f64,
+    /// Probability a minute that somebody protects an instance from being ended.
+    pub protected: f64,
     /// A sign that a worker is there is written so much later than it is, at most.
     pub sign_lag: Millis,
 }
@@ -358,6 +368,10 @@ impl Plan {
             app_trouble: 0.0,
             suspension: 0.0,
             stranger: 0.0,
+            on_demand: false,
+            stopped: 0.0,
+            started: 0.0,
+            protected: 0.0,
             sign_lag: 0,
         }
     }
@@ -481,6 +495,12 @@ impl Plan {
                 ec2.limit_lag_ms = tape.between(0, 6 * MINUTE);
                 ec2.override_error_rate = drawn(tape, 0.02, 0.4);
             }
+            Fault::ByHand => {
+                self.on_demand = true;
+                self.stopped = drawn(tape, 0.005, 0.05);
+                self.started = drawn(tape, 0.0, 1.0);
+                self.protected = drawn(tape, 0.005, 0.05);
+            }
             Fault::Strangers => self.stranger = drawn(tape, 0.01, 0.05),
             Fault::Suspensions => {
                 self.suspension = drawn(tape, 0.0005, 0.004);
@@ -514,6 +534,7 @@ impl Plan {
         (self.outage, self.app_trouble, self.suspension) = (0.0, 0.0, 0.0);
         self.stranger = 0.0;
         self.sign_lag = 0;
+        (self.stopped, self.protected) = (0.0, 0.0);
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);

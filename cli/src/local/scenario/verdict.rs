@@ -170,9 +170,11 @@ impl Story<'_> {
                 let waited_ms = self.deregistered_idle()? - befell_at;
                 format!("left a registration, which was deleted {} later", seconds(waited_ms))
             }
-            Misfortune::ListenerDead | Misfortune::Unlisted | Misfortune::Protected | Misfortune::Unprotected => {
-                return self.removed();
-            }
+            Misfortune::Started
+            | Misfortune::ListenerDead
+            | Misfortune::Unlisted
+            | Misfortune::Protected
+            | Misfortune::Unprotected => return self.removed(),
         };
         Ok(format!("{id} {misfortune}; it {what}"))
     }

@@ -262,3 +262,42 @@ fn throttling_is_drawn_before_any_effect() {
     let (mut ec2, _) = ec2(|settings| settings.throttle_rate = 1.0);
     assert_eq!(ec2.admit(&mut Tape::from_seed(3)).unwrap_err().status, 503);
 }
+
+#[test]
+fn what_is_stopped_is_started_again_and_launched_anew() {
+    let (mut ec2, mut tape) = ec2(|_| {});
+    let on_demand = FleetRequest { market: Market::OnDemand, ..request("t", 1) };
+    let id = ids(&ec2.create_fleet(&on_demand, 0, &mut tape).unwrap()).remove(0);
+    ec2.advance_to(1_000, &mut tape);
+    assert!(!ec2.start(&id, 2_000, &mut tape), "it runs");
+    assert!(ec2.stop(&id) && ec2.start(&id, 3_000, &mut tape));
+    let instance = ec2.instance(&id).unwrap();
+    assert_eq!((instance.state, instance.launched_at), (State::Pending, 3_000));
+    assert_eq!(ec2.advance_to(4_000, &mut tape), [(4_000, Ec2Event::Booted { instance_id: id })]);
+}
+
+#[test]
+fn what_has_ended_counts_against_the_limit_for_a_while() {
+    let (mut ec2, mut tape) = ec2(|settings| {
+        settings.instance_limit = Some(2);
+        settings.limit_lag_ms = 60_000;
+    });
+    let first = ec2.create_fleet(&request("t", 3), 0, &mut tape).unwrap();
+    assert_eq!((ids(&first).len(), first.errors[0].code.as_str()), (2, "MaxSpotInstanceCountExceeded"));
+    ec2.advance_to(1_000, &mut tape);
+    ec2.terminate_instances(&ids(&first), "test", 2_000, &mut tape).unwrap();
+    for (token, at, given) in [("on their way out", 2_400, 0), ("they have ended", 62_400, 0), ("long ago", 62_500, 1)]
+    {
+        ec2.advance_to(at, &mut tape);
+        let answer = ec2.create_fleet(&request(token, 1), at, &mut tape).unwrap();
+        assert_eq!(ids(&answer).len(), given, "{token}");
+    }
+}
+
+#[test]
+fn a_pool_may_fail_for_another_reason_than_capacity() {
+    let (mut ec2, _) = ec2(|settings| settings.override_error_rate = 1.0);
+    let answer = ec2.create_fleet(&request("t", 1), 0, &mut Tape::from_seed(2)).unwrap();
+    assert_eq!((ids(&answer).len(), answer.errors.len()), (0, 2));
+    assert!(answer.errors.iter().all(|error| error.code != "InsufficientInstanceCapacity"), "{:?}", answer.errors);
+}

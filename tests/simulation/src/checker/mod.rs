@@ -124,13 +124,16 @@ impl Checker {
     }
 
     /// An instance booted.
-    pub fn booted(&mut self, id: &str, supervised: bool, flaw: Flaw) {
+    pub fn booted(&mut self, id: &str, supervised: bool, flaw: Flaw, at: Millis) {
         if let Some(instance) = self.instances.get_mut(id) {
             instance.flaw = flaw;
             instance.never_heard = !supervised;
-            if !supervised {
-                instance.unheard_until = Millis::MAX;
-            }
+            instance.unheard_until = match (supervised, instance.unheard_until) {
+                (false, _) => Millis::MAX,
+                (true, 0) => 0,
+                // It was stopped, and begins to speak anew.
+                (true, _) => at,
+            };
         }
     }
 

@@ -104,6 +104,7 @@ impl Compute for Port {
         self.call(Op::Terminate, about, |sim| {
             sim.check_foreign(&id, "TerminateInstances");
             let now = sim.now;
+            let stopped = sim.world.ec2.instance(&id).is_some_and(|instance| instance.state == State::Stopped);
             // A read of EC2's that lags behind its own listing (facts/world.md E1).
             let unknown = sim.world.tape.chance(sim.plan.not_found);
             let ended = sim.touch(|world| {
@@ -115,10 +116,16 @@ impl Compute for Port {
             match ended {
                 Ok(_) => {
                     sim.coverage.hit(Counter::Terminated);
+                    if stopped {
+                        sim.coverage.hit(Counter::StoppedEnded);
+                    }
                     sim.tally.terminations += 1;
                     Ok(Termination::Accepted)
                 }
-                Err(error) if error.code == Ec2Error::PROTECTED => Ok(Termination::Protected),
+                Err(error) if error.code == Ec2Error::PROTECTED => {
+                    sim.coverage.hit(Counter::Protected);
+                    Ok(Termination::Protected)
+                }
                 Err(error) => {
                     if sim.world.ec2.instance(&id).is_some_and(|i| i.state.is_alive()) {
                         sim.coverage.hit(Counter::TerminateNotFoundAlive);
