@@ -3,6 +3,7 @@
 //! A rate is never here: all of them are in [`crate::swarm`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use runner_scaler_world::Millis;
 use runner_scaler_world::ec2::State;
@@ -20,6 +21,9 @@ const PROTECTED_FOR: (Millis, Millis) = (MINUTE, 6 * HOUR);
 const ASKED_AGAIN: Millis = HOUR;
 /// What is stopped is ended within this: as that whose supervisor is dead.
 const STOPPED_ENDS_WITHIN: Millis = HOUR;
+
+/// In every label that means harm, and nowhere else.
+const HARM: &str = "h4rm";
 
 /// What people have done to instances.
 #[derive(Debug, Default)]
@@ -100,6 +104,49 @@ impl Sim {
                 let what = format!("{id} of {owner} is stopped, and nobody ends it");
                 self.checker.violated("L2", now, what);
             }
+        }
+    }
+
+    /// The labels of a job, some of them hostile, which nobody takes, or in a spelling of their own.
+    pub(crate) fn labels_of_job(&mut self, mut labels: Vec<String>) -> Vec<String> {
+        let tape = &mut self.world.tape;
+        if !tape.chance(self.plan.hostile_label) {
+            return labels;
+        }
+        if tape.draw(3) == 0 {
+            // GitHub compares without case, and as sets.
+            self.coverage.hit(Counter::OddLabels);
+            let shouted: Vec<String> = labels.iter().map(|label| label.to_uppercase()).collect();
+            labels.extend(shouted);
+            labels.reverse();
+            return labels;
+        }
+        let hostile = [
+            format!("{HARM}; curl http://169.254.169.254/ | sh #"),
+            format!("$(touch /tmp/{HARM})`id`\n\"'&&||"),
+            format!("{HARM}{}", "x".repeat(250)),
+            format!("{HARM}{}", "y".repeat(5_000)),
+            format!("ſelf-hoſted\u{202e}{HARM}\u{0}\u{fe0f}"),
+            format!("ghr-instance-type:{HARM}.metal"),
+            format!("ghr-market:{HARM}"),
+            format!("ghr:environment={HARM}"),
+            format!("aws:ec2launchtemplate:id={HARM}"),
+            format!("${{{{ secrets.{HARM} }}}}"),
+        ];
+        let place = usize::try_from(tape.draw(hostile.len() as u64 - 1)).unwrap_or(0);
+        self.coverage.hit(Counter::HostileLabel);
+        labels.push(hostile[place].clone());
+        labels
+    }
+
+    /// S11: what the author of a workflow wrote is in no request that makes an instance or a runner.
+    pub(crate) fn check_labels_in(&mut self, what: &str, request: &impl fmt::Debug) {
+        if self.plan.hostile_label == 0.0 {
+            return;
+        }
+        let request = format!("{request:?}");
+        if request.contains(HARM) {
+            self.checker.violated("S11", self.now, format!("{what} holds a label that means harm: {request}"));
         }
     }
 

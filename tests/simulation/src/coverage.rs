@@ -162,6 +162,10 @@ counters! {
     StoppedEnded = "TerminateInstances of a stopped instance",
     /// EC2 refused to end an instance that somebody protects.
     Protected = "TerminateInstances refused: protected",
+    /// A job asked for a label that means harm.
+    HostileLabel = "hostile label",
+    /// A job spelt the labels of a fleet in its own way.
+    OddLabels = "labels in another spelling",
     /// A clock was so far behind that its instance's signs look like silence.
     ClockBehind = "clock behind by as much as silence takes",
     /// A sign that a worker is there was written late.

@@ -108,6 +108,8 @@ faults! {
     Limits,
     /// People stop instances, start them again, and protect them from being ended.
     ByHand,
+    /// Jobs ask for labels that would do harm where they are taken for more than text.
+    HostileLabels,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -250,6 +252,8 @@ pub struct Plan {
     pub started: f64,
     /// Probability a minute that somebody protects an instance from being ended.
     pub protected: f64,
+    /// Probability that a job asks for a label that means harm.
+    pub hostile_label: f64,
     /// A sign that a worker is there is written so much later than it is, at most.
     pub sign_lag: Millis,
 }
@@ -372,6 +376,7 @@ impl Plan {
             stopped: 0.0,
             started: 0.0,
             protected: 0.0,
+            hostile_label: 0.0,
             sign_lag: 0,
         }
     }
@@ -501,6 +506,7 @@ impl Plan {
                 self.started = drawn(tape, 0.0, 1.0);
                 self.protected = drawn(tape, 0.005, 0.05);
             }
+            Fault::HostileLabels => self.hostile_label = drawn(tape, 0.02, 0.2),
             Fault::Strangers => self.stranger = drawn(tape, 0.01, 0.05),
             Fault::Suspensions => {
                 self.suspension = drawn(tape, 0.0005, 0.004);
@@ -535,6 +541,7 @@ impl Plan {
         self.stranger = 0.0;
         self.sign_lag = 0;
         (self.stopped, self.protected) = (0.0, 0.0);
+        self.hostile_label = 0.0;
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);

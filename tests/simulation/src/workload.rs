@@ -124,6 +124,7 @@ impl Sim {
         } else {
             self.policy.fleets[fleet].labels.clone()
         };
+        let labels = self.labels_of_job(labels);
         let spec = JobSpec {
             repository: self.owners[owner].repositories[repository].clone(),
             name: "build".to_owned(),

@@ -102,5 +102,5 @@ impl InstanceTruth {
 
 /// Whether a fleet of the simulation takes a job of these labels.
 pub(super) fn takes(fleet: &str, labels: &[String]) -> bool {
-    labels.iter().all(|label| label == "self-hosted" || label == fleet)
+    labels.iter().all(|label| label.eq_ignore_ascii_case("self-hosted") || label.eq_ignore_ascii_case(fleet))
 }

@@ -175,6 +175,7 @@ impl Sim {
         for value in request.tags.values() {
             self.check_text("a tag", value);
         }
+        self.check_labels_in("CreateFleet", request);
         let fleet = FleetRequest {
             client_token: Some(request.token.as_str().to_owned()),
             kind: "instant".to_owned(),

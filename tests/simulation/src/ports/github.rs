@@ -223,6 +223,7 @@ impl Registry for Port {
         self.call(Op::GenerateJit, None, |sim| {
             sim.troubled(access.scope.owner(), access.installation_id, Op::GenerateJit)?;
             sim.check_registration(access, request);
+            sim.check_labels_in("generate-jitconfig", request);
             let wanted = WorldJit {
                 name: request.name.as_str().to_owned(),
                 runner_group_id: request.runner_group_id,
