@@ -220,9 +220,15 @@ impl Sim {
         let mut batch = Vec::new();
         let mut early = Vec::new();
         let in_hand: BTreeSet<u64> = self.in_hand();
-        for (number, message) in &mut self.aws.queue.messages {
-            if message.dead || message.visible_at > now || batch.len() == BATCH_MAX {
-                continue;
+        let visible = |message: &Message| !message.dead && message.visible_at <= now;
+        let messages = self.aws.queue.messages.iter();
+        let mut numbers: Vec<u64> =
+            messages.filter(|(_, message)| visible(message)).map(|(number, _)| *number).collect();
+        self.disorder(&mut numbers);
+        for number in &numbers {
+            let Some(message) = self.aws.queue.messages.get_mut(number) else { continue };
+            if batch.len() == BATCH_MAX {
+                break;
             }
             if in_hand.contains(number) && !message.twice {
                 early.push(*number);
@@ -249,6 +255,20 @@ impl Sim {
         }
         if !batch.is_empty() {
             self.starts.push(Start { function: Function::ScaleUp, work: Work::Batch(batch) });
+        }
+    }
+
+    /// A standard queue has no order (facts/world.md A1).
+    fn disorder(&mut self, numbers: &mut [u64]) {
+        for place in 0..numbers.len().min(BATCH_MAX) {
+            let after = (numbers.len() - place) as u64 - 1;
+            if after > 0 && self.world.tape.chance(self.plan.disorder) {
+                let other = place + usize::try_from(self.world.tape.draw(after)).unwrap_or(0);
+                numbers.swap(place, other);
+                if other != place {
+                    self.coverage.hit(Counter::Disorder);
+                }
+            }
         }
     }
 

@@ -180,6 +180,8 @@ counters! {
     OverrideError = "pool failed for another reason than capacity",
     /// EC2's limit of the account was met, with fewer instances alive than it allows.
     EndedCount = "limit met by instances that ended",
+    /// A message was received before one that was sent before it.
+    Disorder = "messages received out of order",
     /// It named a runner of ours.
     StrangerNamesOurs = "delivery of an owner whom nobody serves, about a runner of ours",
 }

@@ -106,6 +106,8 @@ faults! {
     /// EC2's limit of the account is met, ended instances counted for a while, and pools fail for other reasons than
     /// capacity.
     Limits,
+    /// SQS has no order.
+    Disorder,
     /// People stop instances, start them again, and protect them from being ended.
     ByHand,
     /// Jobs ask for labels that would do harm where they are taken for more than text.
@@ -244,6 +246,8 @@ pub struct Plan {
     pub suspension: f64,
     /// Probability a minute that GitHub tells of a job of an owner whom nobody serves.
     pub stranger: f64,
+    /// Probability that a message is received before those that were sent before it.
+    pub disorder: f64,
     /// Whether instances are on-demand: only these can be stopped and protected.
     pub on_demand: bool,
     /// Probability a minute that somebody stops an instance.
@@ -372,6 +376,7 @@ impl Plan {
             app_trouble: 0.0,
             suspension: 0.0,
             stranger: 0.0,
+            disorder: 0.0,
             on_demand: false,
             stopped: 0.0,
             started: 0.0,
@@ -500,6 +505,7 @@ impl Plan {
                 ec2.limit_lag_ms = tape.between(0, 6 * MINUTE);
                 ec2.override_error_rate = drawn(tape, 0.02, 0.4);
             }
+            Fault::Disorder => self.disorder = drawn(tape, 0.1, 1.0),
             Fault::ByHand => {
                 self.on_demand = true;
                 self.stopped = drawn(tape, 0.005, 0.05);
@@ -542,6 +548,7 @@ impl Plan {
         self.sign_lag = 0;
         (self.stopped, self.protected) = (0.0, 0.0);
         self.hostile_label = 0.0;
+        self.disorder = 0.0;
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);
