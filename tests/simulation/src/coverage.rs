@@ -180,6 +180,8 @@ counters! {
     OverrideError = "pool failed for another reason than capacity",
     /// EC2's limit of the account was met, with fewer instances alive than it allows.
     EndedCount = "limit met by instances that ended",
+    /// A launch was repeated under its token after the configuration named another template version.
+    ReplayedAfterChange = "client token replayed after the template changed",
     /// A message was received before one that was sent before it.
     Disorder = "messages received out of order",
     /// It named a runner of ours.

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::rc::Rc;
 use std::time::Duration;
 
-use runner_scaler_core::config::{Mode, Policy};
+use runner_scaler_core::config::{Fleet, Mode, Policy};
 use runner_scaler_core::error::{Class, PortError};
 use runner_scaler_core::ids::InstanceId;
 use runner_scaler_core::ports::{ApiBudget, VitalSign, Worker};
@@ -75,6 +75,11 @@ impl Sim {
             let until = self.now + self.world.tape.between(2 * MINUTE, HOUR);
             self.mischief.refuses = Some((until, class));
             self.timeline.note(self.now, || format!("EC2 refuses launches until {until}: {class:?}"));
+        }
+        if self.world.tape.chance(self.plan.template_change) {
+            let fleet = usize::try_from(self.world.tape.draw(self.policy.fleets.len() as u64 - 1)).unwrap_or(0);
+            let also = self.world.tape.draw(3);
+            self.configure(|policy| policy.fleets.get_mut(fleet).into_iter().for_each(|fleet| change(fleet, also)));
         }
         match self.mischief.mode_until {
             Some(until) if until <= self.now => {
@@ -343,6 +348,19 @@ impl Sim {
             self.timeline.note(self.now, || format!("{runner} is hidden"));
             self.world.github.hide_runner(runner, self.now, until);
         }
+    }
+}
+
+/// A fleet is configured anew: another version of its template, and whatever else a request to EC2 or a runner's name is
+/// made of.
+fn change(fleet: &mut Fleet, also: u64) {
+    let version = fleet.launch_template.version.parse::<u64>().unwrap_or(0) + 1;
+    fleet.launch_template.version = version.to_string();
+    match also {
+        1 => fleet.instance_types.reverse(),
+        2 => fleet.subnet_ids.reverse(),
+        3 => fleet.runner_name_prefix = format!("v{version}-"),
+        _ => {}
     }
 }
 

@@ -106,6 +106,8 @@ faults! {
     /// EC2's limit of the account is met, ended instances counted for a while, and pools fail for other reasons than
     /// capacity.
     Limits,
+    /// Another version of the launch template is named.
+    Templates,
     /// SQS has no order.
     Disorder,
     /// People stop instances, start them again, and protect them from being ended.
@@ -246,6 +248,8 @@ pub struct Plan {
     pub suspension: f64,
     /// Probability a minute that GitHub tells of a job of an owner whom nobody serves.
     pub stranger: f64,
+    /// Probability a minute that the configuration names another version of a launch template.
+    pub template_change: f64,
     /// Probability that a message is received before those that were sent before it.
     pub disorder: f64,
     /// Whether instances are on-demand: only these can be stopped and protected.
@@ -376,6 +380,7 @@ impl Plan {
             app_trouble: 0.0,
             suspension: 0.0,
             stranger: 0.0,
+            template_change: 0.0,
             disorder: 0.0,
             on_demand: false,
             stopped: 0.0,
@@ -505,6 +510,12 @@ impl Plan {
                 ec2.limit_lag_ms = tape.between(0, 6 * MINUTE);
                 ec2.override_error_rate = drawn(tape, 0.02, 0.4);
             }
+            Fault::Templates => {
+                self.template_change = drawn(tape, 0.002, 0.02);
+                // Old and new are named at once, and what was asked under the old is asked again.
+                self.stale_cache = drawn(tape, 0.1, 0.9).max(self.stale_cache);
+                self.ec2.lost = drawn(tape, 0.02, 0.2).max(self.ec2.lost);
+            }
             Fault::Disorder => self.disorder = drawn(tape, 0.1, 1.0),
             Fault::ByHand => {
                 self.on_demand = true;
@@ -549,6 +560,7 @@ impl Plan {
         (self.stopped, self.protected) = (0.0, 0.0);
         self.hostile_label = 0.0;
         self.disorder = 0.0;
+        self.template_change = 0.0;
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);

@@ -206,9 +206,18 @@ impl Sim {
         let now = self.now;
         let replayed = self.checker.knows_token(request.token.as_str());
         self.before_launch(task, request, replayed);
-        let answer = self
-            .touch(|world| world.ec2.create_fleet(&fleet, now, &mut world.tape))
-            .map_err(|error| refused("CreateFleet", &error))?;
+        let answer = self.touch(|world| world.ec2.create_fleet(&fleet, now, &mut world.tape)).map_err(|error| {
+            // Whoever repeats a launch makes the very same call, whatever was configured meanwhile.
+            if error.code == "IdempotentParameterMismatch" {
+                let what = format!("launch {} is repeated with other parameters", request.token);
+                self.checker.violated("S4", now, what);
+            }
+            refused("CreateFleet", &error)
+        })?;
+        let fleet_now = self.policy.fleets.iter().find(|fleet| fleet.launch_template.id == request.template.id);
+        if replayed && fleet_now.is_some_and(|fleet| fleet.launch_template.version != request.template.version) {
+            self.coverage.hit(Counter::ReplayedAfterChange);
+        }
         let instance_ids: Vec<InstanceId> =
             answer.groups.iter().flat_map(|group| &group.instance_ids).map(|id| InstanceId::new(id.as_str())).collect();
         if replayed {
