@@ -182,6 +182,8 @@ counters! {
     EndedCount = "limit met by instances that ended",
     /// A launch was repeated under its token after the configuration named another template version.
     ReplayedAfterChange = "client token replayed after the template changed",
+    /// GitHub refused a change that came too fast.
+    Haste = "secondary rate limit met",
     /// A message was received before one that was sent before it.
     Disorder = "messages received out of order",
     /// It named a runner of ours.

@@ -2,7 +2,7 @@
 //!
 //! A rate is never here: all of them are in [`crate::swarm`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use rustc_hash::{FxHashMap, FxHasher};
 use crate::agenda::Event;
 use crate::coverage::Counter;
 use crate::lambda::{Function, Start, Work};
+use crate::ports::Op;
 use crate::sim::Sim;
 use crate::swarm::{HOUR, MINUTE, SECOND};
 
@@ -32,6 +33,11 @@ const TRIED_AGAIN: (Millis, Millis) = (MINUTE, 3 * MINUTE);
 const BATCH_TRIED_WITHIN: Millis = 4 * MINUTE;
 /// Calls about an owner resume this long after a limit was lifted: each is searched every 5 min, passes take 4.
 const RESUMES_WITHIN: Millis = 20 * MINUTE;
+
+/// Stands for the owner of calls that the App makes in its own name.
+pub(crate) const THE_APP: &str = "the App";
+/// Changes that GitHub takes in a minute (facts/world.md G19).
+const CHANGES_A_MINUTE: usize = 80;
 
 /// What is going on besides.
 #[derive(Default)]
@@ -48,6 +54,8 @@ pub struct Mischief {
     spent: BTreeMap<String, (Millis, u32)>,
     /// Owners whose calls were refused by a limit, and until when: nobody asked since.
     limited: BTreeMap<String, Millis>,
+    /// When changes were asked for, by owner, in the last minute; and until when GitHub answers none of the owner's calls.
+    changes: BTreeMap<String, (VecDeque<Millis>, Millis)>,
     /// Since when and until when nobody can ask about an owner's runners.
     silent: BTreeMap<String, (Millis, Millis)>,
     /// Messages that the event source mapping holds, and tries to bring to a function.
@@ -241,6 +249,41 @@ impl Sim {
         Err(self.limited(owner, (hour + 1) * HOUR))
     }
 
+    /// GitHub's secondary limit: changes that come within a second of each other, or more than 80 of them in a minute
+    /// (facts/world.md G19). Until the time that it names is over the adapter sends nothing about that owner.
+    pub(crate) fn hurried(&mut self, owner: &str, op: Op) -> Result<(), PortError> {
+        if self.plan.haste == 0.0 {
+            return Ok(());
+        }
+        let now = self.now;
+        let (times, until) = self.mischief.changes.entry(owner.to_owned()).or_default();
+        if now < *until {
+            let until = *until;
+            return Err(self.limited(owner, until));
+        }
+        if !op.changes() {
+            return Ok(());
+        }
+        while times.front().is_some_and(|at| now - at > MINUTE) {
+            times.pop_front();
+        }
+        let hurries = times.back().is_some_and(|at| now - at < SECOND);
+        times.push_back(now);
+        let too_many = times.len() > CHANGES_A_MINUTE;
+        let refused = too_many || (hurries && self.world.tape.chance(self.plan.haste));
+        if !refused {
+            return Ok(());
+        }
+        let until = now + self.world.tape.between(MINUTE, 5 * MINUTE);
+        self.mischief.changes.entry(owner.to_owned()).or_default().1 = until;
+        self.coverage.hit(Counter::Haste);
+        self.timeline.note(now, || format!("GitHub asks for patience about {owner} until {until}"));
+        let said = self.world.tape.draw(1) == 0;
+        let error = self.limited(owner, until);
+        // At times it does not say for how long.
+        Err(if said { error } else { PortError { class: Class::Throttled { retry_after: None }, ..error } })
+    }
+
     /// What a conditional request costs of the owner's hour: nothing where the answer is the one that was cached
     /// (facts/github.md 2.4). A function's environment, and its cache, lives for about an hour.
     pub(crate) fn charged(&mut self, question: impl Hash, answer: impl Hash, cost: u32) -> u32 {
@@ -252,7 +295,10 @@ impl Sim {
 
     /// A refusal that says when to come back.
     pub(crate) fn limited(&mut self, owner: &str, until: Millis) -> PortError {
-        self.mischief.limited.insert(owner.to_owned(), until);
+        // Nobody has to go on with the App's own calls at once.
+        if owner != THE_APP {
+            self.mischief.limited.insert(owner.to_owned(), until);
+        }
         let left = u64::try_from(until - self.now).unwrap_or(0).min(HOUR.unsigned_abs());
         PortError::new("GitHub", Class::Throttled { retry_after: Some(Duration::from_millis(left)) }, "rate limit")
     }

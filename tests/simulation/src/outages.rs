@@ -12,6 +12,7 @@ use runner_scaler_world::Millis;
 use runner_scaler_world::github::Trouble;
 
 use crate::coverage::Counter;
+use crate::mischief::THE_APP;
 use crate::ports::Op;
 use crate::sim::Sim;
 use crate::swarm::{HOUR, MINUTE};
@@ -191,6 +192,7 @@ impl Sim {
     /// What a call that the App makes in its own name is refused with, where GitHub is in trouble.
     pub(crate) fn app_troubled(&mut self, op: Op) -> Result<(), PortError> {
         let now = self.now;
+        self.hurried(THE_APP, op)?;
         let all = self.outages.all.filter(|(_, until)| now < *until).map(|(trouble, _)| trouble);
         let app =
             self.outages.app.filter(|(part, _, until)| now < *until && part.has(op)).map(|(_, trouble, _)| trouble);

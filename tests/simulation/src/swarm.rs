@@ -108,6 +108,8 @@ faults! {
     Limits,
     /// Another version of the launch template is named.
     Templates,
+    /// GitHub refuses changes that come too fast.
+    Haste,
     /// SQS has no order.
     Disorder,
     /// People stop instances, start them again, and protect them from being ended.
@@ -250,6 +252,8 @@ pub struct Plan {
     pub stranger: f64,
     /// Probability a minute that the configuration names another version of a launch template.
     pub template_change: f64,
+    /// Probability that GitHub refuses a change that comes within a second of the one before.
+    pub haste: f64,
     /// Probability that a message is received before those that were sent before it.
     pub disorder: f64,
     /// Whether instances are on-demand: only these can be stopped and protected.
@@ -381,6 +385,7 @@ impl Plan {
             suspension: 0.0,
             stranger: 0.0,
             template_change: 0.0,
+            haste: 0.0,
             disorder: 0.0,
             on_demand: false,
             stopped: 0.0,
@@ -516,6 +521,7 @@ impl Plan {
                 self.stale_cache = drawn(tape, 0.1, 0.9).max(self.stale_cache);
                 self.ec2.lost = drawn(tape, 0.02, 0.2).max(self.ec2.lost);
             }
+            Fault::Haste => self.haste = drawn(tape, 0.1, 1.0),
             Fault::Disorder => self.disorder = drawn(tape, 0.1, 1.0),
             Fault::ByHand => {
                 self.on_demand = true;
@@ -561,6 +567,7 @@ impl Plan {
         self.hostile_label = 0.0;
         self.disorder = 0.0;
         self.template_change = 0.0;
+        self.haste = 0.0;
         (self.forgery, self.cancellation, self.kill_switch) = (0.0, 0.0, 0.0);
         let github = &mut self.world.github;
         (github.lying_busy_flag, github.stale_busy_flag, github.stuck_busy_flag) = (0.0, 0.0, 0.0);

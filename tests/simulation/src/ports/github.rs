@@ -39,6 +39,7 @@ impl Sim {
     /// What a call about an owner is refused with, where GitHub is in trouble.
     fn troubled(&mut self, owner: &str, named: Option<InstallationId>, op: Op) -> Result<(), PortError> {
         self.charge(owner)?;
+        self.hurried(owner, op)?;
         self.unreachable(owner, named, op)?;
         let Some((trouble, until)) = self.world.github.trouble_of(owner, self.now) else { return Ok(()) };
         let of_runners = matches!(op, Op::Runners | Op::Runner | Op::RunnerNamed | Op::GenerateJit | Op::Deregister);
