@@ -272,6 +272,9 @@ pub struct Plan {
 
 /// Probability that a fault is part of a seed that has many.
 const FAULT: f64 = 0.45;
+/// The same of those that keep things from happening more than they make them go wrong: all at once they would leave
+/// nothing to go wrong.
+const OBSTACLE: f64 = 0.2;
 /// Probability that a seed has no fault of its own.
 const NONE: f64 = 0.1;
 /// Probability that a seed has one or two.
@@ -292,7 +295,8 @@ impl Plan {
                 }
             } else {
                 let of_many = |fault: &Fault| *fault != Fault::NoSupervisor;
-                faults.extend(Fault::ALL.iter().copied().filter(of_many).filter(|_| tape.chance(FAULT)));
+                let rate = |fault: &Fault| if *fault < Fault::Outages { FAULT } else { OBSTACLE };
+                faults.extend(Fault::ALL.iter().copied().filter(of_many).filter(|fault| tape.chance(rate(fault))));
             }
             if tape.chance(NO_SUPERVISOR) {
                 faults.push(Fault::NoSupervisor);
