@@ -222,7 +222,7 @@ impl Checker {
             let told =
                 |job: &u64| self.jobs.get(job).is_some_and(|job| job.start_known.is_some_and(|at| at < decided_at));
             let waiting = jobs.iter().filter(|job| self.waiting.contains(job) || !told(job)).count();
-            let free: Vec<&String> = ids.iter().filter(|id| self.is_on_its_way(id, now)).collect();
+            let free: Vec<&String> = ids.iter().filter(|id| self.is_on_its_way(id, now, decided_at)).collect();
             (free.len() >= waiting).then(|| free.first().map(|id| id.as_str())).flatten()
         });
         instances.into_iter().next_back()
@@ -246,11 +246,12 @@ impl Checker {
         self.caps.get(fleet).is_some_and(|cap| occupied + self.look_alikes >= *cap)
     }
 
-    fn is_on_its_way(&self, id: &str, now: Millis) -> bool {
+    fn is_on_its_way(&self, id: &str, now: Millis, decided_at: Millis) -> bool {
         self.instances.get(id).is_some_and(|instance| {
             // One that was registered and whose configuration was not handed over gets none any more, and one that the
             // invocation that launched it did not register is nobody's: their launches failed.
-            let equipped = self.handed_over.contains(id);
+            // One that got it after this was decided, of a launch that was left behind, could not be counted on.
+            let equipped = self.handed_over.get(id).is_some_and(|at| *at <= decided_at);
             let in_hand = instance.runner_id.is_none() && self.in_hand.values().flatten().any(|own| own == id);
             instance.ended_at.is_none()
                 && (equipped || in_hand)

@@ -80,8 +80,8 @@ pub struct Checker {
     busy_shown_at: FxHashMap<u64, Millis>,
     /// What the invocations that run have launched.
     in_hand: BTreeMap<TaskId, Vec<String>>,
-    /// Instances whose configuration was handed over.
-    handed_over: BTreeSet<String>,
+    /// Instances whose configuration was handed over, and when.
+    handed_over: BTreeMap<String, Millis>,
     /// Instances whose record was rebuilt.
     rebuilt: BTreeSet<String>,
     /// Instances that only their hard age is going to end.
@@ -150,14 +150,14 @@ impl Checker {
     }
 
     /// An instance's configuration lies in the parameter store.
-    pub fn handed_over(&mut self, id: &str) {
-        self.handed_over.insert(id.to_owned());
+    pub fn handed_over(&mut self, id: &str, at: Millis) {
+        self.handed_over.entry(id.to_owned()).or_insert(at);
     }
 
     /// Whether the configuration of the runner of that name was handed over.
     #[must_use]
     pub fn was_handed_over(&self, runner: &str) -> bool {
-        instance_of(runner).is_some_and(|id| self.handed_over.contains(id))
+        instance_of(runner).is_some_and(|id| self.handed_over.contains_key(id))
     }
 
     /// Takes in what happened.

@@ -83,7 +83,7 @@ impl Parameters for Port {
         self.call(Op::PutJit, None, |sim| {
             let now = sim.now;
             sim.aws.parameters.entry(instance_id.clone()).or_insert_with(|| (now, config.clone()));
-            sim.checker.handed_over(instance_id.as_str());
+            sim.checker.handed_over(instance_id.as_str(), now);
             Ok(())
         })
         .await
