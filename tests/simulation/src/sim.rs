@@ -360,8 +360,9 @@ impl Sim {
         // A flag that knows is refused by 422; one that does not is the attack.
         let flag = if self.world.tape.chance(0.25) { BusyFlag::Known } else { BusyFlag::BySettings };
         let duration_ms = self.world.tape.between(MINUTE, 20 * MINUTE);
-        // Of some nobody is told before they are over.
+        // Of some nobody is told before they are over, and of half of these GitHub's log says so.
         let untold = self.world.tape.chance(self.plan.untold);
+        let fate = if self.world.tape.draw(1) == 1 { Fate::Failed } else { Fate::Vanished };
         let spec =
             JobSpec { repository, name: "strike".to_owned(), labels, duration_ms, conclusion: "success".to_owned() };
         let runner = runner.to_owned();
@@ -369,7 +370,7 @@ impl Sim {
             let (github, mut cx) = world.github();
             if let Ok(job) = github.add_held_job(&mut cx, spec) {
                 for action in ["queued", "in_progress"].iter().filter(|_| untold) {
-                    github.plan_delivery(job, action, Fate::Vanished);
+                    github.plan_delivery(job, action, fate);
                 }
                 github.assign_held_job(&mut cx, job, &runner, flag);
             }

@@ -212,7 +212,7 @@ pub struct Plan {
     pub adversary: f64,
     /// Probability that it strikes at a read of one runner.
     pub adversary_reads: f64,
-    /// Probability that nobody is told of the job that it strikes with before that is over.
+    /// Probability that no delivery tells of the job that it strikes with before that is over.
     pub untold: f64,
     /// Probability that an instance that was cut off is heard of again within minutes of the DELETE of its runner.
     pub back_at_delete: f64,
@@ -488,6 +488,8 @@ impl Plan {
                 self.pool = 3 + u32::try_from(tape.draw(5)).unwrap_or(0);
                 self.cancellation_of_all = drawn(tape, 0.005, 0.03);
                 self.long_jobs = drawn(tape, 0.1, 0.6);
+                // What GitHub has shown it takes back in mid-job.
+                github.stale_busy_flag = drawn(tape, 0.0, 0.7).max(github.stale_busy_flag);
                 // Their jobs are known by their deliveries or not at all.
                 self.kill_rarest = drawn(tape, 0.0, 0.8).max(self.kill_rarest);
                 github.lose_webhooks = drawn(tape, 0.0, 0.5).max(github.lose_webhooks);
