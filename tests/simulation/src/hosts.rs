@@ -268,7 +268,8 @@ impl Sim {
                 host.cut_off_until = until;
                 // Some come back with a voice and without ears: they are asked to drain, and never learn of it.
                 host.deaf |= self.world.tape.draw(1) == 1;
-                host.isolated = self.world.tape.draw(1) == 1;
+                // Most still listen and take jobs, which nobody at AWS hears of.
+                host.isolated = self.world.tape.draw(3) == 3;
                 let id = host.id.clone();
                 self.timeline.note(now, || format!("{id} is cut off from AWS"));
                 self.coverage.hit(Counter::CutOff);

@@ -272,9 +272,11 @@ pub struct Plan {
 
 /// Probability that a fault is part of a seed that has many.
 const FAULT: f64 = 0.45;
-/// The same of those that keep things from happening more than they make them go wrong: all at once they would leave
-/// nothing to go wrong.
-const OBSTACLE: f64 = 0.2;
+/// Probability that a seed with many has such as keep things from happening more than they make them go wrong: all at
+/// once they would leave nothing to go wrong.
+const OBSTRUCTED: f64 = 0.5;
+/// Probability that each of those is part of such a seed.
+const OBSTACLE: f64 = 0.35;
 /// Probability that a seed has no fault of its own.
 const NONE: f64 = 0.1;
 /// Probability that a seed has one or two.
@@ -295,8 +297,12 @@ impl Plan {
                 }
             } else {
                 let of_many = |fault: &Fault| *fault != Fault::NoSupervisor;
-                let rate = |fault: &Fault| if *fault < Fault::Outages { FAULT } else { OBSTACLE };
-                faults.extend(Fault::ALL.iter().copied().filter(of_many).filter(|fault| tape.chance(rate(fault))));
+                let (older, obstacles): (Vec<Fault>, Vec<Fault>) =
+                    Fault::ALL.iter().copied().filter(of_many).partition(|fault| *fault < Fault::Outages);
+                faults.extend(older.into_iter().filter(|_| tape.chance(FAULT)));
+                if tape.chance(OBSTRUCTED) {
+                    faults.extend(obstacles.into_iter().filter(|_| tape.chance(OBSTACLE)));
+                }
             }
             if tape.chance(NO_SUPERVISOR) {
                 faults.push(Fault::NoSupervisor);
