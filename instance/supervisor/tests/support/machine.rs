@@ -236,17 +236,29 @@ impl Machine {
         fs::read_to_string(self.path("run/leader")).ok()?.split(' ').next()?.parse().ok()
     }
 
-    /// Ends the listener and everything it started.
+    /// Ends the listener, which runs, and everything it started.
     pub(crate) fn end_listener(&self) {
-        let marked = format!("RUNNER_SUPERVISED_BY={}@", self.path("run").display());
+        // While a process executes another program its environment reads as empty, and it is not found.
+        let found = wait_for(Duration::from_secs(10), || !processes_with(&self.mark()).is_empty());
+        assert!(found.is_some(), "{} runs", self.mark());
+        self.end_all();
+    }
+
+    /// Ends whatever the supervisor started.
+    fn end_all(&self) {
         let ended = wait_for(Duration::from_secs(10), || {
-            let ours: Vec<_> = processes_with(&marked);
+            let ours = processes_with(&self.mark());
             for pid in &ours {
                 let _ended = Command::new("kill").args(["-KILL", pid]).stderr(Stdio::null()).status();
             }
             ours.is_empty()
         });
-        assert!(ended.is_some(), "{marked}");
+        assert!(ended.is_some(), "{} ends", self.mark());
+    }
+
+    /// What the environment of all that the supervisor starts holds.
+    fn mark(&self) -> String {
+        format!("RUNNER_SUPERVISED_BY={}@", self.path("run").display())
     }
 
     /// Whether the listener stands still, or is about to.
@@ -266,7 +278,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kill_supervisor();
-        self.end_listener();
+        self.end_all();
         if let Some(cgroup) = self.cgroup() {
             // Whoever was in it has ended; it may take a moment until it is empty.
             wait_for(Duration::from_secs(2), || !cgroup.exists() || fs::remove_dir(&cgroup).is_ok());
