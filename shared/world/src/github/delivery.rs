@@ -213,11 +213,22 @@ impl GitHub {
         if let Some(job_id) = job_id.filter(|id| !self.jobs.contains_key(id)) {
             cx.truth.expect_nothing_of_job(job_id);
         }
+        self.post(cx, body, "forged", job_id, forgery)
+    }
+
+    /// GitHub itself delivers this body, of something that happened where nobody else looks: to another owner who
+    /// installed the App.
+    pub fn deliver_of_others(&mut self, cx: &mut Cx<'_>, body: Bytes, action: &str) -> u64 {
+        self.post(cx, body, action, None, Forgery::None)
+    }
+
+    /// A delivery of which nothing here knows whence it comes, sent now.
+    fn post(&mut self, cx: &mut Cx<'_>, body: Bytes, action: &str, job_id: Option<u64>, forgery: Forgery) -> u64 {
         let id = self.fresh_id();
         let delivery = Delivery {
             id,
             guid: fresh_guid(cx),
-            action: "forged".to_owned(),
+            action: action.to_owned(),
             job_id,
             installation_id: None,
             repository_id: None,
@@ -226,27 +237,6 @@ impl GitHub {
             unsigned: false,
             progress: Progress::Due(cx.now),
             forgery,
-        };
-        self.keep(delivery);
-        id
-    }
-
-    /// GitHub itself delivers this body, of something that happened where nobody else looks: to another owner who
-    /// installed the App.
-    pub fn deliver_of_others(&mut self, cx: &mut Cx<'_>, body: Bytes, action: &str) -> u64 {
-        let id = self.fresh_id();
-        let delivery = Delivery {
-            id,
-            guid: fresh_guid(cx),
-            action: action.to_owned(),
-            job_id: None,
-            installation_id: None,
-            repository_id: None,
-            body,
-            redelivery: false,
-            unsigned: false,
-            progress: Progress::Due(cx.now),
-            forgery: Forgery::None,
         };
         self.keep(delivery);
         id
