@@ -95,10 +95,13 @@ impl Checker {
         }
         let (launched, wanted) = (self.launches.launched(at), self.launches.wanted(at));
         // Runners wait in every other hour, and not after the schedule was taken away; a pass that began before such a
-        // change, or a process that did, fills the pool as it was.
+        // change, or a process that did, fills the pool as it was. A launch that was left in flight is repeated however
+        // late, for EC2 may have made its instances: it counts by when it was decided.
+        let decided_at = self.launches.decided_at.get(&launch).copied().unwrap_or(at);
         let is_kept_in = |then: Millis| (then / HOUR) % 2 == 0;
-        let taken_away = self.pool_ended_at.is_some_and(|ended_at| at - ended_at > WINDOW);
-        let pool = if !taken_away && (is_kept_in(at) || is_kept_in(at - WINDOW)) { self.pool } else { 0 };
+        let taken_away = self.pool_ended_at.is_some_and(|ended_at| decided_at - ended_at > WINDOW);
+        let kept = is_kept_in(at) || is_kept_in(at - WINDOW) || is_kept_in(decided_at);
+        let pool = if !taken_away && kept { self.pool } else { 0 };
         if launched > 2 * (wanted + pool) + SLACK {
             self.violated("S4", at, format!("{launched} launches in 10 min while {wanted} jobs wanted a runner"));
         }
