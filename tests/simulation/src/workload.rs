@@ -7,6 +7,7 @@ use runner_scaler_core::ports::{Kind, Write};
 use runner_scaler_core::webhook::{Body, HttpRequest};
 use runner_scaler_world::Millis;
 use runner_scaler_world::github::{Forgery, JobSpec, JobState, OutgoingDelivery, Scope};
+use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::agenda::Event;
@@ -146,7 +147,7 @@ impl Sim {
         }
         let id = 9_000_000_000 + self.world.tape.draw(1_000_000);
         let owner = &self.owners[0].login;
-        let body = serde_json::json!({
+        let body = json!({
             "action": "queued",
             "workflow_job": { "id": id, "run_id": id, "run_attempt": 1, "labels": self.policy.fleets[0].labels },
             "repository": { "id": 1, "full_name": self.owners[0].repositories[0], "owner": { "login": owner } },
@@ -168,13 +169,9 @@ impl Sim {
         let job = jobs[usize::try_from(self.world.tape.draw(last)).unwrap_or(0)];
         let action = if self.world.tape.draw(1) == 1 { "completed" } else { "in_progress" };
         let owner = &self.owners[0];
-        let body = serde_json::json!({
+        let body = json!({
             "action": action,
-            "workflow_job": {
-                "id": job, "run_id": job, "run_attempt": 1, "labels": self.policy.fleets[0].labels, "status": action,
-                "conclusion": (action == "completed").then_some("success"),
-                "runner_id": runner_id, "runner_name": runner,
-            },
+            "workflow_job": self.told_job(job, action, Some((runner_id, runner))),
             "repository": { "id": 1, "full_name": owner.repositories[0], "owner": { "login": owner.login } },
             "organization": { "login": owner.login },
         });
@@ -185,6 +182,16 @@ impl Sim {
             github.forge_delivery(&mut cx, body.to_string().into(), forgery);
         });
         true
+    }
+
+    /// What a delivery that somebody made up says of a job, with a fleet's labels and perhaps a runner.
+    fn told_job(&self, id: u64, action: &str, runner: Option<(u64, String)>) -> Value {
+        let (runner_id, runner_name) = runner.unzip();
+        json!({
+            "id": id, "run_id": id, "run_attempt": 1, "labels": self.policy.fleets[0].labels, "status": action,
+            "conclusion": (action == "completed").then_some("success"),
+            "runner_id": runner_id, "runner_name": runner_name,
+        })
     }
 
     /// One of the runners that are registered.
@@ -208,20 +215,16 @@ impl Sim {
         let action = actions[usize::try_from(self.world.tape.draw(2)).unwrap_or(0)];
         let names_ours = action != "queued" && self.world.tape.draw(1) == 1;
         let runner = if names_ours { self.some_runner() } else { None };
-        let (runner_id, name) = runner.clone().unzip();
-        let body = serde_json::json!({
+        let names_one = runner.is_some();
+        let body = json!({
             "action": action,
-            "workflow_job": {
-                "id": id, "run_id": id, "run_attempt": 1, "labels": self.policy.fleets[0].labels, "status": action,
-                "conclusion": (action == "completed").then_some("success"),
-                "runner_id": runner_id, "runner_name": name,
-            },
+            "workflow_job": self.told_job(id, action, runner),
             "repository": { "id": 2, "full_name": format!("{STRANGER}/repo"), "owner": { "login": STRANGER, "id": 3 } },
             "organization": { "login": STRANGER, "id": 3 },
             "installation": { "id": 4 },
         });
-        self.coverage.hit(if runner.is_some() { Counter::StrangerNamesOurs } else { Counter::Stranger });
-        let untrusted = if runner.is_some() { Untrusted::NamesOurs } else { Untrusted::OfStrangers };
+        self.coverage.hit(if names_one { Counter::StrangerNamesOurs } else { Counter::Stranger });
+        let untrusted = if names_one { Untrusted::NamesOurs } else { Untrusted::OfStrangers };
         self.world.truth.expect_nothing_of_job(id);
         let delivery = self.touch(|world| {
             let (github, mut cx) = world.github();
@@ -236,12 +239,9 @@ impl Sim {
         let Some((_, runner)) = self.some_runner() else { return };
         let id = 8_100_000_000 + self.world.tape.draw(1_000_000);
         let owner = &self.owners[0];
-        let body = serde_json::json!({
+        let body = json!({
             "action": "completed",
-            "workflow_job": {
-                "id": id, "run_id": id, "run_attempt": 1, "labels": self.policy.fleets[0].labels,
-                "status": "completed", "conclusion": "success", "runner_id": id, "runner_name": runner,
-            },
+            "workflow_job": self.told_job(id, "completed", Some((id, runner.clone()))),
             "repository": { "id": 2, "full_name": owner.repositories[0], "owner": { "login": owner.login } },
             "organization": { "login": owner.login },
         });
