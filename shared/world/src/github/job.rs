@@ -259,9 +259,11 @@ impl GitHub {
     }
 
     /// Queues a held job and assigns it to a registered runner in the same moment, whatever its labels. Nothing
-    /// happens when the job is not held, or the runner is unknown or has a job.
+    /// happens when the job is not held, or the runner is unknown, never connected (no job is given to such a one: row
+    /// 18 of the decision table, facts/github.md 5.1) or has a job.
     pub fn assign_held_job(&mut self, cx: &mut Cx<'_>, job_id: u64, runner_name: &str, flag: BusyFlag) {
-        let free = self.registrations().find(|r| r.name == runner_name && r.job_id.is_none()).map(|r| r.id);
+        let is_free = |r: &&Runner| r.name == runner_name && r.session.is_some() && r.job_id.is_none();
+        let free = self.registrations().find(is_free).map(|r| r.id);
         let held = self.jobs.get(&job_id).is_some_and(|job| job.state == JobState::Held);
         if let (Some(runner_id), true) = (free, held) {
             self.queue(cx, job_id);

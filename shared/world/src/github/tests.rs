@@ -195,6 +195,15 @@ fn a_delete_during_an_assignment_that_github_does_not_know_leaves_the_job_to_run
 }
 
 #[test]
+fn a_runner_that_never_connected_is_given_no_job() {
+    let mut story = Story::new(|_| {});
+    let (runner, _) = story.register("ghr-i-1");
+    let job = story.trap_delete(true);
+    assert_eq!(story.delete(runner), DeleteAnswer::Deleted);
+    assert!(story.actions().is_empty() && story.world.github.job(job).unwrap().state == JobState::Held);
+}
+
+#[test]
 fn a_listener_that_learns_of_its_lost_registration_cancels_its_job() {
     let mut story = Story::new(|s| {
         s.lying_busy_flag = 1.0;
