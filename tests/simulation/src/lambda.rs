@@ -115,6 +115,8 @@ pub struct Invocation {
     pub not_queued: Vec<u64>,
     /// Runners that GitHub showed it busy, and when.
     pub busy: Vec<(u64, Millis)>,
+    /// Runners of which GitHub told it that there is none.
+    pub absent: Vec<u64>,
     /// Jobs that GitHub showed it in progress on a runner that it named.
     pub in_progress: Vec<u64>,
     /// Whether it is in the middle of a call that ends an instance or a registration.
@@ -166,6 +168,7 @@ impl Sim {
             aim,
             not_queued: Vec::new(),
             busy: Vec::new(),
+            absent: Vec::new(),
             in_progress: Vec::new(),
             destroys: false,
             hung_at: None,

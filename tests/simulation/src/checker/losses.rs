@@ -22,7 +22,8 @@ impl Checker {
         let Some(job) = self.jobs.get(&job_id) else { return };
         let deleted_at = self.deregistered_at(id);
         let documented = job.assigned_at.zip(deleted_at).is_some_and(|(assigned, deleted)| assigned <= deleted);
-        if !documented && !is_of_that_moment(job, id, at, world) {
+        let act = self.terminations.get(id).cloned().unwrap_or_default();
+        if !documented && !is_of_that_moment(job, &act, id, at, world) {
             let what = format!("{id} was terminated while job {job_id} ran, which no DELETE came after");
             self.violated("S1", at, what);
         }
@@ -44,7 +45,7 @@ impl Checker {
             }
             // What failed is in GitHub's log, which whoever ends an instance reads first.
             let lost = job.start_lost && !world.github.had_failed_by(act.begun_at - LOG_READ, job_id, "in_progress");
-            if !lost && !is_told_late(job, job_id, at, world) && !is_of_that_moment(job, id, at, world) {
+            if !lost && !is_told_late(job, job_id, at, world) && !is_of_that_moment(job, &act, id, at, world) {
                 let what = format!("job {job_id} was ended with {id}, and no delivery of its start was lost unseen");
                 self.violated("S1", at, what);
             }
@@ -121,9 +122,11 @@ fn is_told_late(job: &JobTruth, job_id: u64, at: Millis, world: &World) -> bool 
 /// The longest that a call takes to have its effect.
 const CALL: Millis = 25 * SECOND;
 
-/// Whether a job was given to a runner that GitHub hides, and that we did not deregister, while the call that ends its
-/// instance was on its way: what is told of the start comes too late (README, "What it does not promise").
-fn is_of_that_moment(job: &JobTruth, id: &str, at: Millis, world: &World) -> bool {
+/// Whether a job was given to a runner that GitHub hides, or hid from whoever ends its instance, and that we did not
+/// deregister, while the call that ends it was on its way: what is told of the start comes too late (README, "What it does
+/// not promise").
+fn is_of_that_moment(job: &JobTruth, act: &Act, id: &str, at: Millis, world: &World) -> bool {
     let registered = world.github.registrations().any(|runner| instance_of(&runner.name) == Some(id));
-    job.assigned_at.is_some_and(|assigned_at| at - assigned_at < CALL) && registered && !is_shown(id, at, world)
+    let just_given = job.assigned_at.is_some_and(|assigned_at| at - assigned_at < CALL);
+    just_given && registered && (act.absent || !is_shown(id, at, world))
 }

@@ -173,6 +173,7 @@ impl Sim {
         Act {
             begun_at: self.now,
             busy_shown_at: read.map(|(_, at)| *at).chain(before.copied()).max(),
+            absent: invocation.zip(runner_id).is_some_and(|(own, id)| own.absent.contains(&id)),
             in_progress: invocation.map(|own| own.in_progress.clone()).unwrap_or_default(),
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct Act {
     pub(super) begun_at: Millis,
     /// When GitHub last showed the runner busy to whoever makes the call, or to a pass before it.
     pub(super) busy_shown_at: Option<Millis>,
+    /// Whether GitHub told whoever makes the call that there is no such runner.
+    pub(super) absent: bool,
     /// Jobs that GitHub showed in progress to whoever makes the call.
     pub(super) in_progress: Vec<u64>,
 }

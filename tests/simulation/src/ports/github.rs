@@ -172,6 +172,11 @@ impl RegistryRead for Port {
             })
             .await;
         self.read_of_runners(read.iter().flatten());
+        if matches!(read, Ok(None))
+            && let Some(own) = self.sim.borrow_mut().invocations.get_mut(self.task.place).and_then(Option::as_mut)
+        {
+            own.absent.push(id.0);
+        }
         read
     }
 
