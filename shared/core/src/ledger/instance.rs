@@ -310,6 +310,14 @@ impl InstanceRecord {
         self.lost_at.get_or_insert(now);
     }
 
+    /// Takes in that GitHub showed its runner busy, as of when it was asked: that is remembered for good, and breaks the
+    /// row of idle readings. Always a change.
+    pub fn note_busy(&mut self, asked_at: Timestamp) -> bool {
+        self.busy_seen_at = self.busy_seen_at.max(Some(asked_at));
+        self.break_rows();
+        true
+    }
+
     /// Ends the rows of readings that say that nobody uses the instance: something else was seen.
     pub fn break_rows(&mut self) {
         self.absent = None;

@@ -278,7 +278,11 @@ impl Gathered {
     async fn scope<P: RemovalPorts>(&mut self, ports: &P, access: &Access, report: &mut Report) -> &ScopeList {
         let list = match self.scopes.remove(access) {
             Some(list) => list,
-            None => self.read_scope(ports, access, report).await,
+            None => {
+                let list = self.read_scope(ports, access, report).await;
+                self.remember_busy(ports, access, &list, report).await;
+                list
+            }
         };
         self.scopes.entry(access.clone()).or_insert(list)
     }
@@ -320,6 +324,34 @@ impl Gathered {
             read_at,
             ids: runners.iter().map(|runner| (runner.name.clone(), runner.id)).collect(),
             by_id: runners.into_iter().map(|runner| (runner.id, runner)).collect(),
+        }
+    }
+
+    /// What a list says for a job is remembered of every living instance in it, not of the one alone that it was read
+    /// for: by the time that another is asked about its flag may be false in mid-job (facts/world.md G1). Where a job is
+    /// known nothing is written: once for each job at most.
+    async fn remember_busy<P: RemovalPorts>(&self, ports: &P, access: &Access, list: &ScopeList, report: &mut Report) {
+        if self.mutant.is_naive() {
+            return;
+        }
+        let lives = |evidence: &&Evidence| {
+            let executes = matches!(evidence.instance.state, InstanceState::Pending | InstanceState::Running);
+            executes && evidence.ownership == Ownership::Ours
+        };
+        let is_news = |record: &&InstanceRecord| {
+            let known = record.has_job_evidence() || record.job_completed.is_some();
+            let own = |runner: &Runner| runner.busy && runner.name == record.runner_name;
+            !known && record.access.scope.agrees_with(&access.scope) && list.find(record).is_some_and(own)
+        };
+        let read_at = list.read_at;
+        for record in self.evidence.iter().filter(lives).filter_map(Evidence::known_record).filter(is_news) {
+            let noted = ledger::update::<InstanceRecord>(ports, record.instance_id.as_str(), |stored| match stored {
+                Stored::Present(mut record) => record.record.note_busy(read_at).then_some(record),
+                Stored::Absent | Stored::Foreign => None,
+            });
+            if let Err(error) = noted.await {
+                report.error(error);
+            }
         }
     }
 

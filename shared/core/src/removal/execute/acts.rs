@@ -44,7 +44,7 @@ impl<P: RemovalPorts> Pass<'_, P> {
         let mut record = *record;
         let fields = &mut record.record;
         match note {
-            Note::Busy => return self.remember(&id, |record| note_busy(record, read_at)).await,
+            Note::Busy => return self.remember(&id, |record| record.note_busy(read_at)).await,
             Note::Idle => fields.note_idle(now),
             Note::Wanted => {
                 fields.idle_since = None;
@@ -55,7 +55,7 @@ impl<P: RemovalPorts> Pass<'_, P> {
                 fields.note_runner_id(runner_id);
                 fields.absent = None;
                 if busy {
-                    note_busy(fields, read_at);
+                    fields.note_busy(read_at);
                 }
             }
             Note::Deregistered => {
@@ -213,8 +213,7 @@ impl<P: RemovalPorts> Pass<'_, P> {
                 self.report.refused_busy_count += 1;
                 self.remember(&id, |record| {
                     record.deregister_intent = None;
-                    note_busy(record, asked_at);
-                    true
+                    record.note_busy(asked_at)
                 })
                 .await
             }
@@ -300,13 +299,6 @@ impl<P: RemovalPorts> Pass<'_, P> {
             ));
         }
     }
-}
-
-/// Busy is remembered for good, as of when GitHub was asked, and breaks the row of idle readings. Always a change.
-fn note_busy(record: &mut InstanceRecord, asked_at: Timestamp) -> bool {
-    record.busy_seen_at = record.busy_seen_at.max(Some(asked_at));
-    record.break_rows();
-    true
 }
 
 /// What a DELETE that was not made says of what was read before it.

@@ -335,3 +335,30 @@ fn a_job_that_the_api_shows_queued_on_this_very_runner_keeps() {
         assert!(minutes_until_ended(&fake).is_some(), "{state:?}: no runner has it");
     }
 }
+
+/// The list was read for another instance, and this one's flag is false in mid-job when it is asked about.
+#[test]
+fn busy_in_a_list_that_was_read_for_another_instance_keeps() {
+    let busy = |fake: &Fake, busy| fake.state_mut().runners[0].1.busy = busy;
+    let fake = Fake::new();
+    idle_runner(&fake);
+    let other = put_nth(&fake, 2);
+    fake.pass(20 * MINUTE);
+    let now = fake.now();
+    // Asked to drain a moment ago, so that nothing is asked about it yet; the other one's time to answer is over.
+    for (id, asked_at) in [(id(), now), (other, Timestamp(0))] {
+        edit(&fake, &id, |record| {
+            record.idle_since = Some(now);
+            record.idle_seen_at = Some(now);
+            record.drain_requested_at = Some(asked_at);
+        });
+    }
+    busy(&fake, true);
+    let _ = scale_down(&fake, &policy());
+    assert_eq!((fake.calls_of("RegistryRead::runners"), fake.calls_of("RegistryRead::runner")), (1, 0));
+    busy(&fake, false);
+    for _ in 0..PASSES_MAX {
+        tick(&fake, &policy());
+    }
+    assert!(fake.state().terminated.iter().all(|(ended, _)| *ended != id()), "{:?}", grounds(&fake));
+}
