@@ -380,6 +380,21 @@ pub(crate) fn every_registration_by_flags() -> Vec<Vec<RegistrationEvidence>> {
     [unknown_registrations(), vec![foreign(), vec![RegistrationEvidence::Absent]], of_flags.to_vec()].concat()
 }
 
+/// The same of an instance that is gone, where it matters whether a listener ever connected.
+pub(crate) fn every_registration_of_the_gone() -> Vec<Vec<RegistrationEvidence>> {
+    let split = |class: Vec<RegistrationEvidence>| {
+        let (never, other): (Vec<_>, Vec<_>) = class.into_iter().partition(never_connected);
+        [never, other].into_iter().filter(|class| !class.is_empty())
+    };
+    every_registration_by_flags().into_iter().flat_map(split).collect()
+}
+
+/// Row 18, told without `decide`: GitHub shows a runner for one job that no listener ever connected as.
+pub(crate) fn never_connected(registration: &RegistrationEvidence) -> bool {
+    matches!(registration, RegistrationEvidence::Present(runner)
+        if runner.version == Some(None) && runner.ephemeral == Some(true))
+}
+
 const fn sign(beat_at: Timestamp, worker: Worker) -> VitalEvidence {
     VitalEvidence::Sign(VitalSign { beat_at, worker })
 }

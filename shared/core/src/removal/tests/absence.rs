@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::evidence::PositiveControl;
-use crate::ledger::{AbsenceBreaker, RemovalIntent};
+use crate::ledger::{AbsenceBreaker, JobCompleted, RemovalIntent};
 use crate::removal::DeregistrationGround;
 
 #[test]
@@ -479,4 +479,25 @@ fn a_scope_written_in_two_ways_is_one_scope() {
     }
     assert_eq!(ended.last(), Some(&14), "lists that agree for long enough are: {ended:?}");
     assert!(ended.windows(2).all(|two| two[1] - two[0] <= 5), "with caution: {ended:?}");
+}
+
+/// A repository's own runner bears the name of one that never connected, whose instance ended unseen.
+#[test]
+fn a_neighbours_job_keeps_no_registration_that_never_connected() {
+    for (case, version, left) in [("never connected", None, 0), ("connected once", Some("2.336.0".to_owned()), 1)] {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        fake.state_mut().runners[0].1.online = false;
+        fake.state_mut().runners[0].1.version = Some(version);
+        edit(&fake, &id(), |record| {
+            record.runner_id = None;
+            record.note_completed(JobCompleted { job_id: JobId(9), at: Timestamp(1) }, RunnerId(99));
+        });
+        fake.state_mut().instances.clear();
+        fake.pass(2 * HOUR);
+        for _ in 0..100 {
+            tick(&fake, &policy());
+        }
+        assert_eq!(fake.state().runners.len(), left, "{case}: {:?}", record_of(&fake));
+    }
 }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Conclusion, Judge, REAPED, keep, look, note};
+use super::{Conclusion, Judge, REAPED, keep, look, never_connected, note};
 use crate::evidence::{PositiveControl, RegistrationEvidence, VitalEvidence};
-use crate::ports::Worker;
+use crate::ids::RunnerId;
+use crate::ports::{Runner, Worker};
 use crate::removal::{DeregistrationGround, Ground};
 use crate::verdict::{Action, Note, Reason, Source};
 
@@ -66,9 +67,17 @@ impl Judge<'_> {
                 sign.worker != Worker::None || record.missing_since.is_some_and(|since| sign.beat_at >= since)
             }
         };
-        let unfinished = record.has_job_evidence() && record.job_completed.is_none();
+        // A name is unique within a scope only: what is said of another runner id is a neighbour's, where ours never
+        // connected and so received no job (row 18).
+        let is_of =
+            |runner: &Runner, id: Option<RunnerId>| !never_connected(runner) || id.is_none_or(|id| id == runner.id);
+        let unfinished = |runner: &Runner| {
+            let started = record.job_started.as_ref().is_some_and(|started| is_of(runner, started.runner_id));
+            let claimed = record.completion_claim.as_ref().is_some_and(|claim| is_of(runner, Some(claim.runner_id)));
+            record.job_completed.is_none() && (record.busy_seen_at.is_some() || started || claimed)
+        };
         match &self.evidence.registration {
-            RegistrationEvidence::Present(runner) if runner.busy || runner.online || heard_of || unfinished => {
+            RegistrationEvidence::Present(runner) if runner.busy || runner.online || heard_of || unfinished(runner) => {
                 Some(keep(Reason::NotGone))
             }
             RegistrationEvidence::Present(_) => self.settled(Reason::Gone),
