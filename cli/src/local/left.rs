@@ -19,7 +19,7 @@ impl Left {
         let open = |state: &JobState| match state {
             // A held job is seen by nobody; that its trap never sprang is reported by itself.
             JobState::Held | JobState::Completed { .. } => false,
-            JobState::Queued { .. } | JobState::Assigned { .. } | JobState::Running { .. } => true,
+            JobState::Waiting | JobState::Queued { .. } | JobState::Assigned { .. } | JobState::Running { .. } => true,
         };
         let jobs = world.github.jobs().filter(|job| open(&job.state)).count();
         let deliveries = world.github.pending_deliveries().count();

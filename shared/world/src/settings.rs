@@ -63,6 +63,8 @@ pub struct GitHubSettings {
     pub ephemeral_reaper_ms: Millis,
     /// A running job whose lock was not renewed for this long fails ("lost communication with the server", about 10 min).
     pub lost_job_ms: Millis,
+    /// A job whose message was acknowledged and that nobody acquires fails after this (facts/world.md G7).
+    pub hung_job_ms: Millis,
     /// A job queued for this long is cancelled (docs: 24 h).
     pub queue_limit_ms: Millis,
     /// Primary rate limit of an installation, requests an hour (docs: 5,000).
@@ -120,6 +122,7 @@ impl Default for GitHubSettings {
             offline_after_ms: 90 * SECOND_MS,
             ephemeral_reaper_ms: 24 * HOUR_MS,
             lost_job_ms: 600 * SECOND_MS,
+            hung_job_ms: 600 * SECOND_MS,
             queue_limit_ms: 24 * HOUR_MS,
             rate_limit: 5_000,
             stale_busy_flag: 0.0,

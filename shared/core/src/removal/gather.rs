@@ -276,13 +276,12 @@ impl Gathered {
 
     /// The list of a scope, once a pass, held against the runners of living instances.
     async fn scope<P: RemovalPorts>(&mut self, ports: &P, access: &Access, report: &mut Report) -> &ScopeList {
-        let list = match self.scopes.remove(access) {
-            Some(list) => list,
-            None => {
-                let list = self.read_scope(ports, access, report).await;
-                self.remember_busy(ports, access, &list, report).await;
-                list
-            }
+        let list = if let Some(list) = self.scopes.remove(access) {
+            list
+        } else {
+            let list = self.read_scope(ports, access, report).await;
+            self.remember_busy(ports, access, &list, report).await;
+            list
         };
         self.scopes.entry(access.clone()).or_insert(list)
     }

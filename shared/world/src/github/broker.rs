@@ -123,7 +123,7 @@ impl GitHub {
         let JobState::Assigned { runner_id, handed_at: None, .. } = job.state else {
             return PollAnswer::Nothing;
         };
-        job.state = JobState::Assigned { runner_id, handed_at: Some(cx.now), missed_at };
+        job.state = JobState::Assigned { runner_id, handed_at: Some(cx.now), missed_at, hung: false };
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         PollAnswer::Job(JobMessage {
             job_id,
@@ -132,6 +132,15 @@ impl GitHub {
             duration_ms: job.duration_ms,
             conclusion: job.conclusion.clone(),
         })
+    }
+
+    /// A listener acknowledges its message and hangs before it acquires the job: GitHub waits for it, and gives the job up
+    /// (facts/world.md G7).
+    pub fn hang(&mut self, cx: &mut Cx<'_>, job_id: u64) {
+        let gives_up_at = cx.now + self.settings.hung_job_ms;
+        if let Some(JobState::Assigned { missed_at, hung, .. }) = self.jobs.get_mut(&job_id).map(|job| &mut job.state) {
+            (*missed_at, *hung) = (gives_up_at, true);
+        }
     }
 
     /// A listener acquires the job of its message. Works on a registration that is already gone: the message was
@@ -144,6 +153,7 @@ impl GitHub {
             JobState::Assigned { runner_id, handed_at: Some(_), .. } if runner_id == by_runner => {}
             JobState::Assigned { .. }
             | JobState::Held
+            | JobState::Waiting
             | JobState::Queued { .. }
             | JobState::Running { .. }
             | JobState::Completed { .. } => return AcquireAnswer::Refused,

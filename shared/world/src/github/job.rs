@@ -83,6 +83,8 @@ pub struct Job {
 pub enum JobState {
     /// Known to the scenario only: a trap queues and assigns it in one moment.
     Held,
+    /// Waits for an approval: no runner is looked for (facts/world.md G16).
+    Waiting,
     /// Wants a runner from `since`; none is looked for before `pick_at`.
     Queued {
         /// When it was queued.
@@ -96,8 +98,10 @@ pub enum JobState {
         runner_id: u64,
         /// When the message was handed to a poll; before that it waits in the broker.
         handed_at: Option<Millis>,
-        /// When the broker counts a miss.
+        /// When the broker counts a miss, or gives up a listener that hangs.
         missed_at: Millis,
+        /// Whether its listener acknowledged the message and hangs: nobody will acquire it (facts/world.md G7).
+        hung: bool,
     },
     /// Acquired: it runs.
     Running {
@@ -123,15 +127,16 @@ impl JobState {
     pub fn is_active(&self) -> bool {
         match self {
             Self::Running { alive, .. } => *alive,
-            Self::Assigned { handed_at, .. } => handed_at.is_some(),
-            Self::Held | Self::Queued { .. } | Self::Completed { .. } => false,
+            Self::Assigned { handed_at, hung, .. } => handed_at.is_some() && !hung,
+            Self::Held | Self::Waiting | Self::Queued { .. } | Self::Completed { .. } => false,
         }
     }
 
-    /// GitHub's word: `queued`, `in_progress` or `completed`.
+    /// GitHub's word: `waiting`, `queued`, `in_progress` or `completed`.
     #[must_use]
     pub fn status(&self) -> &'static str {
         match self {
+            Self::Waiting => "waiting",
             Self::Held | Self::Queued { .. } | Self::Assigned { .. } => "queued",
             Self::Running { .. } => "in_progress",
             Self::Completed { .. } => "completed",
@@ -147,7 +152,17 @@ impl GitHub {
         Ok(id)
     }
 
-    /// Queues a held job.
+    /// Adds a job that waits for an approval, of which GitHub tells.
+    pub fn add_waiting_job(&mut self, cx: &mut Cx<'_>, spec: JobSpec) -> Result<u64, PayloadError> {
+        let id = self.add_held_job(cx, spec)?;
+        if let Some(job) = self.jobs.get_mut(&id) {
+            job.state = JobState::Waiting;
+        }
+        self.announce(cx, id, "waiting");
+        Ok(id)
+    }
+
+    /// Queues a job that is held or waits for an approval.
     pub fn release_job(&mut self, cx: &mut Cx<'_>, id: u64) {
         self.queue(cx, id);
     }
@@ -245,12 +260,12 @@ impl GitHub {
         self.jobs.get(&id)
     }
 
-    /// A user cancels a job that no runner has; nothing happens to any other.
+    /// A user cancels a job that no runner has, or refuses to approve it; nothing happens to any other.
     pub fn cancel_queued_job(&mut self, cx: &mut Cx<'_>, id: u64) -> bool {
         let Some(job) = self.jobs.get_mut(&id) else {
             return false;
         };
-        if !matches!(job.state, JobState::Queued { .. }) {
+        if !matches!(job.state, JobState::Waiting | JobState::Queued { .. }) {
             return false;
         }
         cx.truth.record(cx.now, Fact::JobCancelled { job_id: id });
@@ -279,6 +294,7 @@ impl GitHub {
                 JobState::Queued { since, pick_at } if pick_at <= cx.now => Some((since, job.id)),
                 JobState::Queued { .. }
                 | JobState::Held
+                | JobState::Waiting
                 | JobState::Assigned { .. }
                 | JobState::Running { .. }
                 | JobState::Completed { .. } => None,
@@ -324,7 +340,7 @@ impl GitHub {
         };
         runner.job_id = Some(job_id);
         runner.busy_shown_from = busy_shown_from;
-        job.state = JobState::Assigned { runner_id, handed_at: None, missed_at };
+        job.state = JobState::Assigned { runner_id, handed_at: None, missed_at, hung: false };
         job.runner = Some((runner_id, runner.name.clone(), runner.group_id));
         cx.truth.record(cx.now, Fact::JobAssigned { job_id, runner: runner.name.clone() });
     }

@@ -151,9 +151,11 @@ pub(super) fn workflow_job(job: &Job) -> Value {
     let mut object = job.template["workflow_job"].clone();
     let (completed_at, conclusion) = match &job.state {
         JobState::Completed { at, conclusion } => (json!(rfc3339(*at)), json!(conclusion)),
-        JobState::Held | JobState::Queued { .. } | JobState::Assigned { .. } | JobState::Running { .. } => {
-            (Value::Null, Value::Null)
-        }
+        JobState::Held
+        | JobState::Waiting
+        | JobState::Queued { .. }
+        | JobState::Assigned { .. }
+        | JobState::Running { .. } => (Value::Null, Value::Null),
     };
     // Shown once the job runs: while it is merely assigned, GitHub names no runner.
     let runner = job.runner.as_ref().filter(|_| job.started_at.is_some());

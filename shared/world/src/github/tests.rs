@@ -8,6 +8,7 @@ use crate::truth::{Fact, Outside, promises};
 use crate::world::World;
 
 const SECOND: Millis = 1_000;
+const HOUR: Millis = 3_600 * SECOND;
 
 struct Story {
     world: World,
@@ -201,6 +202,36 @@ fn a_runner_that_never_connected_is_given_no_job() {
     let job = story.trap_delete(true);
     assert_eq!(story.delete(runner), DeleteAnswer::Deleted);
     assert!(story.actions().is_empty() && story.world.github.job(job).unwrap().state == JobState::Held);
+}
+
+#[test]
+fn a_job_that_waits_for_an_approval_is_given_to_nobody_until_it_is_queued() {
+    let mut story = Story::new(|_| {});
+    let runner = story.connect("ghr-i-1");
+    let (github, mut cx) = story.world.github();
+    let job = github.add_waiting_job(&mut cx, Story::spec(&["x"])).unwrap();
+    story.wait(30 * HOUR);
+    assert_eq!((story.poll(runner), story.status(job)), (PollAnswer::Nothing, "waiting"));
+    let (github, mut cx) = story.world.github();
+    github.release_job(&mut cx, job);
+    story.wait(0);
+    story.start(job, runner);
+    assert_eq!(story.actions(), ["waiting", "queued", "in_progress"]);
+}
+
+#[test]
+fn a_job_of_a_listener_that_hangs_after_it_acknowledged_fails_after_ten_minutes() {
+    let mut story = Story::new(|_| {});
+    let job = story.queue();
+    let runner = story.connect("ghr-i-1");
+    assert!(matches!(story.poll(runner), PollAnswer::Job(_)));
+    let (github, mut cx) = story.world.github();
+    github.hang(&mut cx, job);
+    story.wait(599 * SECOND);
+    assert_eq!((story.status(job), story.poll(runner)), ("queued", PollAnswer::Nothing));
+    story.wait(SECOND);
+    assert_eq!(story.status(job), "completed");
+    assert!(story.happened(|fact| matches!(fact, Fact::JobDropped { .. })));
 }
 
 #[test]

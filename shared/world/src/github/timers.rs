@@ -26,7 +26,7 @@ impl GitHub {
                     .min(since + self.settings.queue_limit_ms),
                 JobState::Assigned { missed_at, .. } => missed_at,
                 JobState::Running { renewed_at, .. } => renewed_at + self.settings.lost_job_ms,
-                JobState::Held | JobState::Completed { .. } => continue,
+                JobState::Held | JobState::Waiting | JobState::Completed { .. } => continue,
             };
             soonest = soonest.min(due);
         }
@@ -63,6 +63,7 @@ impl GitHub {
                 JobState::Assigned { runner_id, missed_at, .. } if missed_at <= cx.now => Some((job.id, runner_id)),
                 JobState::Assigned { .. }
                 | JobState::Held
+                | JobState::Waiting
                 | JobState::Queued { .. }
                 | JobState::Running { .. }
                 | JobState::Completed { .. } => None,
@@ -84,13 +85,20 @@ impl GitHub {
         let Some(job) = self.jobs.get_mut(&job_id) else {
             return;
         };
+        if matches!(job.state, JobState::Assigned { hung: true, .. }) {
+            let why = "acknowledged, and not acquired in 10 min".to_owned();
+            cx.truth.record(cx.now, Fact::JobDropped { job_id, why });
+            self.finish(cx, job_id, "failure");
+            return;
+        }
         job.misses += 1;
         if job.misses >= misses_max {
             cx.truth
                 .record(cx.now, Fact::JobDropped { job_id, why: format!("not acquired after {misses_max} attempts") });
             self.finish(cx, job_id, "cancelled");
         } else if listens {
-            job.state = JobState::Assigned { runner_id, handed_at: None, missed_at: cx.now + redelivery_ms };
+            job.state =
+                JobState::Assigned { runner_id, handed_at: None, missed_at: cx.now + redelivery_ms, hung: false };
         } else {
             cx.truth.record(cx.now, Fact::JobRequeued { job_id, runner });
             self.requeue(cx, job_id);
@@ -109,6 +117,7 @@ impl GitHub {
                 }
                 JobState::Running { .. }
                 | JobState::Held
+                | JobState::Waiting
                 | JobState::Queued { .. }
                 | JobState::Assigned { .. }
                 | JobState::Completed { .. } => None,

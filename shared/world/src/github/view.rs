@@ -42,8 +42,8 @@ impl GitHub {
             .filter(|job| job.state != JobState::Held)
     }
 
-    /// The runs of a repository, newest first, with this status when one is asked for. A run is queued while none of
-    /// its jobs has started, completed when all are, else in progress.
+    /// The runs of a repository, newest first, with this status when one is asked for. A run waits or is
+    /// queued while all of its jobs do or are, completed when all are, else in progress.
     #[must_use]
     pub fn view_runs(&self, repository_id: u64, status: Option<&str>) -> Vec<Value> {
         let mut run_ids: Vec<u64> = self.jobs_of(repository_id, None).map(|job| job.run_id).collect();
@@ -64,6 +64,8 @@ impl GitHub {
             ("completed", Some(conclusion_of(&jobs)))
         } else if all("queued") {
             ("queued", None)
+        } else if all("waiting") {
+            ("waiting", None)
         } else {
             ("in_progress", None)
         };

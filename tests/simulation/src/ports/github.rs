@@ -98,13 +98,16 @@ impl Sim {
 
     fn open_jobs_in(&self, repository: &Repository) -> Vec<&Job> {
         let full_name = repository.to_string();
-        let own = |job: &&Job| job.state != WorldState::Held && self.repository_name(job) == Some(full_name.as_str());
+        // A run whose jobs all wait for an approval is neither queued nor in progress.
+        let shown = |job: &Job| !matches!(job.state, WorldState::Held | WorldState::Waiting);
+        let own = |job: &&Job| shown(job) && self.repository_name(job) == Some(full_name.as_str());
         self.world.github.open_jobs().filter(own).collect()
     }
 }
 
 fn state_of(job: &Job) -> JobState {
     match job.state {
+        WorldState::Waiting => JobState::NotYetQueued,
         WorldState::Held | WorldState::Queued { .. } | WorldState::Assigned { .. } => JobState::Queued,
         WorldState::Running { .. } => JobState::InProgress,
         WorldState::Completed { .. } => JobState::Completed,
@@ -121,9 +124,11 @@ fn reading(job: &Job) -> JobReading {
         runner_name: runner.map(|(_, name, _)| RunnerName::new(name.as_str())),
         completed_at: match job.state {
             WorldState::Completed { at, .. } => Some(Timestamp(at)),
-            WorldState::Held | WorldState::Queued { .. } | WorldState::Assigned { .. } | WorldState::Running { .. } => {
-                None
-            }
+            WorldState::Held
+            | WorldState::Waiting
+            | WorldState::Queued { .. }
+            | WorldState::Assigned { .. }
+            | WorldState::Running { .. } => None,
         },
     }
 }
