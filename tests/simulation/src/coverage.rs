@@ -188,6 +188,20 @@ counters! {
     Disorder = "messages received out of order",
     /// It named a runner of ours.
     StrangerNamesOurs = "delivery of an owner whom nobody serves, about a runner of ours",
+    /// An invocation began of a version that another function has left behind.
+    OlderVersion = "two versions of the functions at once",
+    /// It read what the newer version had written.
+    NewerRecord = "record of a newer version read by an older",
+    /// A deployment was rolled back when it was half done.
+    RolledBack = "deployment rolled back",
+    /// A listener acknowledged its message, and GitHub waited for it.
+    Hung = "listener hangs after it acknowledged",
+    /// A job waited for an approval, and got it.
+    Approved = "job approved",
+    /// It did not.
+    Disapproved = "job refused an approval",
+    /// A delivery told that a job waits that had been queued since.
+    WaitsNoMore = "delivery of waiting after that of queued",
 }
 
 /// Counts of everything, and of deaths and lost answers at every call.

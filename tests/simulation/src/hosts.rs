@@ -84,6 +84,8 @@ pub struct Host {
     deaf: bool,
     /// Whether a supervisor lives on it.
     pub supervised: bool,
+    /// Whether its listener hangs after it acknowledged a message.
+    hangs: bool,
     alive: bool,
 }
 
@@ -178,6 +180,7 @@ impl Sim {
             isolated: false,
             deaf,
             supervised: matches!(flaw, Flaw::None | Flaw::Ghost),
+            hangs: flaw == Flaw::Ghost,
             alive: true,
         };
         if flaw == Flaw::Ghost {
@@ -198,7 +201,7 @@ impl Sim {
         let Some(host) = self.hosts.hosts.get_mut(place).filter(|host| !host.alive) else { return };
         host.machine = Machine::new(self.plan.supervisor.clone(), Flaw::None);
         host.life += 1;
-        (host.alive, host.supervised, host.look_noted) = (true, true, false);
+        (host.alive, host.supervised, host.look_noted, host.hangs) = (true, true, false, false);
         (host.booted_at, host.tick_at, host.poll) = (self.now, None, None);
         let id = host.id.clone();
         // A clock that is so far behind is still, and so is a connection.
@@ -368,12 +371,21 @@ impl Sim {
             }
             Polled::Job(message) => {
                 host.poll = None;
+                let hangs = host.hangs;
                 let job =
                     Job { job_id: message.job_id, duration_ms: message.duration_ms, conclusion: message.conclusion };
                 // On its way: a listener that is stopped now never reads it.
                 let at = now + self.world.tape.between(20, 1_500);
+                let job_id = job.job_id;
                 let errand = Errand::Arrives(Input::Polled(PollAnswer::Job(job)));
                 self.agenda.note(at, Event::Host { host: place, life, errand });
+                if hangs && self.world.tape.draw(1) == 1 {
+                    self.coverage.hit(Counter::Hung);
+                    self.touch(|world| {
+                        let (github, mut cx) = world.github();
+                        github.hang(&mut cx, job_id);
+                    });
+                }
             }
         }
     }

@@ -9,7 +9,7 @@
 //! - [`agenda`]: what happens next. [`run`]: the loop. [`lambda`]: invocations, their deadlines and their deaths.
 //! - [`ports`]: the ports, each call a place where the process may die and the adversary may strike.
 //! - [`mischief`]: hostile vital signs, limits that are met, changes of the configuration. [`outages`]: GitHub in trouble
-//!   as a whole.
+//!   as a whole. [`versions`]: two versions of the functions at once.
 //! - [`aws`]: queue, ledger, parameters, vital signs. [`hosts`]: instances. [`workload`]: jobs.
 //! - [`by_hand`]: what people do to instances, and what workflows' authors ask for.
 //! - [`checker`]: the invariants, judged from what really happened.
@@ -36,6 +36,7 @@ pub mod sim;
 pub mod swarm;
 pub mod tape_file;
 pub mod timeline;
+pub mod versions;
 pub mod workload;
 
 pub use report::Report;

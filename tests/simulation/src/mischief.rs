@@ -72,6 +72,7 @@ impl Sim {
         }
         self.begin_outages();
         self.meddle();
+        self.deploy();
         if self.world.tape.chance(self.plan.hostile_sign) {
             self.write_hostile_sign();
         }
@@ -348,7 +349,9 @@ impl Sim {
     pub(crate) fn check_back_pressure(&mut self) {
         let (now, enforces) = (self.now, self.policy.mode == Mode::Enforce);
         let changed = self.mischief.before.as_ref().is_some_and(|(at, _)| now - at < RESUMES_WITHIN);
-        if !enforces || changed {
+        // Nobody searches beside a version whose cursor it does not know.
+        let understood = now - self.versions.whole_at() >= RESUMES_WITHIN;
+        if !enforces || changed || !understood {
             return;
         }
         // While nobody can be asked about, whose limit is over waits for that.

@@ -20,6 +20,7 @@ use crate::outages::Outages;
 use crate::report::Tally;
 use crate::swarm::{HOUR, MINUTE, Plan, SECOND};
 use crate::timeline::Timeline;
+use crate::versions::Versions;
 use crate::workload::Workload;
 
 /// The first moment of a run.
@@ -78,6 +79,8 @@ pub struct Sim {
     pub outages: Outages,
     /// What people do to instances.
     pub by_hand: ByHand,
+    /// The functions' versions.
+    pub versions: Versions,
     /// What must hold.
     pub checker: Checker,
     /// What must have happened.
@@ -123,6 +126,7 @@ impl Sim {
             mischief: Mischief::default(),
             outages: Outages::default(),
             by_hand: ByHand::default(),
+            versions: Versions::default(),
             checker: Checker::default(),
             coverage: Coverage::default(),
             tally: Tally::default(),
@@ -341,6 +345,7 @@ impl Sim {
         self.plan.quieten();
         self.end_suspensions(Millis::MAX);
         self.end_mischief();
+        self.end_deployments();
         *self.world.github.settings_mut() = self.plan.world.github.clone();
         self.world.ec2.set_settings(self.plan.world.ec2.clone());
         self.aws.kill_switch = None;

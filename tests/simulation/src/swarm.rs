@@ -116,6 +116,10 @@ faults! {
     ByHand,
     /// Jobs ask for labels that would do harm where they are taken for more than text.
     HostileLabels,
+    /// Another version of the functions is deployed, one function after another, or rolled back.
+    Versions,
+    /// Jobs wait for an approval before they are queued.
+    Approvals,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -266,6 +270,12 @@ pub struct Plan {
     pub protected: f64,
     /// Probability that a job asks for a label that means harm.
     pub hostile_label: f64,
+    /// Probability that a job waits for an approval.
+    pub approval: f64,
+    /// Probability a minute that another version of the functions begins to be deployed.
+    pub deployment: f64,
+    /// Probability that it is rolled back when it is half deployed.
+    pub rolled_back: f64,
     /// A sign that a worker is there is written so much later than it is, at most.
     pub sign_lag: Millis,
 }
@@ -402,6 +412,9 @@ impl Plan {
             started: 0.0,
             protected: 0.0,
             hostile_label: 0.0,
+            approval: 0.0,
+            deployment: 0.0,
+            rolled_back: 0.0,
             sign_lag: 0,
         }
     }
@@ -542,6 +555,11 @@ impl Plan {
                 self.protected = drawn(tape, 0.005, 0.05);
             }
             Fault::HostileLabels => self.hostile_label = drawn(tape, 0.02, 0.2),
+            Fault::Approvals => self.approval = drawn(tape, 0.02, 0.4),
+            Fault::Versions => {
+                self.deployment = drawn(tape, 0.002, 0.01);
+                self.rolled_back = drawn(tape, 0.0, 0.5);
+            }
             Fault::Strangers => self.stranger = drawn(tape, 0.01, 0.05),
             Fault::Suspensions => {
                 self.suspension = drawn(tape, 0.0005, 0.004);
@@ -577,6 +595,7 @@ impl Plan {
         self.sign_lag = 0;
         (self.stopped, self.protected) = (0.0, 0.0);
         self.hostile_label = 0.0;
+        (self.deployment, self.approval) = (0.0, 0.0);
         self.disorder = 0.0;
         self.template_change = 0.0;
         self.haste = 0.0;

@@ -21,6 +21,8 @@ use crate::swarm::{HOUR, MINUTE, SECOND};
 pub struct Workload {
     /// Jobs of this hour, in thousandths of the day's mean.
     hour: (Millis, u64),
+    /// Jobs that wait for an approval, and until when.
+    approvals: BTreeMap<u64, Millis>,
     /// Deliveries that an invocation is going to take.
     pub outgoing: BTreeMap<u64, OutgoingDelivery>,
     /// Deliveries of which nothing may come, and how far each is to be trusted.
@@ -41,6 +43,9 @@ pub enum Untrusted {
 
 /// An owner who has the App, and whom nobody serves.
 const STRANGER: &str = "stranger";
+
+/// How long people take to approve.
+const APPROVED_WITHIN: Millis = 3 * HOUR;
 
 /// Labels that no fleet takes.
 const NOBODYS: &str = "nobodys";
@@ -64,6 +69,7 @@ impl Sim {
                 });
             }
         }
+        self.approve();
         self.make_mischief();
         if self.world.tape.chance(self.plan.poison) {
             self.poison();
@@ -133,11 +139,33 @@ impl Sim {
             duration_ms,
             conclusion: "success".to_owned(),
         };
-        self.touch(|world| {
+        let waits = self.world.tape.chance(self.plan.approval);
+        let until = if waits { self.now + self.world.tape.between(0, APPROVED_WITHIN) } else { self.now };
+        // An owner that was installed has its repositories.
+        let added = self.touch(|world| {
             let (github, mut cx) = world.github();
-            // An owner that was installed has its repositories.
-            github.add_job(&mut cx, spec).ok();
+            if waits { github.add_waiting_job(&mut cx, spec) } else { github.add_job(&mut cx, spec) }
         });
+        if let (Ok(job), true) = (added, waits) {
+            self.workload.approvals.insert(job, until.min(self.quiet_at));
+        }
+    }
+
+    /// People approve of jobs that wait for it, or do not.
+    fn approve(&mut self) {
+        let now = self.now;
+        for (job, _) in self.workload.approvals.extract_if(.., |_, at| *at <= now).collect::<Vec<_>>() {
+            let approved = self.world.tape.draw(3) < 3;
+            self.coverage.hit(if approved { Counter::Approved } else { Counter::Disapproved });
+            self.touch(|world| {
+                let (github, mut cx) = world.github();
+                if approved {
+                    github.release_job(&mut cx, job);
+                } else {
+                    github.cancel_queued_job(&mut cx, job);
+                }
+            });
+        }
     }
 
     /// A stranger posts a delivery: of a job that nobody has, or of what a job and a runner of ours do.

@@ -231,6 +231,13 @@ impl Checker {
         instances.into_iter().next_back()
     }
 
+    /// Whether another job ran on an instance that was launched for this one.
+    pub(super) fn runner_was_taken(&self, job: u64) -> bool {
+        let launches = self.launches.of_job.get(&job).into_iter().flatten();
+        let mut instances = launches.filter_map(|launch| self.launches.instances_of.get(launch)).flatten();
+        instances.any(|id| self.instances.get(id).is_some_and(|own| own.last_job.is_some_and(|last| last != job)))
+    }
+
     /// Notes when a fleet has no room: jobs that wait then wait for room.
     pub(super) fn note_full(&mut self, fleet: &str, at: Millis) {
         if self.has_no_room(fleet) {

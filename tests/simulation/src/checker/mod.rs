@@ -293,7 +293,10 @@ impl Checker {
                 if matches!(status, Some(200..=299))
                     && let Some(job) = self.jobs.get_mut(job_id)
                 {
-                    job.heard_of |= action != "queued";
+                    if action == "waiting" {
+                        coverage.hit(Counter::WaitsNoMore);
+                    }
+                    job.heard_of |= matches!(action.as_str(), "in_progress" | "completed");
                     if action == "in_progress" {
                         job.start_known.get_or_insert(at);
                     }

@@ -151,6 +151,8 @@ pub struct Port {
     sim: Rc<RefCell<Sim>>,
     task: TaskId,
     function: Function,
+    /// Its version.
+    version: u32,
 }
 
 /// How many times as long a slow call takes.
@@ -162,7 +164,8 @@ impl Port {
     /// The ports of this invocation.
     #[must_use]
     pub fn new(sim: Rc<RefCell<Sim>>, task: TaskId, function: Function) -> Self {
-        Self { sim, task, function }
+        let version = sim.borrow_mut().version_of(function);
+        Self { sim, task, function, version }
     }
 
     /// Makes one call; everything that a port does goes through here. `about` is the runner that the adversary would

@@ -14,6 +14,7 @@ use runner_scaler_core::webhook::{SecretsSource, WebhookSecrets};
 use super::{Op, Port};
 use crate::coverage::Counter;
 use crate::sim::Sim;
+use crate::versions::written_by;
 
 impl Ledger for Port {
     async fn read(&self, keys: &[Key]) -> Result<Vec<Item>, PortError> {
@@ -21,7 +22,8 @@ impl Ledger for Port {
             return Ok(Vec::new());
         }
         self.call(Op::LedgerRead, None, |sim| {
-            Ok(keys.iter().filter_map(|key| sim.aws.ledger.item(key).cloned()).collect())
+            let stored: Vec<Item> = keys.iter().filter_map(|key| sim.aws.ledger.item(key).cloned()).collect();
+            Ok(stored.into_iter().map(|item| sim.read_as(self.version, item)).collect())
         })
         .await
     }
@@ -30,10 +32,11 @@ impl Ledger for Port {
         let task = self.task;
         self.call(Op::LedgerWrite, None, |sim| {
             sim.check_writes(writes);
+            sim.check_versions(self.version, writes);
             sim.check_untrusted_writes(task, writes);
             let lag = if sim.plan.index_lag == 0 { 0 } else { sim.world.tape.between(0, sim.plan.index_lag) };
             let now = sim.now;
-            let written = sim.aws.ledger.write(writes, now, lag);
+            let written = sim.aws.ledger.write(&written_by(self.version, writes), now, lag);
             match &written {
                 Ok(()) => sim.note_writes(writes),
                 Err(_) => sim.coverage.hit(Counter::Conflict),
