@@ -151,11 +151,6 @@ fn without_record(evidence: &Evidence, policy: &Policy, watch: &Watch) -> Conclu
     }
 }
 
-/// Row 18: whether GitHub says that no listener ever opened a session with it.
-fn never_connected(runner: &Runner) -> bool {
-    runner.version == Some(None) && runner.ephemeral == Some(true)
-}
-
 struct Judge<'a> {
     evidence: &'a Evidence,
     record: &'a InstanceRecord,

@@ -206,7 +206,7 @@ pub(crate) const STOPS: [History; 7] = [
 const REAPED_LONG_AGO: Timestamp = Timestamp(20 * HOUR);
 
 /// How it went, and what is left of it.
-pub(crate) const ENDS: [History; 11] = [
+pub(crate) const ENDS: [History; 12] = [
     |_, _| {},
     |r, _| r.gone_at = Some(LONG_AGO),
     |r, _| r.gone_at = Some(JUST_NOW),
@@ -231,6 +231,11 @@ pub(crate) const ENDS: [History; 11] = [
     |r, _| {
         r.missing_since = Some(LONG_AGO);
         r.gone_at = Some(LONG_AGO);
+    },
+    |r, _| {
+        r.missing_since = Some(LONG_AGO);
+        r.gone_at = Some(LONG_AGO);
+        r.runner_id = None;
     },
     |r, _| {
         r.missing_since = Some(JUST_NOW);
@@ -378,21 +383,6 @@ pub(crate) fn every_registration_by_flags() -> Vec<Vec<RegistrationEvidence>> {
         [with_flags(online, busy), vec![RegistrationEvidence::Present(reusable)]].concat()
     });
     [unknown_registrations(), vec![foreign(), vec![RegistrationEvidence::Absent]], of_flags.to_vec()].concat()
-}
-
-/// The same of an instance that is gone, where it matters whether a listener ever connected.
-pub(crate) fn every_registration_of_the_gone() -> Vec<Vec<RegistrationEvidence>> {
-    let split = |class: Vec<RegistrationEvidence>| {
-        let (never, other): (Vec<_>, Vec<_>) = class.into_iter().partition(never_connected);
-        [never, other].into_iter().filter(|class| !class.is_empty())
-    };
-    every_registration_by_flags().into_iter().flat_map(split).collect()
-}
-
-/// Row 18, told without `decide`: GitHub shows a runner for one job that no listener ever connected as.
-pub(crate) fn never_connected(registration: &RegistrationEvidence) -> bool {
-    matches!(registration, RegistrationEvidence::Present(runner)
-        if runner.version == Some(None) && runner.ephemeral == Some(true))
 }
 
 const fn sign(beat_at: Timestamp, worker: Worker) -> VitalEvidence {

@@ -15,7 +15,7 @@
 //! | GitHub does not tell, or tells enough to keep | the same, vital sign, demand 6, jobs 4 |
 //! | past the hard age | all histories and registrations, every state but terminated |
 //! | stopped | all job histories with 37 others, registration, control 6, witness and its age 4 |
-//! | gone | all job histories with 11 ends, registration (ever connected too), vital sign, control, witness, deliveries, re-check, jobs |
+//! | gone | all job histories with 12 ends, registration, vital sign, control, witness, deliveries, re-check, jobs |
 //! | shutting down, stopping, unknown, terminated for the first time; no record that we know | all histories; states |
 
 use super::axes::*;
@@ -200,7 +200,7 @@ pub(crate) fn regions_of_the_others() -> Vec<Region> {
             ..Region::new("stopped", STOPPED, not_past(lives_alike(&all, &[STOPS.as_slice(), &REMOVALS].concat())))
         },
         Region {
-            registrations: every_registration_of_the_gone(),
+            registrations: every_registration_by_flags(),
             vital_signs: EVERY_VITAL_SIGN,
             executes: Executes::WhereMissed,
             ..Region::new("gone", TERMINATED, lives_alike(&all, &ENDS)).with_every_gate()

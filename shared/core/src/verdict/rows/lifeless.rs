@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use super::{Conclusion, Judge, REAPED, keep, look, never_connected, note};
+use super::{Conclusion, Judge, REAPED, keep, look, note};
 use crate::evidence::{PositiveControl, RegistrationEvidence, VitalEvidence};
-use crate::ids::RunnerId;
-use crate::ports::{Runner, Worker};
+use crate::ports::Worker;
 use crate::removal::{DeregistrationGround, Ground};
 use crate::verdict::{Action, Note, Reason, Source};
 
@@ -67,17 +66,13 @@ impl Judge<'_> {
                 sign.worker != Worker::None || record.missing_since.is_some_and(|since| sign.beat_at >= since)
             }
         };
-        // A name is unique within a scope only: what is said of another runner id is a neighbour's, where ours never
-        // connected and so received no job (row 18).
-        let is_of =
-            |runner: &Runner, id: Option<RunnerId>| !never_connected(runner) || id.is_none_or(|id| id == runner.id);
-        let unfinished = |runner: &Runner| {
-            let started = record.job_started.as_ref().is_some_and(|started| is_of(runner, started.runner_id));
-            let claimed = record.completion_claim.as_ref().is_some_and(|claim| is_of(runner, Some(claim.runner_id)));
-            record.job_completed.is_none() && (record.busy_seen_at.is_some() || started || claimed)
-        };
+        let unfinished = record.has_job_evidence() && record.job_completed.is_none();
         match &self.evidence.registration {
-            RegistrationEvidence::Present(runner) if runner.busy || runner.online || heard_of || unfinished(runner) => {
+            // First its id: a name is unique within a scope only, and what is said of another id is a neighbour's.
+            RegistrationEvidence::Present(runner) if record.runner_id.is_none() => {
+                Some(note(Note::RunnerId(runner.id), Reason::RunnerFound))
+            }
+            RegistrationEvidence::Present(runner) if runner.busy || runner.online || heard_of || unfinished => {
                 Some(keep(Reason::NotGone))
             }
             RegistrationEvidence::Present(_) => self.settled(Reason::Gone),

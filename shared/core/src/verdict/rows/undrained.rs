@@ -1,7 +1,7 @@
 //! Rows 18 to 23: a living instance on which nothing speaks for a job. It boots, is wanted, is asked to drain, or its
 //! runner goes.
 
-use super::{Conclusion, Judge, keep, look, never_connected, note};
+use super::{Conclusion, Judge, keep, look, note};
 use crate::evidence::{DemandEvidence, RegistrationEvidence};
 use crate::ledger::{Known, Spell};
 use crate::ports::Runner;
@@ -121,7 +121,7 @@ impl Undrained<'_> {
 
     /// Row 18, else row 19.
     fn offline(&self, runner: &Runner, booted: bool) -> Conclusion {
-        let never_connected = never_connected(runner);
+        let never_connected = runner.version == Some(None) && runner.ephemeral == Some(true);
         match self.judge.record.offline {
             _ if !booted => self.not_idle(Reason::Booting),
             _ if !self.silent => self.not_idle(Reason::SupervisorAlive),
