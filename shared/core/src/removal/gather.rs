@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::RemovalPorts;
+use super::batch;
 use super::deliveries::{Deliveries, Word};
 use super::open_jobs::{Freshness, InProgress, OpenJobs, reaches, remember};
 use super::pool;
@@ -337,18 +338,32 @@ impl Gathered {
             let executes = matches!(evidence.instance.state, InstanceState::Pending | InstanceState::Running);
             executes && evidence.ownership == Ownership::Ours
         };
-        let is_news = |record: &&InstanceRecord| {
+        let is_news = |record: &InstanceRecord| {
             let known = record.has_job_evidence() || record.job_completed.is_some();
             let own = |runner: &Runner| runner.busy && runner.name == record.runner_name;
             !known && record.access.scope.agrees_with(&access.scope) && list.find(record).is_some_and(own)
         };
-        let read_at = list.read_at;
-        for record in self.evidence.iter().filter(lives).filter_map(Evidence::known_record).filter(is_news) {
-            let noted = ledger::update::<InstanceRecord>(ports, record.instance_id.as_str(), |stored| match stored {
-                Stored::Present(mut record) => record.record.note_busy(read_at).then_some(record),
-                Stored::Absent | Stored::Foreign => None,
-            });
-            if let Err(error) = noted.await {
+        let known = self.evidence.iter().filter(lives).filter_map(Evidence::known_record);
+        let ids: Vec<String> =
+            known.filter(|record| is_news(record)).map(|record| record.instance_id.to_string()).collect();
+        // As it is now: since the pass began the job may have become known, and its end.
+        let note = |stored: Stored<InstanceRecord>| match stored {
+            Stored::Present(mut record) => {
+                (is_news(&record.record) && record.record.note_busy(list.read_at)).then_some(record)
+            }
+            Stored::Absent | Stored::Foreign => None,
+        };
+        let records = match ledger::load_all::<InstanceRecord>(ports, ids).await {
+            Ok(records) => records.into_iter().filter_map(|(_, stored)| note(stored)).collect(),
+            Err(error) => return report.error(error),
+        };
+        for (id, error) in batch::store(ports, records).await {
+            let stored = if error.class() == Class::Conflict {
+                ledger::update::<InstanceRecord>(ports, id.as_str(), note).await.map(drop)
+            } else {
+                Err(error)
+            };
+            if let Err(error) = stored {
                 report.error(error);
             }
         }

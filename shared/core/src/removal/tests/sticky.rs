@@ -362,3 +362,33 @@ fn busy_in_a_list_that_was_read_for_another_instance_keeps() {
     }
     assert!(fake.state().terminated.iter().all(|(ended, _)| *ended != id()), "{:?}", grounds(&fake));
 }
+
+/// The list is of before, and what it shows busy is over by now: a sighting after its end would keep the instance.
+#[test]
+fn busy_in_a_list_says_nothing_of_a_job_whose_end_became_known_meanwhile() {
+    let fake = Fake::new();
+    idle_runner(&fake);
+    let other = put_nth(&fake, 2);
+    fake.pass(20 * MINUTE);
+    let now = fake.now();
+    for (id, asked_at) in [(id(), now), (other, Timestamp(0))] {
+        edit(&fake, &id, |record| {
+            record.idle_since = Some(now);
+            record.idle_seen_at = Some(now);
+            record.drain_requested_at = Some(asked_at);
+        });
+    }
+    fake.state_mut().runners[0].1.busy = true;
+    let ends = |fake: &Fake| {
+        let listed = fake.calls_of("RegistryRead::runners") == 1;
+        if listed && fake.get::<InstanceRecord>("i-1").is_some_and(|record| record.job_completed.is_none()) {
+            edit(fake, &id(), |record| {
+                record.note_started(started());
+                record.note_completed(JobCompleted { job_id: JobId(1), at: fake.now() }, RunnerId(7));
+            });
+        }
+    };
+    let _ = fixtures::after_each_call(&fake, ends, |fake| scale_down(fake, &policy()));
+    let record = record_of(&fake);
+    assert!(record.job_completed.is_some() && record.busy_seen_at.is_none(), "{record:?}");
+}
