@@ -216,6 +216,9 @@ impl Sim {
                 if cut {
                     self.coverage.hit(crate::coverage::Counter::DeadlineStop);
                     self.cut[invocation.function as usize] = true;
+                    if invocation.function == Function::DemandReconciler {
+                        self.checker.search_cut_at = self.now;
+                    }
                 } else if std::mem::take(&mut self.cut[invocation.function as usize]) {
                     self.coverage.hit(crate::coverage::Counter::DeadlineResume);
                 }

@@ -25,6 +25,8 @@ pub struct Workload {
     approvals: BTreeMap<u64, Millis>,
     /// Deliveries that an invocation is going to take.
     pub outgoing: BTreeMap<u64, OutgoingDelivery>,
+    /// Jobs of strangers and of neighbours so far.
+    strangers: u64,
     /// Deliveries of which nothing may come, and how far each is to be trusted.
     pub untrusted: BTreeMap<u64, Untrusted>,
 }
@@ -238,7 +240,9 @@ impl Sim {
             self.tell_of_neighbours();
             return;
         }
-        let id = 8_000_000_000 + self.world.tape.draw(1_000_000);
+        // Each has an id of its own, whatever a shrunk tape draws.
+        self.workload.strangers += 1;
+        let id = 8_000_000_000 + 10_000_000 * self.workload.strangers + self.world.tape.draw(1_000_000);
         let actions = ["queued", "in_progress", "completed"];
         let action = actions[usize::try_from(self.world.tape.draw(2)).unwrap_or(0)];
         let names_ours = action != "queued" && self.world.tape.draw(1) == 1;
@@ -265,7 +269,8 @@ impl Sim {
     /// one of the organisation's, ours: names are unique within a scope only. A job ended on it, and none did on ours (S1).
     fn tell_of_neighbours(&mut self) {
         let Some((_, runner)) = self.some_runner() else { return };
-        let id = 8_100_000_000 + self.world.tape.draw(1_000_000);
+        self.workload.strangers += 1;
+        let id = 8_000_000_000 + 10_000_000 * self.workload.strangers + self.world.tape.draw(1_000_000);
         let owner = &self.owners[0];
         let body = json!({
             "action": "completed",

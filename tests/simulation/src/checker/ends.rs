@@ -19,8 +19,8 @@ use crate::swarm::{HOUR, MINUTE, SECOND};
 
 /// A job starts within the time of a boot and two scans of the demand-reconciler.
 const START_WITHIN: Millis = 15 * MINUTE;
-/// Another job may take the runner that was launched for it: where no search of its repository comes to an end, it is
-/// looked at again after the time of a boot and a pick-up (16 min), and launched for.
+/// Another job may take the runner that was launched for it: where searches are cut short, it is looked at again after the
+/// time of a boot and a pick-up (16 min), and launched for.
 const TAKEN_START_WITHIN: Millis = 20 * MINUTE;
 /// One that waited before: its message may have been received a moment before the faults ended, and is hidden.
 const HIDDEN: Millis = 6 * MINUTE + 5 * SECOND;
@@ -89,7 +89,9 @@ impl Sim {
             let Some(fleet) = job.fleet.as_deref().filter(|fleet| !self.checker.has_no_room(fleet)) else { continue };
             let room_since = self.checker.had_no_room_at(fleet);
             let since = job.waits_since.unwrap_or(job.queued_at).max(quiet_at).max(room_since);
-            let within = if self.checker.runner_was_taken(*id) { TAKEN_START_WITHIN } else { START_WITHIN };
+            let cut_short = now - self.checker.search_cut_at < TAKEN_START_WITHIN;
+            let unfound = cut_short && self.checker.runner_was_taken(*id);
+            let within = if unfound { TAKEN_START_WITHIN } else { START_WITHIN };
             let within = if job.queued_at < quiet_at { START_WITHIN + HIDDEN } else { within };
             if now - since > within {
                 late.push((*id, since));

@@ -68,6 +68,8 @@ pub struct Checker {
     pub look_alikes: usize,
     /// When a fleet last had no room.
     full_at: BTreeMap<String, Millis>,
+    /// When a search for jobs was last cut short.
+    pub(crate) search_cut_at: Millis,
     /// Until when nobody looks at jobs that wait, whatever their fleet.
     held_until: Millis,
     /// Runners that we deregistered, and when.
