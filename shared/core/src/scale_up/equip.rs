@@ -139,7 +139,16 @@ async fn settle_unsure<P: LaunchPorts>(
     registered: Option<(Timestamp, RunnerId)>,
 ) -> Result<Equipped, PortError> {
     let Some((asked_at, runner_id)) = registered else { return Ok(Equipped::Ready) };
+    let read_at = batch.ports.now();
     let Some(runner) = batch.ports.runner(&launch.access, runner_id).await? else { return Ok(Equipped::Ready) };
+    if runner.busy {
+        // Whoever asks next may meet a flag that is false in mid-job.
+        let stored = ledger::load(batch.ports, id.as_str()).await?;
+        change(batch, id, stored, |record| {
+            record.note_busy(read_at);
+        })
+        .await?;
+    }
     if runner.online || runner.busy || runner.version != Some(None) {
         return Ok(Equipped::Ready);
     }
@@ -188,6 +197,7 @@ async fn look_up<P: LaunchPorts>(
     id: &InstanceId,
     name: &RunnerName,
 ) -> Result<bool, PortError> {
+    let read_at = batch.ports.now();
     let Some(runner) = batch.ports.runner_named(&launch.access, name).await? else {
         return Ok(false);
     };
@@ -196,6 +206,9 @@ async fn look_up<P: LaunchPorts>(
     let note = |record: &mut InstanceRecord| {
         record.note_runner_id(runner.id);
         record.note_lost(now);
+        if runner.busy {
+            record.note_busy(read_at);
+        }
     };
     change(batch, id, stored, note).await?;
     Ok(true)

@@ -1,10 +1,10 @@
 //! What a job lives through while it waits: another configuration, a GitHub that does not answer, refusals, other schemas.
 
-use super::{batch, batch_of, in_queue, message, minutes, phase, world};
+use super::{batch, batch_of, in_queue, message, minutes, phase, try_batch, world};
 use crate::config::{Market, Policy};
 use crate::demand::send_due_jobs;
 use crate::error::Class;
-use crate::fake::{Fake, policy, run};
+use crate::fake::{Fake, Fault, policy, run};
 use crate::ids::{FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName, Scope};
 use crate::ledger::{
     Fallback, FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record,
@@ -157,6 +157,26 @@ fn a_registration_whose_answer_was_lost_is_looked_up_under_the_name_on_record() 
     assert_eq!(batch(&fake, &other_prefix, &[1]), [Outcome::Waiting]);
     assert_eq!(fake.all::<InstanceRecord>()[0].runner_id, Some(RunnerId(7)));
     assert_eq!(fake.state().runners.len(), 1, "no second registration");
+}
+
+/// Whoever asks next may meet a flag that is false in mid-job.
+#[test]
+fn a_runner_that_is_busy_when_its_launch_is_gone_on_with_is_remembered_as_busy() {
+    for (call, fault) in
+        [("Registry::generate_jit_config", Fault::FailAfter), ("Parameters::put_jit_config", Fault::KillAfter)]
+    {
+        let whole = world([1]);
+        batch(&whole, &policy(), &[1]);
+        let fake = Fake::with_fault(whole.number_of_first(call), fault);
+        fake.put_job(JobId(1), JobState::Queued);
+        let _ = try_batch(&fake, &policy(), &[1]);
+        fake.heal();
+        fake.state_mut().runners[0].1.busy = true;
+        fake.pass(minutes(6));
+        batch(&fake, &policy(), &[1]);
+        let record = &fake.all::<InstanceRecord>()[0];
+        assert!(record.busy_seen_at.is_some(), "{call}: {record:?}");
+    }
 }
 
 #[test]
