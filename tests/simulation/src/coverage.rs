@@ -192,7 +192,7 @@ counters! {
     OlderVersion = "two versions of the functions at once",
     /// It read what the newer version had written.
     NewerRecord = "record of a newer version read by an older",
-    /// A deployment was rolled back when it was half done.
+    /// A deployment was rolled back.
     RolledBack = "deployment rolled back",
     /// A listener acknowledged its message, and GitHub waited for it.
     Hung = "listener hangs after it acknowledged",

@@ -274,7 +274,7 @@ pub struct Plan {
     pub approval: f64,
     /// Probability a minute that another version of the functions begins to be deployed.
     pub deployment: f64,
-    /// Probability that it is rolled back when it is half deployed.
+    /// Probability that it is rolled back.
     pub rolled_back: f64,
     /// A sign that a worker is there is written so much later than it is, at most.
     pub sign_lag: Millis,

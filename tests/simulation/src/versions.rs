@@ -1,5 +1,5 @@
-//! Deployments of a next version of the functions, one after another, so that two are at work at once; some are rolled
-//! back before they are whole.
+//! Deployments of a next version, one function after another, so that two are at work at once; some are rolled back, and
+//! what the newer version wrote stays.
 //!
 //! A version writes records of its own schema and understands those of the ones before it. What a newer one wrote, an
 //! older one leaves alone (design section 4): it may neither act on it nor write over it.
