@@ -66,13 +66,14 @@ impl Sim {
         let from = self.versions.newest;
         let lasts = self.world.tape.between(LASTS.0, LASTS.1);
         self.change_versions(self.now, lasts, from + 1);
+        let back_at = self.now + lasts + MINUTE;
         let (lo, hi) = MENDED_WITHIN;
-        // Meanwhile nothing that the newer version wrote can come to its end.
-        let in_time = self.now + lasts + hi + ENDS_WITHIN < self.quiet_at;
-        if in_time && self.world.tape.chance(self.plan.rolled_back) {
+        // Until it is mended nothing that the newer version wrote can come to its end.
+        let hi = hi.min(self.quiet_at - ENDS_WITHIN - back_at);
+        if hi > lo && self.world.tape.chance(self.plan.rolled_back) {
             self.coverage.hit(Counter::RolledBack);
             self.change_versions(self.now + lasts, MINUTE, from);
-            let mended_at = self.now + lasts + MINUTE + self.world.tape.between(lo, hi);
+            let mended_at = back_at + self.world.tape.between(lo, hi);
             self.change_versions(mended_at, LASTS.0, from + 2);
         }
     }
