@@ -41,7 +41,7 @@ const SWEEP_EVERY: Millis = 5 * MINUTE;
 const IDLE_TIME_MAX: Millis = HOUR;
 /// A registration without an instance is gone within this, and a configuration too.
 const SETTLED_WITHIN: Millis = HOUR;
-/// A registration that GitHub holds busy is gone when GitHub itself removes it.
+/// A registration that GitHub holds busy, or that a job's word keeps, is gone when GitHub itself removes it.
 const STUCK_WITHIN: Millis = 25 * HOUR;
 /// A message is done with or a dead letter.
 const MESSAGE_WITHIN: Millis = HOUR;
@@ -211,13 +211,20 @@ impl Sim {
         let (now, quiet_at) = (self.now, self.quiet_at);
         let mut late = Vec::new();
         for runner in self.world.github.registrations() {
-            let Some(instance) = instance_of(&runner.name).and_then(|id| self.checker.instances.get(id)) else {
+            let Some((id, instance)) =
+                instance_of(&runner.name).and_then(|id| Some((id, self.checker.instances.get(id)?)))
+            else {
                 continue;
             };
             let Some(ended_at) = instance.ended_at else { continue };
-            let within = if runner.is_stuck() { STUCK_WITHIN } else { SETTLED_WITHIN };
+            // A job wrote that a worker is there, or that the supervisor spoke later than its end: where only an absence
+            // tells of that end, the sign outweighs it.
+            let sign = self.aws.vital_signs.get(&InstanceId::new(id));
+            let speaks = sign.is_some_and(|sign| sign.worker != Worker::None || sign.beat_at.0 >= ended_at);
+            let left_to_github = runner.is_stuck() || (speaks && self.checker.forged_signs.contains_key(id));
+            let within = if left_to_github { STUCK_WITHIN } else { SETTLED_WITHIN };
             // GitHub itself removes what it holds busy, whether there are faults or not.
-            let since = if runner.is_stuck() { ended_at } else { ended_at.max(quiet_at).max(runner.hidden_until()) };
+            let since = if left_to_github { ended_at } else { ended_at.max(quiet_at).max(runner.hidden_until()) };
             if now - since > within && !self.is_broken(&instance.owner) {
                 late.push(runner.name.clone());
             }
