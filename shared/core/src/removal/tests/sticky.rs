@@ -336,16 +336,14 @@ fn a_job_that_the_api_shows_queued_on_this_very_runner_keeps() {
     }
 }
 
-/// The list was read for another instance, and this one's flag is false in mid-job when it is asked about.
-#[test]
-fn busy_in_a_list_that_was_read_for_another_instance_keeps() {
-    let busy = |fake: &Fake, busy| fake.state_mut().runners[0].1.busy = busy;
+/// An instance that was asked to drain a moment ago, so that nothing is asked about it yet, and another whose time to
+/// answer is over.
+fn beside_one_to_be_asked_about() -> Fake {
     let fake = Fake::new();
     idle_runner(&fake);
     let other = put_nth(&fake, 2);
     fake.pass(20 * MINUTE);
     let now = fake.now();
-    // Asked to drain a moment ago, so that nothing is asked about it yet; the other one's time to answer is over.
     for (id, asked_at) in [(id(), now), (other, Timestamp(0))] {
         edit(&fake, &id, |record| {
             record.idle_since = Some(now);
@@ -353,6 +351,14 @@ fn busy_in_a_list_that_was_read_for_another_instance_keeps() {
             record.drain_requested_at = Some(asked_at);
         });
     }
+    fake
+}
+
+/// The list was read for another instance, and this one's flag is false in mid-job when it is asked about.
+#[test]
+fn busy_in_a_list_that_was_read_for_another_instance_keeps() {
+    let busy = |fake: &Fake, busy| fake.state_mut().runners[0].1.busy = busy;
+    let fake = beside_one_to_be_asked_about();
     busy(&fake, true);
     let _ = scale_down(&fake, &policy());
     assert_eq!((fake.calls_of("RegistryRead::runners"), fake.calls_of("RegistryRead::runner")), (1, 0));
@@ -366,18 +372,7 @@ fn busy_in_a_list_that_was_read_for_another_instance_keeps() {
 /// The list is of before, and what it shows busy is over by now: a sighting after its end would keep the instance.
 #[test]
 fn busy_in_a_list_says_nothing_of_a_job_whose_end_became_known_meanwhile() {
-    let fake = Fake::new();
-    idle_runner(&fake);
-    let other = put_nth(&fake, 2);
-    fake.pass(20 * MINUTE);
-    let now = fake.now();
-    for (id, asked_at) in [(id(), now), (other, Timestamp(0))] {
-        edit(&fake, &id, |record| {
-            record.idle_since = Some(now);
-            record.idle_seen_at = Some(now);
-            record.drain_requested_at = Some(asked_at);
-        });
-    }
+    let fake = beside_one_to_be_asked_about();
     fake.state_mut().runners[0].1.busy = true;
     let ends = |fake: &Fake| {
         let listed = fake.calls_of("RegistryRead::runners") == 1;
