@@ -318,6 +318,18 @@ impl InstanceRecord {
         true
     }
 
+    /// Takes in the same, read for another purpose, where no job is known: a sighting after the end of one that is would
+    /// keep the instance. Returns whether the record changed.
+    pub fn note_busy_if_news(&mut self, asked_at: Timestamp) -> bool {
+        self.lacks_job() && self.note_busy(asked_at)
+    }
+
+    /// Whether nothing says that a job came or ended.
+    #[must_use]
+    pub fn lacks_job(&self) -> bool {
+        !self.has_job_evidence() && self.job_completed.is_none()
+    }
+
     /// Ends the rows of readings that say that nobody uses the instance: something else was seen.
     pub fn break_rows(&mut self) {
         self.absent = None;

@@ -339,9 +339,8 @@ impl Gathered {
             executes && evidence.ownership == Ownership::Ours
         };
         let is_news = |record: &InstanceRecord| {
-            let known = record.has_job_evidence() || record.job_completed.is_some();
             let own = |runner: &Runner| runner.busy && runner.name == record.runner_name;
-            !known && record.access.scope.agrees_with(&access.scope) && list.find(record).is_some_and(own)
+            record.lacks_job() && record.access.scope.agrees_with(&access.scope) && list.find(record).is_some_and(own)
         };
         let known = self.evidence.iter().filter(lives).filter_map(Evidence::known_record);
         let ids: Vec<String> =
@@ -349,7 +348,7 @@ impl Gathered {
         // As it is now: since the pass began the job may have become known, and its end.
         let note = |stored: Stored<InstanceRecord>| match stored {
             Stored::Present(mut record) => {
-                (is_news(&record.record) && record.record.note_busy(list.read_at)).then_some(record)
+                (is_news(&record.record) && record.record.note_busy_if_news(list.read_at)).then_some(record)
             }
             Stored::Absent | Stored::Foreign => None,
         };

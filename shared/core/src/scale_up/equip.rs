@@ -145,7 +145,7 @@ async fn settle_unsure<P: LaunchPorts>(
         // Whoever asks next may meet a flag that is false in mid-job.
         let stored = ledger::load(batch.ports, id.as_str()).await?;
         change(batch, id, stored, |record| {
-            record.note_busy(read_at);
+            record.note_busy_if_news(read_at);
         })
         .await?;
     }
@@ -207,7 +207,7 @@ async fn look_up<P: LaunchPorts>(
         record.note_runner_id(runner.id);
         record.note_lost(now);
         if runner.busy {
-            record.note_busy(read_at);
+            record.note_busy_if_news(read_at);
         }
     };
     change(batch, id, stored, note).await?;

@@ -7,7 +7,8 @@ use crate::error::Class;
 use crate::fake::{Fake, Fault, policy, run};
 use crate::ids::{FleetName, InstanceId, JobId, Repository, RunnerId, RunnerName, Scope};
 use crate::ledger::{
-    Fallback, FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, Record,
+    Fallback, FleetRecord, InstanceRecord, JobCompleted, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent,
+    Record,
 };
 use crate::ports::{Instance, InstanceState, Item, JobState, Tags};
 use crate::scale_up::{JobMessage, Outcome};
@@ -174,8 +175,10 @@ fn a_runner_that_is_busy_when_its_launch_is_gone_on_with_is_remembered_as_busy()
         fake.state_mut().runners[0].1.busy = true;
         fake.pass(minutes(6));
         batch(&fake, &policy(), &[1]);
-        let record = &fake.all::<InstanceRecord>()[0];
-        assert!(record.busy_seen_at.is_some(), "{call}: {record:?}");
+        let mut record = fake.all::<InstanceRecord>().pop().expect("one");
+        assert!(record.busy_seen_at.take().is_some(), "{call}: {record:?}");
+        record.job_completed = Some(JobCompleted { job_id: JobId(1), at: fake.now() });
+        assert!(!record.note_busy_if_news(fake.now().plus(minutes(1))), "{call}: its job is over");
     }
 }
 
