@@ -141,6 +141,13 @@ impl Sim {
         Rc::clone(&self.policy)
     }
 
+    /// Whether some process may believe that all is to be retired: what waits for a job is asked to drain then, and
+    /// whoever knows nothing of that launches for the job again.
+    pub(crate) fn may_retire(&self) -> bool {
+        let before = self.mischief.before.as_ref().filter(|(at, _)| self.now - at < WARM + MINUTE);
+        self.policy.mode == Mode::Retire || before.is_some_and(|(_, policy)| policy.mode == Mode::Retire)
+    }
+
     /// A run is cancelled: every job of it that waits.
     fn cancel_all_that_wait(&mut self) {
         let waits = |job: &&runner_scaler_world::github::Job| matches!(job.state, JobState::Queued { .. });

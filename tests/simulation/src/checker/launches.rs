@@ -146,8 +146,11 @@ impl Sim {
         let now = self.now;
         if !replayed {
             self.check_wanted(task, request, &launch, &jobs);
+            let may_retire = self.may_retire();
+            let drain = |id: &str| self.world.ec2.instance(id).is_some_and(|own| own.tags.contains_key("ghr:drain"));
+            let leaves = |id: &str| may_retire && drain(id);
             for job in &jobs {
-                if let Some(instance) = self.checker.in_flight(*job, &launch, now, decided_at) {
+                if let Some(instance) = self.checker.in_flight(*job, &launch, now, decided_at, leaves) {
                     let what = format!("launch {launch} for job {job} while {instance} is in flight for it");
                     self.checker.violated("S4", now, what);
                 }
@@ -214,7 +217,14 @@ impl Checker {
     }
 
     /// An instance of another launch of this job that is on its way to take it.
-    fn in_flight(&self, job: u64, but: &str, now: Millis, decided_at: Millis) -> Option<&str> {
+    fn in_flight(
+        &self,
+        job: u64,
+        but: &str,
+        now: Millis,
+        decided_at: Millis,
+        leaves: impl Fn(&str) -> bool,
+    ) -> Option<&str> {
         // A launch of several jobs serves as many as it has instances: others may have taken them.
         let launches = self.launches.of_job.get(&job)?.iter().filter(|launch| launch.as_str() != but);
         let instances = launches.filter_map(|launch| {
@@ -225,7 +235,8 @@ impl Checker {
             let told =
                 |job: &u64| self.jobs.get(job).is_some_and(|job| job.start_known.is_some_and(|at| at < decided_at));
             let waiting = jobs.iter().filter(|job| self.waiting.contains(job) || !told(job)).count();
-            let free: Vec<&String> = ids.iter().filter(|id| self.is_on_its_way(id, now, decided_at)).collect();
+            let free: Vec<&String> =
+                ids.iter().filter(|id| self.is_on_its_way(id, now, decided_at) && !leaves(id)).collect();
             (free.len() >= waiting).then(|| free.first().map(|id| id.as_str())).flatten()
         });
         instances.into_iter().next_back()
