@@ -242,6 +242,7 @@ impl Sim {
                     Some(Done::Pass { .. } | Done::Batch(_)) | None => None,
                 };
                 self.check_untrusted_answer(delivery, status);
+                self.check_taken(delivery, status);
                 self.touch(|world| {
                     let (github, mut cx) = world.github();
                     github.delivery_answered(&mut cx, delivery, status, took);

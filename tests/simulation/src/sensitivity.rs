@@ -71,7 +71,7 @@ pub const ROWS: &[Row] = &[
     row("m35", &["L7", "S4"]),
     row("m36", &["S4"]),
     also("m37", &["L1", "S1"], &["S9"]),
-    row("m39", &["L1"]),
+    also("m39", &["L1"], &["S3"]),
 ];
 
 /// What became of a mutant.

@@ -23,7 +23,13 @@ impl Checker {
         let deleted_at = self.deregistered_at(id);
         let documented = job.assigned_at.zip(deleted_at).is_some_and(|(assigned, deleted)| assigned <= deleted);
         let act = self.terminations.get(id).cloned().unwrap_or_default();
-        if !documented && !is_of_that_moment(job, &act, id, at, world) {
+        if act.unfounded {
+            self.violated(
+                "S1",
+                at,
+                format!("{id} was terminated while job {job_id} ran, on a ground that did not hold"),
+            );
+        } else if !documented && !is_of_that_moment(job, &act, id, at, world) {
             let what = format!("{id} was terminated while job {job_id} ran, which no DELETE came after");
             self.violated("S1", at, what);
         }
@@ -41,6 +47,10 @@ impl Checker {
             let act = self.terminations.get(id).cloned().unwrap_or_default();
             if act.was_told_of(job_id, job) {
                 self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
+                return;
+            }
+            if act.unfounded {
+                self.violated("S1", at, format!("job {job_id} was ended with {id}, on a ground that did not hold"));
                 return;
             }
             // What failed is in GitHub's log, which whoever ends an instance reads first.
@@ -83,12 +93,14 @@ impl Checker {
         let heard =
             instance_of(runner).and_then(|id| self.instances.get(id)).is_some_and(|own| own.is_heard(deleted_at));
         // What is learned while the call is on its way comes too late for it.
-        let known_before = self.deletes.get(runner).is_some_and(|act| act.was_told_of(job_id, job));
+        let act = self.deletes.get(runner);
+        let known_before = act.is_some_and(|act| act.was_told_of(job_id, job));
+        let unfounded = act.is_some_and(|act| act.unfounded);
         let assigned_before = job.assigned_at.is_some_and(|assigned| assigned <= deleted_at);
         let what = format!("job {job_id} was cancelled: {runner} had been deregistered");
         if heard {
             self.violated("S2", at, what);
-        } else if known_before || !assigned_before {
+        } else if known_before || unfounded || !assigned_before {
             self.violated("S2", at, format!("{what}, and that is not the documented loss"));
         }
     }

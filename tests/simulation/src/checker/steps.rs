@@ -60,19 +60,46 @@ impl Sim {
             let what = format!("the message of job {job} was acknowledged as not queued, which nobody had said");
             self.checker.violated("S3", self.now, what);
         }
+        if let Some(what) = self.unknown(job) {
+            let what = format!("the message of job {job} was acknowledged ({outcome:?}) and {what}");
+            self.checker.violated("S3", self.now, what);
+        }
+    }
+
+    /// S3: whoever tells GitHub that a delivery of a queued job was taken has sent a message for it, or has left a record
+    /// with a time to look again.
+    pub(crate) fn check_taken(&mut self, delivery_id: u64, status: Option<u16>) {
+        if !matches!(status, Some(200..=299)) {
+            return;
+        }
+        let mut pending = self.world.github.pending_deliveries();
+        let taken = pending.find(|delivery| delivery.id == delivery_id && delivery.action == "queued");
+        let Some(job) = taken.and_then(|delivery| delivery.job_id) else { return };
+        let ours =
+            self.checker.jobs.get(&job).is_some_and(|truth| truth.fleet.is_some() && truth.waits_since.is_some());
+        let sent = || self.aws.queue.messages.values().any(|message| message.job_id == job);
+        if !ours || sent() {
+            return;
+        }
+        if let Some(what) = self.unknown(job) {
+            let what = format!("the delivery of job {job} was taken ({status:?}), no message is sent and {what}");
+            self.checker.violated("S3", self.now, what);
+        }
+    }
+
+    /// What is missing of a record that brings somebody back to a job that waits; none where nothing is.
+    fn unknown(&self, job: u64) -> Option<&'static str> {
         let key = Key { kind: Kind::Job, id: JobId(job).to_string() };
         let item = self.aws.ledger.item(&key);
         let looked_at = item.and_then(|item| item.open.as_ref()).map(|(_, at)| at.0);
         // Who was told of a start or an end that GitHub took back since finds the job by looking.
         let told = self.checker.jobs.get(&job).is_some_and(|job| job.heard_of);
-        let what = match (item, looked_at) {
-            (None, _) => "nothing knows of the job",
-            (Some(_), None) if !told => "nobody is going to look at the job again",
-            (Some(_), Some(at)) if !told && at > self.now + LOOK_WITHIN => "the job is looked at again too late",
-            (Some(_), _) => return,
-        };
-        let what = format!("the message of job {job} was acknowledged ({outcome:?}) and {what}");
-        self.checker.violated("S3", self.now, what);
+        match (item, looked_at) {
+            (None, _) => Some("nothing knows of the job"),
+            (Some(_), None) if !told => Some("nobody is going to look at the job again"),
+            (Some(_), Some(at)) if !told && at > self.now + LOOK_WITHIN => Some("the job is looked at again too late"),
+            (Some(_), _) => None,
+        }
     }
 
     /// S6: whose instance a call would change.
@@ -91,16 +118,17 @@ impl Sim {
     /// S8: what is ended has its intent and its ground in the ledger, when the call is begun: while it is on its way others
     /// write what they see.
     pub(crate) fn check_termination(&mut self, task: TaskId, id: &str, ground: Ground) {
-        let act = self.act(task, id);
-        self.checker.termination_begins(id, act);
+        let mut act = self.act(task, id);
         self.check_leave(task, "TerminateInstances");
         if ground != Ground::HardAge {
             self.check_spoken(task, id, "ended");
         }
-        // That a registration is gone has to be said by a GitHub that answers.
+        // That a registration is gone, whoever took it away, has to be said by a GitHub that answers.
         let began_at = self.began_at(task);
         let owner = self.checker.instances.get(id).map(|instance| instance.owner.clone()).unwrap_or_default();
-        if ground == Ground::RegistrationGone && self.is_silent_since(&owner, began_at) {
+        let needs_an_answer = matches!(ground, Ground::RegistrationGone | Ground::IdleAfterDeregistration);
+        let unanswered = needs_an_answer && self.is_silent_since(&owner, began_at);
+        if unanswered {
             let what = format!("{id} is ended on the ground {ground:?} by a pass that GitHub told nothing of runners");
             self.checker.violated("S8", self.now, what);
         }
@@ -116,6 +144,8 @@ impl Sim {
             Ground::Stopped | Ground::HardAge => true,
         };
         let is_due = is_due && self.is_truly_due(id, ground);
+        act.unfounded = unanswered || !is_due;
+        self.checker.termination_begins(id, act);
         if !is_due {
             let what = format!("{id} is ended on the ground {ground:?} before its time was over");
             self.checker.violated("S8", self.now, what);
@@ -132,8 +162,7 @@ impl Sim {
         self.check_leave(task, "DELETE");
         let name = self.world.github.registration(runner_id).map(|r| r.name.clone());
         let Some((name, id)) = name.as_deref().and_then(|name| Some((name, super::instance_of(name)?))) else { return };
-        let act = self.act(task, id);
-        self.checker.delete_begins(name, act);
+        let mut act = self.act(task, id);
         let record = self.record_of(id);
         let record = record.as_ref();
         self.check_spoken(task, id, "deregistered");
@@ -150,6 +179,8 @@ impl Sim {
             | None => true,
         };
         let is_due = is_due && ground.is_none_or(|ground| self.is_truly_due_to_deregister(id, ground));
+        act.unfounded = !is_due;
+        self.checker.delete_begins(name, act);
         if !is_due {
             let what = format!("{id} is deregistered on the ground {ground:?} before its time was over");
             self.checker.violated("S8", self.now, what);
@@ -175,6 +206,7 @@ impl Sim {
             busy_shown_at: read.map(|(_, at)| *at).chain(before.copied()).max(),
             absent: invocation.zip(runner_id).is_some_and(|(own, id)| own.absent.contains(&id)),
             in_progress: invocation.map(|own| own.in_progress.clone()).unwrap_or_default(),
+            unfounded: false,
         }
     }
 
@@ -202,7 +234,7 @@ impl Sim {
         let Some(instance) = self.checker.instances.get(id) else { return true };
         let passed = |since: Millis, wait: Millis| since + wait <= self.now;
         match ground {
-            DeregistrationGround::Idle => instance.job.is_some() || passed(instance.idle_since, IDLE_WINDOW),
+            DeregistrationGround::Idle => passed(instance.idle_since, IDLE_WINDOW),
             DeregistrationGround::Offline => passed(instance.launched_at, GONE_GRACE),
             DeregistrationGround::JobCompleted => {
                 self.checker.last_job_over_at(instance).is_some_and(|over_at| passed(over_at, COMPLETED_GRACE))

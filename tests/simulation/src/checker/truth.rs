@@ -42,6 +42,8 @@ pub(crate) struct Act {
     pub(super) absent: bool,
     /// Jobs that GitHub showed in progress to whoever makes the call.
     pub(super) in_progress: Vec<u64>,
+    /// Whether its ground did not hold by what truly happened (S8): no loss by it is a documented one.
+    pub(super) unfounded: bool,
 }
 
 impl Act {
