@@ -302,20 +302,24 @@ impl GitHub {
             .collect();
         waiting.sort_unstable();
         for (_, job_id) in waiting {
-            let runner_id = self.jobs.get(&job_id).and_then(|job| self.eligible_runner(job, cx.now));
-            if let Some(runner_id) = runner_id {
-                self.assign(cx, job_id, runner_id, BusyFlag::BySettings);
+            let eligible = self.jobs.get(&job_id).map(|job| self.eligible_runners(job, cx.now)).unwrap_or_default();
+            // Which of them GitHub takes is not said anywhere; the oldest where nothing is left to chance.
+            let last = (eligible.len() as u64).saturating_sub(1);
+            let place = if last > 0 { usize::try_from(cx.tape.draw(last)).unwrap_or(0) } else { 0 };
+            if let Some(runner_id) = eligible.get(place) {
+                self.assign(cx, job_id, *runner_id, BusyFlag::BySettings);
             }
         }
     }
 
-    /// A registered, shown-online runner without a job whose labels and scope serve the job. A runner whose instance
-    /// died is still shown online for a while and can be given a job (actions/runner#3669).
-    fn eligible_runner(&self, job: &Job, now: Millis) -> Option<u64> {
+    /// Registered, shown-online runners without a job whose labels and scope serve the job. A runner whose instance died
+    /// is still shown online for a while and can be given a job (actions/runner#3669).
+    fn eligible_runners(&self, job: &Job, now: Millis) -> Vec<u64> {
         self.registrations()
             .filter(|r| r.ready_at <= now && r.is_shown_online(now, self.settings.offline_after_ms))
-            .find(|r| self.could_serve(r, job))
+            .filter(|r| self.could_serve(r, job))
             .map(|r| r.id)
+            .collect()
     }
 
     /// Whether a runner has no job, and its labels and its scope serve this one.
