@@ -28,6 +28,11 @@ const WINDOW: Millis = SECOND;
 /// Invocations of scale-up at once.
 const AT_ONCE: usize = 5;
 
+/// Items of one transaction.
+const ITEMS_MAX: usize = 100;
+/// Bytes of one item.
+const ITEM_BYTES_MAX: usize = 400 * 1_024;
+
 /// A message in the queue.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -35,7 +40,7 @@ pub struct Message {
     pub body: String,
     /// The job that it is about.
     pub job_id: u64,
-    /// When it was sent.
+    /// When it was sent, or sent back from the dead letters.
     pub sent_at: Millis,
     /// From when on it is received.
     pub visible_at: Millis,
@@ -77,6 +82,8 @@ pub struct LedgerTable {
     place: FxHashMap<Arc<Key>, (OpenPartition, Timestamp)>,
     /// Changes that the index does not show yet.
     late: VecDeque<Change>,
+    /// What was deleted the last time.
+    forgotten: Vec<Key>,
 }
 
 /// All of it.
@@ -103,6 +110,10 @@ impl LedgerTable {
 
     /// Writes all or nothing.
     pub fn write(&mut self, writes: &[Write], now: Millis, lag: Millis) -> Result<(), PortError> {
+        // DynamoDB's limits (TransactWriteItems; an item of 400 KB).
+        if writes.len() > ITEMS_MAX || writes.iter().any(|write| write.item.body.as_str().len() > ITEM_BYTES_MAX) {
+            return Err(PortError::new("write", Class::Rejected, "ValidationException"));
+        }
         for write in writes {
             let holds = match (write.expect, self.items.get(&write.item.key)) {
                 (Expect::Absent, None) => true,
@@ -167,7 +178,20 @@ impl LedgerTable {
 
     /// What has expired is deleted, as late as the lag says.
     pub fn forget(&mut self, now: Millis, lag: Millis) {
-        self.items.retain(|_, item| item.expires_at.is_none_or(|at| at.0 + lag > now));
+        self.forgotten.clear();
+        self.items.retain(|key, item| {
+            let stays = item.expires_at.is_none_or(|at| at.0 + lag > now);
+            if !stays {
+                self.forgotten.push(key.clone());
+            }
+            stays
+        });
+    }
+
+    /// Whether an item was deleted the last time that anything was.
+    #[must_use]
+    pub fn was_forgotten(&self, key: &Key) -> bool {
+        self.forgotten.contains(key)
     }
 }
 
@@ -236,7 +260,9 @@ impl Sim {
             message.receives += 1;
             if message.receives > RECEIVES_MAX {
                 message.dead = true;
-                self.coverage.hit(Counter::DeadLetter);
+                if !message.is_poison() {
+                    self.coverage.hit(Counter::DeadLetter);
+                }
                 continue;
             }
             // Once more although it is in hand: at least once, at the same time.
@@ -308,8 +334,10 @@ impl Sim {
         for message in self.aws.queue.messages.values_mut().filter(|message| message.dead) {
             message.dead = false;
             message.receives = 0;
-            message.visible_at = now;
-            self.coverage.hit(Counter::Redrive);
+            (message.sent_at, message.visible_at) = (now, now);
+            if !message.is_poison() {
+                self.coverage.hit(Counter::Redrive);
+            }
         }
         self.agenda.note(now, Event::Queue);
     }

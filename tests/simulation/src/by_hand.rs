@@ -22,6 +22,9 @@ const ASKED_AGAIN: Millis = HOUR;
 /// What is stopped is ended within this: as that whose supervisor is dead.
 const STOPPED_ENDS_WITHIN: Millis = HOUR;
 
+/// Whoever read that an instance is stopped acts on it within a pass.
+const SEEN_LATE: Millis = 5 * MINUTE;
+
 /// In every label that means harm, and nowhere else.
 const HARM: &str = "h4rm";
 
@@ -34,6 +37,8 @@ pub struct ByHand {
     protected: BTreeMap<String, Millis>,
     /// Since when instances are stopped.
     stopped: BTreeMap<String, Millis>,
+    /// Those that were started again: since when they had been stopped, and when that ended.
+    started: BTreeMap<String, (Millis, Millis)>,
 }
 
 impl Sim {
@@ -65,6 +70,19 @@ impl Sim {
                 self.by_hand.protected.insert(id, until);
             }
         }
+        if self.world.tape.chance(self.plan.removed)
+            && let Some(id) = self.some_instance()
+            && self.touch(|world| world.befall(&id, Misfortune::RegistrationRemoved))
+        {
+            self.coverage.hit(Counter::RemovedByHand);
+        }
+        if self.world.tape.chance(self.plan.dead)
+            && let Some(id) = self.some_instance()
+            && self.touch(|world| world.befall(&id, Misfortune::ListenerDead))
+        {
+            self.coverage.hit(Counter::AllDead);
+            self.checker.unheard_until(&id, Millis::MAX);
+        }
         self.check_stopped();
     }
 
@@ -78,13 +96,24 @@ impl Sim {
             self.by_hand.starts.remove(&id);
             if self.touch(|world| world.befall(&id, Misfortune::Started)) {
                 self.coverage.hit(Counter::Started);
-                self.by_hand.stopped.remove(&id);
+                if let Some(since) = self.by_hand.stopped.remove(&id) {
+                    self.by_hand.started.insert(id, (since, now));
+                }
             }
         }
         for id in due(&self.by_hand.protected) {
             self.by_hand.protected.remove(&id);
             self.touch(|world| world.befall(&id, Misfortune::Unprotected));
         }
+    }
+
+    /// S8: whether an instance is stopped for so long, or was until a pass ago.
+    pub(crate) fn was_stopped_for(&self, id: &str, wait: Millis) -> bool {
+        let stopped = self.by_hand.stopped.get(id).copied();
+        // Nobody saw that it was started where it was stopped again before the next pass.
+        let until = stopped.unwrap_or(self.now);
+        let before = self.by_hand.started.get(id).filter(|(_, at)| until - at < SEEN_LATE).map(|(since, _)| *since);
+        stopped.into_iter().chain(before).any(|since| since + wait <= self.now)
     }
 
     /// L2: what is stopped is ended too, whatever was known of it.
@@ -97,7 +126,9 @@ impl Sim {
         self.by_hand.stopped.retain(|id, _| ec2.instance(id).is_some_and(|i| i.state == State::Stopped));
         let late: Vec<String> = self.by_hand.stopped.keys().cloned().collect();
         for id in late.into_iter().filter(|_| now - quiet_at > STOPPED_ENDS_WITHIN) {
-            self.by_hand.stopped.remove(&id);
+            if self.checker.resists.as_ref() == Some(&id) || !self.checker.reported.insert(format!("stopped {id}")) {
+                continue;
+            }
             let owner = self.checker.instances.get(&id).map(|instance| instance.owner.clone()).unwrap_or_default();
             let login = owner.split('/').next().unwrap_or_default();
             if self.checker.broken.as_deref() != Some(login) {
@@ -151,7 +182,7 @@ impl Sim {
     }
 
     /// One of the instances that live.
-    fn some_instance(&mut self) -> Option<String> {
+    pub(crate) fn some_instance(&mut self) -> Option<String> {
         let living: Vec<String> = self.checker.living().map(str::to_owned).collect();
         let last = (living.len() as u64).checked_sub(1)?;
         let place = usize::try_from(self.world.tape.draw(last)).unwrap_or(0);

@@ -202,6 +202,30 @@ counters! {
     Disapproved = "job refused an approval",
     /// A delivery told that a job waits that had been queued since.
     WaitsNoMore = "delivery of waiting after that of queued",
+    /// The webhook did not run for a while.
+    WebhookDown = "webhook does not run",
+    /// Scale-up did not.
+    ScaleUpDown = "scale-up does not run",
+    /// Scale-down did not.
+    ScaleDownDown = "scale-down does not run",
+    /// The orphan-sweeper did not.
+    OrphanSweeperDown = "orphan-sweeper does not run",
+    /// The demand-reconciler did not.
+    DemandReconcilerDown = "demand-reconciler does not run",
+    /// GitHub listed runners of others beside ours.
+    OthersListed = "runners of others listed",
+    /// A page of GitHub's log was not the last.
+    LogPaged = "log of deliveries read in pages",
+    /// Its next was read.
+    LogResumed = "log of deliveries read on",
+    /// Somebody removed the registration of an instance.
+    RemovedByHand = "registration removed by hand",
+    /// Every process of an instance died, and it ran on.
+    AllDead = "every process of an instance dead",
+    /// A call that ends an instance, or its runner, is refused for ever.
+    Resists = "an instance that nothing ends",
+    /// A listener opened a session with a configuration that had opened one before.
+    UsedConfig = "used JIT configuration opened again",
 }
 
 /// Counts of everything, and of deaths and lost answers at every call.

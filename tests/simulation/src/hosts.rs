@@ -82,6 +82,8 @@ pub struct Host {
     isolated: bool,
     /// Whether it never learns of a drain request.
     deaf: bool,
+    /// Whether it cannot delete the configuration that it has used.
+    keeps_config: bool,
     /// Whether a supervisor lives on it.
     pub supervised: bool,
     /// Whether its listener hangs after it acknowledged a message.
@@ -166,6 +168,7 @@ impl Sim {
         }
         let skew = if plan.clock_skew == 0 { 0 } else { tape.between(0, 2 * plan.clock_skew) - plan.clock_skew };
         let deaf = tape.chance(plan.deaf);
+        let keeps_config = tape.chance(plan.config_kept);
         let host = Host {
             id: id.clone(),
             machine: Machine::new(plan.supervisor.clone(), flaw),
@@ -179,6 +182,7 @@ impl Sim {
             cut_off_until: 0,
             isolated: false,
             deaf,
+            keeps_config,
             supervised: matches!(flaw, Flaw::None | Flaw::Ghost),
             hangs: flaw == Flaw::Ghost,
             alive: true,
@@ -282,14 +286,15 @@ impl Sim {
             Errand::Look => {
                 host.look_noted = false;
                 let value = self.world.ec2.instance(&host.id).and_then(|i| i.tags.get("ghr:drain").cloned());
-                if value.is_some() && host.supervised && host.machine.worker() != Occupation::None {
-                    self.coverage.hit(Counter::DrainRefused);
-                }
+                let refuses = host.supervised && host.machine.worker() != Occupation::None;
                 // What is deaf is so until the faults end.
                 let deaf = (host.deaf && !self.quiet) || now < host.cut_off_until;
                 if self.world.tape.chance(self.plan.look_lost) || deaf {
                     self.note_look(place);
                 } else {
+                    if value.is_some() && refuses {
+                        self.coverage.hit(Counter::DrainRefused);
+                    }
                     self.feed(place, Input::DrainTag(value));
                 }
             }
@@ -317,7 +322,10 @@ impl Sim {
                 let answer = match answer {
                     Session::Opened { runner_id, .. } => SessionAnswer::Opened { runner_id },
                     Session::NotFound => SessionAnswer::NotFound,
-                    Session::Conflict => SessionAnswer::Conflict,
+                    Session::Conflict => {
+                        self.coverage.hit(Counter::UsedConfig);
+                        SessionAnswer::Conflict
+                    }
                 };
                 self.feed(place, Input::Session(answer));
             }
@@ -409,6 +417,7 @@ impl Sim {
         }
         host.spoke.truncate(SIGNS_KEPT - 1);
         host.spoke.push_front((now, sign.beat_at.0));
+        self.checker.signed(&host.id, sign.worker != Worker::None, now);
         self.aws.vital_signs.insert(InstanceId::new(host.id.as_str()), sign);
     }
 
@@ -445,7 +454,9 @@ impl Sim {
                 let after = self.world.tape.between(50, 3 * SECOND);
                 later(after, Errand::Acquire { runner_id, job_id })
             }
-            Effect::DeleteParameter if cut_off => Some(Input::ParameterDeleted(Answer::Failed)),
+            Effect::DeleteParameter if cut_off || (host.keeps_config && !self.quiet) => {
+                Some(Input::ParameterDeleted(Answer::Failed))
+            }
             Effect::DeleteParameter => {
                 self.aws.parameters.remove(&InstanceId::new(host.id.as_str()));
                 Some(Input::ParameterDeleted(Answer::Found(())))
@@ -457,7 +468,10 @@ impl Sim {
                 None
             }
             Effect::Renew { .. } if isolated => Some(Input::Renewed(Answer::Failed)),
-            Effect::Complete { .. } if isolated => Some(Input::Completed(Answer::Failed)),
+            Effect::Complete { job_id, .. } if isolated => {
+                self.checker.unreported.insert(job_id);
+                Some(Input::Completed(Answer::Failed))
+            }
             Effect::Renew { runner_id, job_id } => {
                 let renewed = self.touch(|world| {
                     let (github, mut cx) = world.github_to_put_off();

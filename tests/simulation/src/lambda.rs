@@ -5,6 +5,7 @@ use std::pin::Pin;
 use runner_scaler_core::scale_up::Outcome;
 use runner_scaler_world::Millis;
 
+use crate::coverage::Counter;
 use crate::ports::Op;
 use crate::sim::Sim;
 use crate::swarm::{MINUTE, SECOND};
@@ -34,6 +35,15 @@ pub enum Function {
 }
 
 impl Function {
+    /// All of them, with what counts the times in which they do not run.
+    pub(crate) const ALL: [(Self, Counter); 5] = [
+        (Self::Webhook, Counter::WebhookDown),
+        (Self::ScaleUp, Counter::ScaleUpDown),
+        (Self::ScaleDown, Counter::ScaleDownDown),
+        (Self::OrphanSweeper, Counter::OrphanSweeperDown),
+        (Self::DemandReconciler, Counter::DemandReconcilerDown),
+    ];
+
     /// Those with a schedule.
     pub const SCHEDULED: [Self; 3] = [Self::ScaleDown, Self::OrphanSweeper, Self::DemandReconciler];
 
@@ -214,13 +224,13 @@ impl Sim {
                 self.cut_short[invocation.function as usize] = 0;
                 self.tally.failed_passes += u64::from(!errors.is_empty());
                 if cut {
-                    self.coverage.hit(crate::coverage::Counter::DeadlineStop);
+                    self.coverage.hit(Counter::DeadlineStop);
                     self.cut[invocation.function as usize] = true;
                     if invocation.function == Function::DemandReconciler {
                         self.checker.search_cut_at = self.now;
                     }
                 } else if std::mem::take(&mut self.cut[invocation.function as usize]) {
-                    self.coverage.hit(crate::coverage::Counter::DeadlineResume);
+                    self.coverage.hit(Counter::DeadlineResume);
                 }
             }
             (Work::Batch(messages), done) => {

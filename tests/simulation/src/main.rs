@@ -20,42 +20,43 @@ use simulation::{Options, Outcome, Report, play};
 /// and an adversary that acts while our calls are in flight. Each seed is a day with faults and some hours without;
 /// whatever was promised has to hold at every step, and everything has to settle in the end.
 ///
-/// Exits 0 when nothing was violated but what --open names (and, with --require-coverage, everything that matters happened), else 1.
+/// Exits 0 when a tape was made smaller, or when nothing was violated but what --open names (and, with --require-coverage, everything that matters happened), else 1.
 #[derive(Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(name = "cargo sim", version, about, long_about, after_help = EXAMPLES)]
 struct Arguments {
     /// How many seeds are played.
-    #[arg(long, default_value_t = 200, value_name = "N")]
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them; the others follow it.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     first_seed: u64,
     /// Simulated hours with faults; as many more as --quiet-hours follow without.
-    #[arg(long, default_value_t = 24, value_name = "HOURS")]
+    #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(i64).range(1..=10_000))]
     hours: i64,
-    /// Simulated hours without faults, in which everything has to settle.
-    #[arg(long, default_value_t = 4, value_name = "HOURS")]
+    /// Simulated hours without faults, in which everything has to settle: fewer than three are too few to see that
+    /// something does not.
+    #[arg(long, default_value_t = 4, value_name = "HOURS", value_parser = clap::value_parser!(i64).range(3..=10_000))]
     quiet_hours: i64,
     /// Threads; the machine's cores by default.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     threads: Option<u64>,
     /// Breaks one rule of the product, to show that something here notices.
     #[arg(long, default_value = "", value_name = "NAME")]
     mutant: String,
     /// Plays every rule that this simulation is there for, broken, until it is seen, in at most --seeds seeds each (or
     /// only these).
-    #[arg(long, num_args = 0.., value_name = "NAME")]
+    #[arg(long, num_args = 0.., value_name = "NAME", conflicts_with_all = ["mutant", "replay", "protocols", "mutants_seen_soon"])]
     mutant_table: Option<Vec<String>>,
     /// Plays, broken, the rules that the kept table (tests/simulation) says are seen in ten seeds or fewer, and fails where
     /// one is not seen in ten times as many.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["mutant", "replay", "protocols", "seeds", "first_seed"])]
     mutants_seen_soon: bool,
     /// Plays our protocol and those of others on the same seeds, and says how many jobs each kills.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["mutant", "replay"])]
     protocols: bool,
     /// Plays one run, a seed or a tape file, and prints what happened in it.
-    #[arg(long, value_name = "SEED|FILE")]
+    #[arg(long, value_name = "SEED|FILE", conflicts_with_all = ["seeds", "first_seed", "twice", "require_coverage", "counters", "open"])]
     replay: Option<String>,
     /// With --replay: only lines that hold one of these words (an instance's id, a job's number).
     #[arg(long, value_name = "WORD", requires = "replay")]
@@ -102,7 +103,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let Some(mutant) = Mutant::named(&arguments.mutant) else {
-        return said(&format!("there is no mutant {:?}", arguments.mutant), false);
+        return failed(&format!("--mutant: there is no {:?}, but {}", arguments.mutant, Mutant::NAMES.join(", ")));
     };
     let options = Options { hours: arguments.hours, quiet_hours: arguments.quiet_hours, mutant, ..Options::default() };
     match (&arguments.replay, &arguments.mutant_table) {
@@ -136,7 +137,17 @@ fn said(text: &str, good: bool) -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Says on the error output why nothing came of it.
+fn failed(why: &str) -> ExitCode {
+    writeln!(std::io::stderr(), "{why}").ok();
+    ExitCode::FAILURE
+}
+
 fn mutant_table(names: &[String], arguments: &Arguments, options: &Options) -> ExitCode {
+    let all: Vec<&str> = sensitivity::ROWS.iter().map(|row| row.mutant).collect();
+    if let Some(unknown) = names.iter().find(|name| !all.contains(&name.as_str())) {
+        return failed(&format!("--mutant-table: the table has no {unknown:?}, but {}", all.join(", ")));
+    }
     let threads = arguments.threads.unwrap_or_else(cores).max(1);
     let caught = sensitivity::hunt(names, arguments.first_seed, arguments.seeds, threads, options);
     said(&sensitivity::table(&caught), !caught.is_empty() && caught.iter().all(sensitivity::Caught::is_seen))
@@ -188,6 +199,13 @@ fn batch(arguments: &Arguments, options: Options) -> ExitCode {
     if arguments.counters {
         text.push_str(&report.coverage_text());
     }
+    if !report.violations.is_empty() {
+        let Options { hours, quiet_hours, mutant, .. } = options;
+        let broken = if mutant.name().is_empty() { String::new() } else { format!(" --mutant {}", mutant.name()) };
+        let how = format!("cargo sim --replay SEED --hours {hours} --quiet-hours {quiet_hours}{broken}");
+        // Writing to a string never fails.
+        writeln!(text, "{:<18} {how}", "to see one").ok();
+    }
     let differs = differs.into_inner();
     if differs {
         text.push_str("two runs of one seed DIFFER\n");
@@ -225,7 +243,7 @@ fn replay(what: &str, arguments: &Arguments, options: Options) -> ExitCode {
         Ok(seed) => (Tape::from_seed(seed), options),
         Err(_) => match TapeFile::read(what.as_ref()) {
             Ok(file) => (file.tape(), Options { hours: file.hours, quiet_hours: file.quiet_hours, ..options }),
-            Err(why) => return said(&why, false),
+            Err(why) => return failed(&format!("--replay takes a seed or the file of a tape: {why}")),
         },
     };
     let outcome = play(tape, &Options { timeline: true, ..options });
@@ -248,10 +266,22 @@ fn account_of(outcome: &Outcome, about: &[String]) -> String {
 }
 
 fn shrink_to(path: &std::path::Path, outcome: &Outcome, arguments: &Arguments, options: Options) -> ExitCode {
-    let Some(violation) = outcome.violations.first() else { return said("nothing is violated", true) };
-    let shrunk = shrink(outcome.choices.clone(), violation.invariant, &options, arguments.shrink_runs);
+    let Some(violation) = outcome.violations.first() else {
+        return failed("nothing is violated: there is nothing to shrink");
+    };
+    let began = now();
+    let shown_at = std::cell::Cell::new(Duration::ZERO);
+    let told = |runs: u64, left: usize| {
+        if began.elapsed() >= shown_at.get() + PROGRESS {
+            shown_at.set(began.elapsed());
+            writeln!(std::io::stderr(), "{runs} of {} runs, {left} choices tried last", arguments.shrink_runs).ok();
+        }
+    };
+    let shrunk = shrink(outcome.choices.clone(), violation.invariant, &options, arguments.shrink_runs, told);
+    let small = play(Tape::from_choices(shrunk.choices.clone()), &Options { timeline: true, ..options });
+    let shows = small.violations.iter().find(|found| found.invariant == violation.invariant).unwrap_or(violation);
     let file = TapeFile {
-        shows: violation.what.clone(),
+        shows: shows.what.clone(),
         invariant: violation.invariant.to_owned(),
         hours: options.hours,
         quiet_hours: options.quiet_hours,
@@ -261,11 +291,12 @@ fn shrink_to(path: &std::path::Path, outcome: &Outcome, arguments: &Arguments, o
     let (runs, left) = (shrunk.runs, file.choices.len());
     match std::fs::write(path, format!("{text}\n")) {
         Ok(()) => {
-            let small = play(file.tape(), &Options { timeline: true, ..options });
             let text = account_of(&small, &arguments.about);
-            said(&format!("{text}\n{left} choices are left of {} after {runs} runs", outcome.choices.len()), false)
+            let all = outcome.choices.len();
+            let told = format!("{left} choices are left of {all} after {runs} runs, in {}", path.display());
+            said(&format!("{text}\n{told}"), true)
         }
-        Err(error) => said(&format!("{}: {error}", path.display()), false),
+        Err(error) => failed(&format!("{}: {error}", path.display())),
     }
 }
 

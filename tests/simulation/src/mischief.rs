@@ -31,6 +31,8 @@ const BOOT_GRACE: Millis = 15 * MINUTE;
 const TRIED_AGAIN: (Millis, Millis) = (MINUTE, 3 * MINUTE);
 /// The event source mapping tries a throttled batch again within this: less than its messages are hidden for.
 const BATCH_TRIED_WITHIN: Millis = 4 * MINUTE;
+/// How long a function does not run: until somebody sees it and mends it.
+const DOWN: (Millis, Millis) = (20 * MINUTE, 6 * HOUR);
 /// Calls about an owner resume this long after a limit was lifted: each is searched every 5 min, passes take 4.
 const RESUMES_WITHIN: Millis = 20 * MINUTE;
 
@@ -58,6 +60,8 @@ pub struct Mischief {
     changes: BTreeMap<String, (VecDeque<Millis>, Millis)>,
     /// Since when and until when nobody can ask about an owner's runners.
     silent: BTreeMap<String, (Millis, Millis)>,
+    /// Since when and until when functions last did not run.
+    down: BTreeMap<Function, (Millis, Millis)>,
     /// Messages that the event source mapping holds, and tries to bring to a function.
     pub(crate) held: Vec<u64>,
     /// Whether the batch that begins now was held.
@@ -71,6 +75,7 @@ impl Sim {
             self.cancel_all_that_wait();
         }
         self.begin_outages();
+        self.break_a_function();
         self.meddle();
         self.deploy();
         if self.world.tape.chance(self.plan.hostile_sign) {
@@ -109,6 +114,7 @@ impl Sim {
     pub(crate) fn end_mischief(&mut self) {
         self.mischief.refuses = None;
         self.mischief.mode_until = None;
+        self.mischief.down.values_mut().for_each(|(_, until)| *until = self.now.min(*until));
         self.configure(|policy| {
             policy.mode = Mode::Enforce;
             policy.fleets.iter_mut().for_each(|fleet| fleet.idle.clear());
@@ -182,7 +188,52 @@ impl Sim {
         self.coverage.hit(Counter::HostileSign);
         self.timeline.note(now, || format!("a job writes the vital sign of {id}: {sign:?}"));
         self.checker.forged_signs.insert(id.clone(), self.now);
+        self.checker.signed(&id, sign.worker != Worker::None, now);
         self.aws.vital_signs.insert(InstanceId::new(id), sign);
+    }
+
+    /// One of the functions does not run any more, whoever calls it.
+    fn break_a_function(&mut self) {
+        if !self.world.tape.chance(self.plan.down) {
+            return;
+        }
+        let place = usize::try_from(self.world.tape.draw(Function::ALL.len() as u64 - 1)).unwrap_or(0);
+        let until = (self.now + self.world.tape.between(DOWN.0, DOWN.1)).min(self.quiet_at);
+        let (function, counter) = Function::ALL[place];
+        self.coverage.hit(counter);
+        self.timeline.note(self.now, || format!("{} does not run until {until}", function.name()));
+        let (since, down_until) = self.mischief.down.entry(function).or_insert((self.now, until));
+        if *down_until < self.now {
+            *since = self.now;
+        }
+        *down_until = until.max(*down_until);
+    }
+
+    /// Whether a function did not run in some of the time in between.
+    pub(crate) fn was_down(&self, function: Function, from: Millis, to: Millis) -> bool {
+        self.mischief.down.get(&function).is_some_and(|(since, until)| *since < to && from < *until)
+    }
+
+    /// Whether an invocation never begins since its function does not run: AWS gives a pass up after two more tries, a
+    /// message is hidden until its visibility ends, GitHub gets a bad gateway.
+    pub(crate) fn is_down(&mut self, function: Function, work: &Work) -> bool {
+        if self.mischief.down.get(&function).is_none_or(|(_, until)| *until <= self.now) {
+            return false;
+        }
+        match work {
+            Work::Pass => {}
+            Work::Batch(_) => self.mischief.lets_in = false,
+            Work::Delivery(delivery) => self.turn_away(*delivery, 502),
+        }
+        true
+    }
+
+    fn turn_away(&mut self, delivery: u64, status: u16) {
+        self.workload.outgoing.remove(&delivery);
+        self.touch(|world| {
+            let (github, mut cx) = world.github();
+            github.delivery_answered(&mut cx, delivery, Some(status), SECOND);
+        });
     }
 
     /// Whether an invocation finds the reserved concurrency used up; what it was about then comes back as AWS and
@@ -207,14 +258,7 @@ impl Sim {
                     self.agenda.note(at, Event::InvokeBatch(numbers.clone()));
                 }
             }
-            Work::Delivery(delivery) => {
-                let delivery = *delivery;
-                self.workload.outgoing.remove(&delivery);
-                self.touch(|world| {
-                    let (github, mut cx) = world.github();
-                    github.delivery_answered(&mut cx, delivery, Some(503), SECOND);
-                });
-            }
+            Work::Delivery(delivery) => self.turn_away(*delivery, 503),
         }
         true
     }
@@ -361,9 +405,10 @@ impl Sim {
         if !enforces || changed || !understood {
             return;
         }
-        // While nobody can be asked about, whose limit is over waits for that.
+        // While nobody can be asked about, whose limit is over waits for that; and while nobody runs who would ask.
+        let down_until = self.mischief.down.get(&Function::DemandReconciler).map_or(0, |(_, until)| *until);
         let late = |(owner, until): (&String, &Millis)| {
-            (now - self.outages.over_at(owner).max(*until) > RESUMES_WITHIN).then(|| owner.clone())
+            (now - self.outages.over_at(owner).max(*until).max(down_until) > RESUMES_WITHIN).then(|| owner.clone())
         };
         let late: Vec<String> = self.mischief.limited.iter().filter_map(late).collect();
         for owner in late {

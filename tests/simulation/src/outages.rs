@@ -34,6 +34,8 @@ pub struct Outages {
     app: Option<(Part, Trouble, Millis)>,
     /// Until when owners suspend the App.
     suspended: BTreeMap<String, Millis>,
+    /// When owners last had it again.
+    had_again: BTreeMap<String, Millis>,
 }
 
 /// Calls that the App makes in its own name.
@@ -78,7 +80,7 @@ impl Outages {
 
     /// When an owner could be asked about again: what is over lies in the past.
     pub(crate) fn over_at(&self, owner: &str) -> Millis {
-        let suspended = self.suspended.get(owner).copied().unwrap_or(0);
+        let suspended = self.suspended.get(owner).or_else(|| self.had_again.get(owner)).copied().unwrap_or(0);
         let app = self.app.filter(|(part, ..)| *part == Part::Installations).map_or(0, |(.., until)| until);
         self.all.map_or(0, |(_, until)| until).max(app).max(suspended)
     }
@@ -149,6 +151,7 @@ impl Sim {
             self.outages.suspended.iter().filter(|(_, until)| over(until)).map(|(login, _)| login.clone()).collect();
         for login in logins {
             self.outages.suspended.remove(&login);
+            self.outages.had_again.insert(login.clone(), self.now);
             self.timeline.note(now, || format!("{login} has the App"));
             let id = self.world.github.installation_of_owner(&login).map(|own| own.id);
             if let Some(installation) = id.and_then(|id| self.world.github.installation_mut(id)) {

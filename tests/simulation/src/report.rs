@@ -38,8 +38,9 @@ pub struct Tally {
     pub calls: u64,
     /// Invocations that died at a call.
     pub kills: u64,
-    /// Instances that only their hard age is going to end, as documented.
-    pub left_to_hard_age: u64,
+    /// Instances that only their hard age is going to end, as documented: known by a busy flag alone, by a last sign that
+    /// says there is a worker, by a record that was rebuilt.
+    pub left_to_hard_age: [u64; 3],
     /// Messages that came back.
     pub messages_failed: u64,
     /// From a job's queueing to its start.
@@ -64,7 +65,9 @@ impl Tally {
         self.calls += other.calls;
         self.kills += other.kills;
         self.messages_failed += other.messages_failed;
-        self.left_to_hard_age += other.left_to_hard_age;
+        for (sum, own) in self.left_to_hard_age.iter_mut().zip(other.left_to_hard_age) {
+            *sum += own;
+        }
     }
 }
 
@@ -214,8 +217,15 @@ impl Report {
             (
                 "removals",
                 format!(
-                    "{} launched, {} deregistered, {} terminated by us, {} left to their hard age (documented)",
-                    tally.launches, tally.deregistrations, tally.terminations, tally.left_to_hard_age
+                    "{} launched, {} deregistered, {} terminated by us",
+                    tally.launches, tally.deregistrations, tally.terminations
+                ),
+            ),
+            (
+                "left to hard age",
+                format!(
+                    "{} known by a busy flag alone, {} by a last sign of a worker, {} by a rebuilt record (documented)",
+                    tally.left_to_hard_age[0], tally.left_to_hard_age[1], tally.left_to_hard_age[2]
                 ),
             ),
             (

@@ -51,12 +51,15 @@ pub enum Stop {
     Never,
     /// Where one of these invariants is violated.
     AtViolationOf(&'static [&'static str]),
+    /// Where this one is.
+    AtViolation(&'static str),
 }
 
 impl Stop {
     fn is_reached(self, violations: &[Violation]) -> bool {
         match self {
             Self::Never => false,
+            Self::AtViolation(invariant) => violations.iter().any(|found| found.invariant == invariant),
             Self::AtViolationOf(invariants) => violations.iter().any(|found| invariants.contains(&found.invariant)),
         }
     }
@@ -256,7 +259,11 @@ impl Run {
                 return;
             }
             for start in starts {
-                if !self.sim.borrow_mut().is_throttled(start.function, &start.work) {
+                let begins = {
+                    let sim = &mut *self.sim.borrow_mut();
+                    !sim.is_down(start.function, &start.work) && !sim.is_throttled(start.function, &start.work)
+                };
+                if begins {
                     self.begin(start);
                 }
             }

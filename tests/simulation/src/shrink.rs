@@ -15,19 +15,33 @@ pub struct Shrunk {
     pub runs: u64,
 }
 
-/// Shrinks a tape that violates an invariant, within so many runs.
+/// The first choices of a tape decide which faults a run has, and how strong they are: each of them is tried by itself.
+const PLAN: usize = 300;
+
+/// Shrinks a tape that violates an invariant, within so many runs; `told` is told after each how many choices are left.
 #[must_use]
-pub fn shrink(choices: Vec<u64>, invariant: &str, options: &Options, runs_max: u64) -> Shrunk {
-    let options = Options { timeline: false, stop: Stop::Never, ..*options };
+pub fn shrink(
+    choices: Vec<u64>,
+    invariant: &'static str,
+    options: &Options,
+    runs_max: u64,
+    told: impl Fn(u64, usize),
+) -> Shrunk {
+    let options = Options { timeline: false, stop: Stop::AtViolation(invariant), ..*options };
     let mut shrunk = Shrunk { choices, runs: 0 };
+    let runs = std::cell::Cell::new(0);
     let fails = |choices: &[u64]| {
         let outcome = play(Tape::from_choices(choices.to_vec()), &options);
+        runs.set(runs.get() + 1);
+        told(runs.get(), choices.iter().filter(|choice| **choice != 0).count());
         outcome.violations.iter().any(|violation| violation.invariant == invariant)
     };
     shrunk.cut_end(&fails, runs_max);
+    shrunk.quieten(PLAN, 1, &fails, runs_max);
     let mut block = shrunk.choices.len().next_power_of_two() / 2;
-    while block > 0 && shrunk.runs < runs_max {
-        shrunk.quieten(block, &fails, runs_max);
+    // What is left of the runs is for numbers that could be smaller.
+    while block > 0 && shrunk.runs < runs_max / 4 * 3 {
+        shrunk.quieten(usize::MAX, block, &fails, runs_max / 4 * 3);
         block /= 2;
     }
     shrunk.make_smaller(&fails, runs_max);
@@ -59,10 +73,10 @@ impl Shrunk {
         }
     }
 
-    /// Sets blocks of choices to zero.
-    fn quieten(&mut self, block: usize, fails: &impl Fn(&[u64]) -> bool, runs_max: u64) {
+    /// Sets blocks of the first choices to zero.
+    fn quieten(&mut self, first: usize, block: usize, fails: &impl Fn(&[u64]) -> bool, runs_max: u64) {
         let mut begin = 0;
-        while begin < self.choices.len() && self.runs < runs_max {
+        while begin < self.choices.len().min(first) && self.runs < runs_max {
             let end = (begin + block).min(self.choices.len());
             let loud = self.choices.get(begin..end).is_some_and(|part| part.iter().any(|choice| *choice != 0));
             if loud {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use runner_scaler_core::config::Policy;
 use runner_scaler_core::webhook::WebhookSecrets;
-use runner_scaler_world::github::{BusyFlag, Fate, JobSpec, OwnerKind, Trouble};
+use runner_scaler_world::github::{BusyFlag, Fate, JitRequest, JobSpec, OwnerKind, Scope, Trouble};
 use runner_scaler_world::truth::Fact;
 use runner_scaler_world::{Millis, Tape, World};
 
@@ -18,7 +18,7 @@ use crate::lambda::{Function, Invocation, Start, Work};
 use crate::mischief::Mischief;
 use crate::outages::Outages;
 use crate::report::Tally;
-use crate::swarm::{HOUR, MINUTE, Plan, SECOND};
+use crate::swarm::{HOUR, MINUTE, Plan, SECOND, STRIKE_KNOWN};
 use crate::timeline::Timeline;
 use crate::versions::Versions;
 use crate::workload::Workload;
@@ -139,7 +139,6 @@ impl Sim {
         sim.checker.caps =
             sim.policy.fleets.iter().map(|f| (f.name.to_string(), f.runner_count_max as usize)).collect();
         sim.checker.pool = sim.plan.pool as usize;
-        sim.checker.look_alikes = usize::try_from(sim.plan.look_alikes / 3).unwrap_or(0);
         sim.look_alikes();
         for function in Function::SCHEDULED {
             let at = START + sim.world.tape.between(0, function.period());
@@ -171,6 +170,33 @@ impl Sim {
                 ],
             };
             self.world.launch_foreign(tags.into_iter().collect());
+        }
+        if self.plan.look_alikes > 0 {
+            self.runners_of_others();
+        }
+    }
+
+    /// Runners of others where ours register: a machine of somebody's, and two that bear names like ours, one of which
+    /// listened for a while.
+    fn runners_of_others(&mut self) {
+        let scopes: Vec<Scope> = self.owners.iter().filter_map(Owner::scope).collect();
+        for (number, scope) in scopes.into_iter().enumerate() {
+            let names =
+                ["build-box".to_owned(), format!("runner-i-0feedc0de{number}"), format!("runner-i-0fee1dead{number}")];
+            for (place, name) in names.into_iter().enumerate() {
+                let labels = vec!["self-hosted".to_owned(), "of-others".to_owned()];
+                let wanted = JitRequest { name, runner_group_id: 1, labels, work_folder: None };
+                let scope = scope.clone();
+                let made = self.touch(|world| {
+                    let (github, mut cx) = world.github();
+                    let (runner, config) = github.generate_jitconfig(&mut cx, scope, wanted).ok()?;
+                    if place == 2 {
+                        github.open_session(&mut cx, &config, None);
+                    }
+                    Some(runner.id)
+                });
+                self.checker.runners_of_others.extend(made);
+            }
         }
     }
 
@@ -331,7 +357,9 @@ impl Sim {
     /// The faults end; one owner's GitHub may stay broken for ever.
     fn quieten(&mut self) {
         self.quiet = true;
+        self.checker.quiet_since = Some(self.now);
         self.timeline.note(self.now, || "the faults end".to_owned());
+        let mut broken = None;
         if self.owners.len() > 1 && self.world.tape.chance(self.plan.one_stays_broken) {
             let owner = usize::try_from(self.world.tape.draw(self.owners.len() as u64 - 1)).unwrap_or(0);
             let kinds = [Trouble::Unavailable, Trouble::Denied, Trouble::NotFound, Trouble::RunnersReadOnly];
@@ -339,11 +367,18 @@ impl Sim {
             self.coverage.hit(Counter::OneStaysBroken);
             let login = self.owners[owner].login.clone();
             self.timeline.note(self.now, || format!("{login} stays broken: {trouble:?}"));
-            self.world.github.begin_trouble(&login, trouble, Millis::MAX);
             self.checker.broken = Some(login);
+            broken = Some(trouble);
+        }
+        if self.world.tape.chance(self.plan.one_resists) {
+            self.checker.resists = self.some_instance();
+            self.timeline.note(self.now, || format!("nothing ends {:?} any more", self.checker.resists));
         }
         self.plan.quieten();
         self.end_suspensions(Millis::MAX);
+        if let Some((trouble, login)) = broken.zip(self.checker.broken.clone()) {
+            self.begin_trouble(&login, trouble, self.ends_at + HOUR);
+        }
         self.end_mischief();
         self.end_deployments();
         *self.world.github.settings_mut() = self.plan.world.github.clone();
@@ -363,7 +398,7 @@ impl Sim {
             return false;
         }
         // A flag that knows is refused by 422; one that does not is the attack.
-        let flag = if self.world.tape.chance(0.25) { BusyFlag::Known } else { BusyFlag::BySettings };
+        let flag = if self.world.tape.chance(STRIKE_KNOWN) { BusyFlag::Known } else { BusyFlag::BySettings };
         let duration_ms = self.world.tape.between(MINUTE, 20 * MINUTE);
         // Of some nobody is told before they are over, and of half of these GitHub's log says so.
         let untold = self.world.tape.chance(self.plan.untold);
@@ -381,6 +416,19 @@ impl Sim {
             }
         });
         true
+    }
+}
+
+impl Owner {
+    /// Where its runners register: of a user's repositories the first.
+    fn scope(&self) -> Option<Scope> {
+        match self.kind {
+            OwnerKind::Organization => Some(Scope::Organization(self.login.clone())),
+            OwnerKind::User => {
+                let (owner, name) = self.repositories.first()?.split_once('/')?;
+                Some(Scope::Repository { owner: owner.to_owned(), name: name.to_owned() })
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Which faults a seed has and how strong they are: every rate of the simulation is in this file.
+//! Which faults a seed has and how strong they are: every rate of the simulation is in this file, but that of what is lost
+//! half is in GitHub's log (`shared/world`), and where two things are as likely as each other that is said there.
 //!
 //! A third of the seeds has one or two faults only, so that one does not hide another; a tenth has none of its own and
 //! is attacked by the adversary alone. Nothing here is lowered to make a seed pass.
@@ -120,6 +121,8 @@ faults! {
     Versions,
     /// Jobs wait for an approval before they are queued.
     Approvals,
+    /// A function does not run for hours: it was deployed broken, or its concurrency is taken away.
+    Down,
 }
 
 /// What may happen to a call of one service. Probabilities a call.
@@ -246,6 +249,8 @@ pub struct Plan {
     pub jobs_a_day: u64,
     /// Probability that in the quiet hours one owner's GitHub stays broken.
     pub one_stays_broken: f64,
+    /// Probability that in the quiet hours no call that ends one of the instances, or its runner, succeeds.
+    pub one_resists: f64,
     /// Probability a minute that GitHub begins to be in trouble with everybody.
     pub outage: f64,
     /// Probability a minute that calls which the App makes in its own name begin to fail.
@@ -266,10 +271,20 @@ pub struct Plan {
     pub stopped: f64,
     /// Probability that it is started again.
     pub started: f64,
+    /// Probability a minute that somebody removes the registration of an instance.
+    pub removed: f64,
+    /// Probability a minute that every process of an instance dies.
+    pub dead: f64,
+    /// Probability that an instance cannot delete the configuration that it has used.
+    pub config_kept: f64,
     /// Probability a minute that somebody protects an instance from being ended.
     pub protected: f64,
     /// Probability that a job asks for a label that means harm.
     pub hostile_label: f64,
+    /// Attempts on a page of GitHub's log of deliveries.
+    pub log_page: usize,
+    /// Probability a minute that one of the functions does not run for hours.
+    pub down: f64,
     /// Probability that a job waits for an approval.
     pub approval: f64,
     /// Probability a minute that another version of the functions begins to be deployed.
@@ -280,6 +295,12 @@ pub struct Plan {
     pub sign_lag: Millis,
 }
 
+/// Probability that a job with which the adversary strikes is known to the busy flag: a DELETE is refused then.
+pub const STRIKE_KNOWN: f64 = 0.25;
+/// Probability that more jobs come in a minute in which one comes.
+pub const BURST: f64 = 0.03;
+/// Probability that no fleet takes a job.
+pub const UNSERVED: f64 = 0.004;
 /// Probability that a fault is part of a seed that has many.
 const FAULT: f64 = 0.45;
 /// Probability that a seed with many has such as keep things from happening more than they make them go wrong: all at
@@ -400,6 +421,7 @@ impl Plan {
             long_jobs: 0.1,
             jobs_a_day: 200 + tape.draw(400),
             one_stays_broken: 0.3,
+            one_resists: 0.2,
             outage: 0.0,
             app_trouble: 0.0,
             suspension: 0.0,
@@ -410,8 +432,13 @@ impl Plan {
             on_demand: false,
             stopped: 0.0,
             started: 0.0,
+            removed: 0.0,
+            dead: 0.0,
+            config_kept: 0.0,
             protected: 0.0,
             hostile_label: 0.0,
+            log_page: 100,
+            down: 0.0,
             approval: 0.0,
             deployment: 0.0,
             rolled_back: 0.0,
@@ -444,7 +471,11 @@ impl Plan {
             Fault::GitHubCalls => self.github = CallFaults::draw(tape, 0.05),
             Fault::Ec2Calls => self.ec2 = CallFaults::draw(tape, 0.08),
             Fault::AwsCalls => self.aws = CallFaults::draw(tape, 0.02),
-            Fault::WebhooksLost => github.lose_webhooks = drawn(tape, 0.02, 0.5),
+            Fault::WebhooksLost => {
+                github.lose_webhooks = drawn(tape, 0.02, 0.5);
+                // An hour has a dozen of these: as many pages as of a busier deployment's.
+                self.log_page = 3 + usize::try_from(tape.draw(97)).unwrap_or(0);
+            }
             Fault::WebhooksDisordered => {
                 github.duplicate_webhooks = drawn(tape, 0.02, 0.3);
                 github.webhook_copies_max = 3;
@@ -553,8 +584,13 @@ impl Plan {
                 self.stopped = drawn(tape, 0.005, 0.05);
                 self.started = drawn(tape, 0.0, 1.0);
                 self.protected = drawn(tape, 0.005, 0.05);
+                self.removed = drawn(tape, 0.0, 0.02);
+                self.dead = drawn(tape, 0.0, 0.02);
+                // Started again, it finds the one that it used.
+                self.config_kept = drawn(tape, 0.0, 1.0);
             }
             Fault::HostileLabels => self.hostile_label = drawn(tape, 0.02, 0.2),
+            Fault::Down => self.down = drawn(tape, 0.001, 0.01),
             Fault::Approvals => self.approval = drawn(tape, 0.02, 0.4),
             Fault::Versions => {
                 self.deployment = drawn(tape, 0.002, 0.01);
@@ -593,9 +629,10 @@ impl Plan {
         (self.outage, self.app_trouble, self.suspension) = (0.0, 0.0, 0.0);
         self.stranger = 0.0;
         self.sign_lag = 0;
-        (self.stopped, self.protected) = (0.0, 0.0);
+        (self.stopped, self.protected, self.config_kept) = (0.0, 0.0, 0.0);
+        (self.removed, self.dead) = (0.0, 0.0);
         self.hostile_label = 0.0;
-        (self.deployment, self.approval) = (0.0, 0.0);
+        (self.deployment, self.approval, self.down) = (0.0, 0.0, 0.0);
         self.disorder = 0.0;
         self.template_change = 0.0;
         self.haste = 0.0;

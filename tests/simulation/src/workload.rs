@@ -14,7 +14,7 @@ use crate::agenda::Event;
 use crate::coverage::Counter;
 use crate::lambda::{TaskId, Work};
 use crate::sim::{START, Sim};
-use crate::swarm::{HOUR, MINUTE, SECOND};
+use crate::swarm::{BURST, HOUR, MINUTE, SECOND, UNSERVED};
 
 /// Jobs and deliveries on their way.
 #[derive(Default)]
@@ -111,7 +111,7 @@ impl Sim {
         // A burst now and then.
         let drawn = tape.draw(most - 1);
         let comes = whole + u64::from(drawn >= most - rate % most);
-        if comes > 0 && tape.chance(0.03) { comes + tape.draw(12) } else { comes }
+        if comes > 0 && tape.chance(BURST) { comes + tape.draw(12) } else { comes }
     }
 
     fn add_job(&mut self) {
@@ -120,7 +120,7 @@ impl Sim {
         let repositories = self.owners[owner].repositories.len() as u64;
         let repository = usize::try_from(tape.draw(repositories - 1)).unwrap_or(0);
         let fleet = usize::try_from(tape.draw(self.policy.fleets.len() as u64 - 1)).unwrap_or(0);
-        let nobodys = tape.chance(0.004);
+        let nobodys = tape.chance(UNSERVED);
         let duration_ms = if tape.chance(self.plan.long_jobs) {
             tape.between(10 * MINUTE, 40 * MINUTE)
         } else if tape.draw(2) == 2 {
@@ -224,10 +224,10 @@ impl Sim {
         })
     }
 
-    /// One of the runners that are registered.
+    /// One of our runners that are registered.
     fn some_runner(&mut self) -> Option<(u64, String)> {
-        let runners: Vec<(u64, String)> =
-            self.world.github.registrations().map(|runner| (runner.id, runner.name.clone())).collect();
+        let ours = self.world.github.registrations().filter(|r| !self.checker.runners_of_others.contains(&r.id));
+        let runners: Vec<(u64, String)> = ours.map(|runner| (runner.id, runner.name.clone())).collect();
         let last = (runners.len() as u64).checked_sub(1)?;
         let place = usize::try_from(self.world.tape.draw(last)).unwrap_or(0);
         runners.into_iter().nth(place)

@@ -14,6 +14,7 @@ use super::instance_of;
 use super::steps::HARD_AGE;
 use crate::agenda::Event;
 use crate::hosts::Host;
+use crate::lambda::Function;
 use crate::sim::Sim;
 use crate::swarm::{HOUR, MINUTE, SECOND};
 
@@ -41,10 +42,26 @@ const SWEEP_EVERY: Millis = 5 * MINUTE;
 const IDLE_TIME_MAX: Millis = HOUR;
 /// A registration without an instance is gone within this, and a configuration too.
 const SETTLED_WITHIN: Millis = HOUR;
+/// Of one whose end no listing of EC2's showed to anybody, since the sweeper did not run: it has to be missed for as long
+/// as an absence takes to be believed (ARCHITECTURE, "gone is proved").
+const MISSED_SETTLED_WITHIN: Millis = 90 * MINUTE;
+/// EC2 shows what has ended for at least this long.
+const SHOWN_ENDED: Millis = 6 * MINUTE;
 /// A registration that GitHub holds busy, or that a job's word keeps, is gone when GitHub itself removes it.
 const STUCK_WITHIN: Millis = 25 * HOUR;
 /// A message is done with or a dead letter.
 const MESSAGE_WITHIN: Millis = HOUR;
+
+/// Why only its hard age is going to end an instance.
+#[derive(Clone, Copy)]
+enum Left {
+    /// Nothing is known of it but a busy flag.
+    Busy,
+    /// Its last vital sign says that there is a worker.
+    Sign,
+    /// Its record was made of what EC2 shows.
+    Rebuilt,
+}
 
 impl Sim {
     /// Everything is held against what must be true by now.
@@ -76,9 +93,10 @@ impl Sim {
         self.checker.broken.as_deref() == Some(login)
     }
 
-    /// The name of an invariant, or L7 where one owner is broken and this is another's.
+    /// The name of an invariant, or L7 where one owner is broken, or one instance resists, and this is another's.
     fn named(&self, invariant: &'static str) -> &'static str {
-        if self.checker.broken.is_some() { "L7" } else { invariant }
+        let held_up = self.checker.broken.is_some() || self.checker.resists.is_some();
+        if held_up { "L7" } else { invariant }
     }
 
     fn check_jobs(&mut self) {
@@ -120,7 +138,7 @@ impl Sim {
         self.note_lines();
         for id in &self.checker.alive {
             let Some(instance) = self.checker.instances.get(id) else { continue };
-            if instance.job.is_some() || instance.reported {
+            if instance.job.is_some() || instance.reported || self.checker.resists.as_ref() == Some(id) {
                 continue;
             }
             let ends_itself = self.ends_itself(id);
@@ -149,8 +167,8 @@ impl Sim {
             if !is_old && (self.is_broken(&owner) || now - self.hidden_until(&id) <= within) {
                 continue;
             }
-            if !is_old && self.waits_for_hard_age(&id) {
-                self.tally.left_to_hard_age += u64::from(self.checker.left_to_hard_age.insert(id));
+            if !is_old && let Some(left) = self.waits_for_hard_age(&id) {
+                self.tally.left_to_hard_age[left as usize] += u64::from(self.checker.left_to_hard_age.insert(id));
                 continue;
             }
             if let Some(instance) = self.checker.instances.get_mut(&id) {
@@ -167,7 +185,7 @@ impl Sim {
         let mut lines: BTreeMap<String, usize> = BTreeMap::new();
         for id in self.checker.alive.iter().filter(|id| !self.ends_itself(id)) {
             let Some(instance) = self.checker.instances.get(id) else { continue };
-            if instance.job.is_none() {
+            if instance.job.is_none() && self.waits_for_hard_age(id).is_none() {
                 *lines.entry(instance.owner.clone()).or_default() += 1;
             }
         }
@@ -177,22 +195,32 @@ impl Sim {
         }
     }
 
-    /// The documented exceptions, which the hard age ends: only a busy flag is known of it, and its supervisor is dead
-    /// (README, "What it does not promise"); its last sign says that a worker runs, and nobody is left to write another
-    /// (design section 4); its launch died before its record was written, so that no absence counts, and it does not
-    /// end itself (ARCHITECTURE, "rebuilt is not known").
-    fn waits_for_hard_age(&self, id: &str) -> bool {
-        let Some(instance) = self.checker.instances.get(id) else { return false };
-        let stuck = self.world.github.registrations().any(|r| r.is_stuck() && instance_of(&r.name) == Some(id));
-        let ends_itself = self.ends_itself(id);
-        let sign = self.aws.vital_signs.get(&InstanceId::new(id));
+    /// The documented exceptions, which the hard age ends, of an instance that does not end itself (README, "What it does
+    /// not promise"): its last sign says that a worker runs, and nobody is left to write another; its launch died before
+    /// its record was written, so that no absence counts; only a busy flag is known of it.
+    fn waits_for_hard_age(&self, id: &str) -> Option<Left> {
+        let instance = self.checker.instances.get(id)?;
+        if self.ends_itself(id) {
+            return None;
+        }
         // One that a hostile job wrote, or whose time lies far ahead, keeps it as well: it can veto, and nothing else.
         let vetoes = |sign: &VitalSign| sign.worker != Worker::None || sign.beat_at.0 > self.now + HOUR;
-        let works_for_ever = sign.is_some_and(vetoes) && !ends_itself;
-        // A job was given to it, and nobody was told that it began or ended there: all that is known of it is a busy flag.
-        let told = |job: &u64| self.checker.jobs.get(job).is_some_and(|job| job.heard_of);
-        let seen_busy = instance.used && !instance.last_job.as_ref().is_some_and(told);
-        ((stuck || seen_busy) && !ends_itself) || works_for_ever || (self.checker.rebuilt.contains(id) && !ends_itself)
+        if self.aws.vital_signs.get(&InstanceId::new(id)).is_some_and(vetoes) {
+            return Some(Left::Sign);
+        }
+        if self.checker.rebuilt.contains(id) {
+            return Some(Left::Rebuilt);
+        }
+        // A job was given to it, nobody was told that it began or ended there, and GitHub's log does not say so either.
+        let unheard = |id: &u64| {
+            let read_by = self.now - HOUR;
+            let logged = |action| self.world.github.had_failed_by(read_by, *id, action);
+            let told = self.checker.jobs.get(id).is_some_and(|job| job.heard_of);
+            !told && !logged("in_progress") && !logged("completed")
+        };
+        let shown_busy = instance.runner_id.is_some_and(|runner| self.checker.ever_busy.contains(&runner));
+        let only_busy = instance.used && shown_busy && instance.last_job.as_ref().is_none_or(unheard);
+        only_busy.then_some(Left::Busy)
     }
 
     /// Until when GitHub hides the registration of an instance.
@@ -222,10 +250,16 @@ impl Sim {
             let sign = self.aws.vital_signs.get(&InstanceId::new(id));
             let speaks = sign.is_some_and(|sign| sign.worker != Worker::None || sign.beat_at.0 >= ended_at);
             let left_to_github = runner.is_stuck() || (speaks && self.checker.forged_signs.contains_key(id));
-            let within = if left_to_github { STUCK_WITHIN } else { SETTLED_WITHIN };
+            let missed = || self.was_down(Function::OrphanSweeper, ended_at, ended_at + SHOWN_ENDED);
+            let within = match left_to_github {
+                true => STUCK_WITHIN,
+                false if missed() => MISSED_SETTLED_WITHIN,
+                false => SETTLED_WITHIN,
+            };
             // GitHub itself removes what it holds busy, whether there are faults or not.
             let since = if left_to_github { ended_at } else { ended_at.max(quiet_at).max(runner.hidden_until()) };
-            if now - since > within && !self.is_broken(&instance.owner) {
+            let resists = self.checker.resists.as_deref() == Some(id);
+            if now - since > within && !self.is_broken(&instance.owner) && !resists {
                 late.push(runner.name.clone());
             }
         }

@@ -57,6 +57,11 @@ impl Launches {
         self.served.push_back(at);
     }
 
+    /// Whether anything was launched for a job.
+    pub(super) fn are_for(&self, job_id: u64) -> bool {
+        self.of_job.contains_key(&job_id)
+    }
+
     fn wanted(&mut self, now: Millis) -> usize {
         while self.served.front().is_some_and(|at| *at < now - WINDOW) {
             self.served.pop_front();
@@ -120,7 +125,8 @@ impl Checker {
                 idle_since: at,
                 ended_at: None,
                 unheard_until: 0,
-                never_heard: false,
+                connected_at: None,
+                ending: None,
                 flaw: Flaw::None,
                 reported: false,
             },
@@ -264,7 +270,7 @@ impl Checker {
     /// Whether a fleet is at its cap: its jobs wait for room.
     pub(super) fn has_no_room(&self, fleet: &str) -> bool {
         let occupied = self.launches.occupied.get(fleet).copied().unwrap_or(0);
-        self.caps.get(fleet).is_some_and(|cap| occupied + self.look_alikes >= *cap)
+        self.caps.get(fleet).is_some_and(|cap| occupied >= *cap)
     }
 
     fn is_on_its_way(&self, id: &str, now: Millis, decided_at: Millis) -> bool {

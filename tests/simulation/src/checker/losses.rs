@@ -1,7 +1,7 @@
 //! S1 and S2: whose job was lost to us, and whether that is the loss that the README documents.
 
 use runner_scaler_world::github::Trouble;
-use runner_scaler_world::truth::{Ending, Fact};
+use runner_scaler_world::truth::Ending;
 use runner_scaler_world::{Millis, World};
 
 use super::truth::{Act, JobTruth};
@@ -35,30 +35,50 @@ impl Checker {
         }
     }
 
-    /// A job died with its instance: by us, by EC2, or by itself.
+    /// A job died with its instance: by us, by EC2, or by the supervisor, whose every reason to power off is that there is
+    /// no job.
     pub(super) fn killed_with(&mut self, job_id: u64, id: &str, at: Millis, world: &World, tally: &mut Tally) {
-        let by_us = world.truth.facts().iter().rev().take(40).any(|(_, fact)| {
-            matches!(fact, Fact::InstanceEnding { instance_id, ending: Ending::Api { .. }, .. } if instance_id == id)
-        });
-        if by_us {
-            tally.killed += 1;
-            let Some(job) = self.jobs.get(&job_id) else { return };
-            // What is learned while the call is on its way comes too late for it.
-            let act = self.terminations.get(id).cloned().unwrap_or_default();
-            if act.was_told_of(job_id, job) {
-                self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
-                return;
+        match self.instances.get(id).and_then(|own| own.ending.as_ref()) {
+            Some(Ending::Api { .. }) => {
+                tally.killed += 1;
+                self.killed_by_us(job_id, id, at, world);
             }
-            if act.unfounded {
-                self.violated("S1", at, format!("job {job_id} was ended with {id}, on a ground that did not hold"));
-                return;
+            Some(Ending::PowerOff) if !self.unreported.contains(&job_id) => {
+                self.violated("S1", at, format!("{id} powered itself off while job {job_id} ran"));
             }
-            // What failed is in GitHub's log, which whoever ends an instance reads first.
-            let lost = job.start_lost && !world.github.had_failed_by(act.begun_at - LOG_READ, job_id, "in_progress");
-            if !lost && !is_told_late(job, job_id, at, world) && !is_of_that_moment(job, &act, id, at, world) {
-                let what = format!("job {job_id} was ended with {id}, and no delivery of its start was lost unseen");
-                self.violated("S1", at, what);
-            }
+            // Nobody can help a spot interruption, nor a person who stops it.
+            Some(Ending::PowerOff | Ending::Spot) | None => {}
+        }
+    }
+
+    fn killed_by_us(&mut self, job_id: u64, id: &str, at: Millis, world: &World) {
+        let Some(job) = self.jobs.get(&job_id) else { return };
+        // What is learned while the call is on its way comes too late for it.
+        let act = self.terminations.get(id).cloned().unwrap_or_default();
+        if act.was_told_of(job_id, job) {
+            self.violated("S1", at, format!("job {job_id} was ended with {id} although its start was known"));
+            return;
+        }
+        if act.unfounded {
+            self.violated("S1", at, format!("job {job_id} was ended with {id}, on a ground that did not hold"));
+            return;
+        }
+        // What failed is in GitHub's log, which whoever ends an instance reads first.
+        let lost = job.start_lost && !world.github.had_failed_by(act.begun_at - LOG_READ, job_id, "in_progress");
+        if !lost && !is_told_late(job, job_id, at, world) && !is_of_that_moment(job, &act, id, at, world) {
+            let what = format!("job {job_id} was ended with {id}, and no delivery of its start was lost unseen");
+            self.violated("S1", at, what);
+        }
+    }
+
+    /// A DELETE of ours took the registration from under a job, on an instance that nobody hears: whatever becomes of the
+    /// job, nobody had told us of it.
+    pub(super) fn deregistered_with(&mut self, job_id: u64, runner: &str, at: Millis, world: &World) {
+        let Some((act, job)) = self.deletes.get(runner).zip(self.jobs.get(&job_id)) else { return };
+        let logged = world.github.had_failed_by(act.begun_at - LOG_READ, job_id, "in_progress");
+        if act.was_told_of(job_id, job) || act.unfounded || logged {
+            let what = format!("{runner} was deregistered under job {job_id}, and that is not the documented loss");
+            self.violated("S2", at, what);
         }
     }
 
@@ -89,19 +109,15 @@ impl Checker {
         tally: &mut Tally,
     ) {
         tally.killed += 1;
+        // Whether that was to be known is judged at the DELETE.
         let Some(job) = self.jobs.get(&job_id) else { return };
         let heard =
             instance_of(runner).and_then(|id| self.instances.get(id)).is_some_and(|own| own.is_heard(deleted_at));
-        // What is learned while the call is on its way comes too late for it.
-        let act = self.deletes.get(runner);
-        let known_before = act.is_some_and(|act| act.was_told_of(job_id, job));
-        let unfounded = act.is_some_and(|act| act.unfounded);
-        let assigned_before = job.assigned_at.is_some_and(|assigned| assigned <= deleted_at);
         let what = format!("job {job_id} was cancelled: {runner} had been deregistered");
         if heard {
             self.violated("S2", at, what);
-        } else if known_before || unfounded || !assigned_before {
-            self.violated("S2", at, format!("{what}, and that is not the documented loss"));
+        } else if job.assigned_at.is_none_or(|assigned| assigned > deleted_at) {
+            self.violated("S2", at, format!("{what}, and it was given the job after that"));
         }
     }
 
@@ -140,5 +156,5 @@ const CALL: Millis = 25 * SECOND;
 fn is_of_that_moment(job: &JobTruth, act: &Act, id: &str, at: Millis, world: &World) -> bool {
     let registered = world.github.registrations().any(|runner| instance_of(&runner.name) == Some(id));
     let just_given = job.assigned_at.is_some_and(|assigned_at| at - assigned_at < CALL);
-    just_given && registered && (act.absent || !is_shown(id, at, world))
+    just_given && act.on_absence && registered && (act.absent || !is_shown(id, at, world))
 }

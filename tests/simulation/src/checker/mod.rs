@@ -1,9 +1,10 @@
 //! What must hold, judged from what really happened.
 //!
-//! What must be written before or after a step (S3, S8, S10, the intents of L3, the leases of L8), and which jobs a launch
-//! is for, is looked up in the ledger, and an instance's last sign (L2) in its table; whether an act was right and what became
-//! of it is judged by the world's facts. A violation bears the name of its invariant. On an instance without a supervisor a job may be lost to a DELETE that nothing
-//! could have known better: such a loss is counted, and is a violation where it is not the documented one.
+//! What must be written before or after a step (S3, S8, S10, the intents of L3, the leases of L8), which jobs a launch is
+//! for, and whether an instance's record was rebuilt (L2), is looked up in the ledger, and an instance's last sign (L2) in
+//! its table; whether an act was right and what became of it is judged by the world's facts. A violation bears the name of
+//! its invariant. On an instance without a supervisor a job may be lost to a DELETE that nothing could have known better:
+//! such a loss is counted, and is a violation where it is not the documented one.
 
 mod ends;
 mod launches;
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use runner_scaler_world::truth::{Ending, Fact};
 use runner_scaler_world::world::Flaw;
 use runner_scaler_world::{Millis, World};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::truth::{Act, takes};
 pub use self::truth::{InstanceTruth, JobTruth};
@@ -49,6 +50,8 @@ pub struct Checker {
     pub pool: usize,
     /// The owner whose GitHub stays broken in the quiet hours.
     pub broken: Option<String>,
+    /// The instance that no call ends, nor the registration of its runner, in the quiet hours.
+    pub resists: Option<String>,
     /// When no fleet keeps any more.
     pub pool_ended_at: Option<Millis>,
     /// Instances whose vital sign somebody else wrote, and when last.
@@ -64,8 +67,8 @@ pub struct Checker {
     /// By owner, how many nobody ended but we once the faults were over.
     lines: BTreeMap<String, usize>,
     launches: launches::Launches,
-    /// Instances of others that a fleet counts as its own: they bear its tags.
-    pub look_alikes: usize,
+    /// Since when there are no faults.
+    pub quiet_since: Option<Millis>,
     /// When a fleet last had no room.
     full_at: BTreeMap<String, Millis>,
     /// When a search for jobs was last cut short.
@@ -80,6 +83,14 @@ pub struct Checker {
     terminations: FxHashMap<String, Act>,
     /// When a pass that came to its end, and wrote what it had read, was last shown a runner busy.
     busy_shown_at: FxHashMap<u64, Millis>,
+    /// Registrations that are none of ours.
+    pub(crate) runners_of_others: BTreeSet<u64>,
+    /// Runners that GitHub ever showed busy, to whomever of ours.
+    pub(crate) ever_busy: FxHashSet<u64>,
+    /// Instances whose last sign says that there is a worker, and when it was written.
+    workers: BTreeMap<String, Millis>,
+    /// Jobs whose worker came to its end and could not tell GitHub.
+    pub(crate) unreported: BTreeSet<u64>,
     /// What the invocations that run have launched.
     in_hand: BTreeMap<TaskId, Vec<String>>,
     /// Instances whose configuration was handed over, and when.
@@ -89,7 +100,7 @@ pub struct Checker {
     /// Instances that only their hard age is going to end.
     left_to_hard_age: BTreeSet<String>,
     /// Registrations and parameters that were complained about.
-    reported: BTreeSet<String>,
+    pub(crate) reported: BTreeSet<String>,
     /// What was wrong.
     pub violations: Vec<Violation>,
 }
@@ -129,7 +140,6 @@ impl Checker {
     pub fn booted(&mut self, id: &str, supervised: bool, flaw: Flaw, at: Millis) {
         if let Some(instance) = self.instances.get_mut(id) {
             instance.flaw = flaw;
-            instance.never_heard = !supervised;
             instance.unheard_until = match (supervised, instance.unheard_until) {
                 (false, _) => Millis::MAX,
                 (true, 0) => 0,
@@ -143,6 +153,15 @@ impl Checker {
     pub fn unheard_until(&mut self, id: &str, until: Millis) {
         if let Some(instance) = self.instances.get_mut(id) {
             instance.unheard_until = instance.unheard_until.max(until);
+        }
+    }
+
+    /// The sign of an instance was written: by its supervisor, or by somebody in its name.
+    pub fn signed(&mut self, id: &str, has_worker: bool, at: Millis) {
+        if has_worker {
+            self.workers.entry(id.to_owned()).or_insert(at);
+        } else {
+            self.workers.remove(id);
         }
     }
 
@@ -186,7 +205,7 @@ impl Checker {
                     },
                 );
                 self.waiting.insert(*job_id);
-                self.launches.job_waits();
+                self.launch_wanted(*job_id);
             }
             Fact::JobAssigned { job_id, runner } => {
                 if let Some(job) = self.jobs.get_mut(job_id) {
@@ -202,7 +221,7 @@ impl Checker {
                     job.waits_since = Some(at);
                 }
                 if self.waiting.insert(*job_id) {
-                    self.launches.job_waits();
+                    self.launch_wanted(*job_id);
                 }
             }
             Fact::JobStarted { job_id, runner, .. } => {
@@ -212,7 +231,7 @@ impl Checker {
                     {
                         tally.starts.push(at - since);
                     }
-                    if job.silent {
+                    if job.silent && self.launches.are_for(*job_id) {
                         coverage.hit(Counter::Rescue);
                     }
                 }
@@ -236,7 +255,8 @@ impl Checker {
                 let installation = world.github.job(*job_id).map(|job| job.installation_id);
                 let owner = installation.and_then(|id| world.github.installation(id)).map(|own| &own.owner);
                 let is_broken = owner.is_some_and(|owner| self.broken.as_ref() == Some(owner));
-                if why.contains("too long") && had_room && !is_broken {
+                let waited = why.contains("too long") && had_room;
+                if (waited || self.had_a_sound_runner(*job_id, world)) && !is_broken {
                     self.violated("L1", at, format!("job {job_id} was given up by GitHub: {why}"));
                 }
                 self.job_over(*job_id, at);
@@ -266,6 +286,7 @@ impl Checker {
             Fact::RunnerConnected { instance_id: Some(id), .. } => {
                 if let Some(instance) = self.instances.get_mut(id) {
                     instance.idle_since = at;
+                    instance.connected_at.get_or_insert(at);
                 }
             }
             Fact::InstanceEnding { instance_id, ending, active_job } => {
@@ -276,16 +297,22 @@ impl Checker {
             }
             Fact::RunnerDeregistered { runner, active_job, .. } => {
                 self.deregistered.insert(runner.clone(), at);
-                let listens = instance_of(runner).and_then(|id| self.instances.get(id));
-                if listens.is_some_and(|i| i.ended_at.is_none() && i.runner_id.is_some() && !i.is_heard(at)) {
-                    coverage.hit(Counter::DeletedListening);
+                let own = instance_of(runner).and_then(|id| self.instances.get(id));
+                // Whose instance has ended has no listener that could cancel what it was given and never took.
+                if let Some(own) = own.filter(|own| own.ended_at.is_none()) {
+                    let (heard, connected) = (own.is_heard(at), own.runner_id.is_some());
+                    if !heard && connected {
+                        coverage.hit(Counter::DeletedListening);
+                    }
+                    if heard && active_job.is_some() {
+                        self.violated("S2", at, format!("{runner} was deregistered while job {active_job:?} ran"));
+                    }
+                    if let Some(job_id) = active_job {
+                        self.deregistered_with(*job_id, runner, at, world);
+                    }
                 }
                 if active_job.is_some() {
                     coverage.hit(Counter::DeletedWithJob);
-                    // Whose instance has ended has no listener that could cancel what it was given and never took.
-                    if listens.is_some_and(|instance| instance.is_heard(at) && instance.ended_at.is_none()) {
-                        self.violated("S2", at, format!("{runner} was deregistered while job {active_job:?} ran"));
-                    }
                 }
             }
             Fact::ForeignTouched { instance_id, operation } => {
@@ -333,8 +360,32 @@ impl Checker {
         }
     }
 
+    /// Whether a job was given, since there are no faults, to an instance with which nothing is wrong.
+    fn had_a_sound_runner(&self, job_id: u64, world: &World) -> bool {
+        let given_at = self.jobs.get(&job_id).and_then(|job| job.assigned_at);
+        let is_quiet = self.quiet_since.zip(given_at).is_some_and(|(quiet_since, at)| at >= quiet_since);
+        let runner = world.github.job(job_id).and_then(|job| job.runner.as_ref());
+        let instance = runner.and_then(|(_, name, _)| self.instances.get(instance_of(name)?));
+        is_quiet
+            && instance.is_some_and(|own| {
+                own.ended_at.is_none() && own.flaw == Flaw::None && given_at.is_some_and(|at| own.is_heard(at))
+            })
+    }
+
+    /// Whether a fleet takes a job.
+    fn is_ours(&self, job_id: u64) -> bool {
+        self.jobs.get(&job_id).is_some_and(|job| job.fleet.is_some())
+    }
+
+    /// A job waits: for a launch, where a fleet takes it.
+    fn launch_wanted(&mut self, job_id: u64) {
+        if self.is_ours(job_id) {
+            self.launches.job_waits();
+        }
+    }
+
     fn stops_waiting(&mut self, job_id: u64, at: Millis) {
-        if self.waiting.remove(&job_id) {
+        if self.waiting.remove(&job_id) && self.is_ours(job_id) {
             self.launches.job_stops_waiting(at);
         }
     }
@@ -366,6 +417,7 @@ impl Checker {
         self.alive.remove(id);
         let Some(instance) = self.instances.get_mut(id) else { return };
         instance.ended_at = Some(at);
+        instance.ending = Some(ending.clone());
         *self.launches.alive.entry(instance.fleet.clone()).or_default() -= 1;
         if instance.job.is_none() && active_job.is_none() {
             tally.ends.push(at - instance.idle_since);

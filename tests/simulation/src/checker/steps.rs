@@ -18,7 +18,7 @@ use super::{Act, QUARANTINE};
 use crate::aws::Message;
 use crate::lambda::TaskId;
 use crate::log::Line;
-use crate::sim::{START, Sim};
+use crate::sim::Sim;
 use crate::swarm::{HOUR, SECOND};
 
 /// Parts of what must never be written: the webhook's secrets, and how every JIT configuration begins (`{".runner`).
@@ -38,8 +38,8 @@ const SILENCE: Millis = 600 * SECOND;
 const LOOK_WITHIN: Millis = HOUR;
 /// GitHub's limit for a job, and two hours (ARCHITECTURE, row 2).
 pub(super) const HARD_AGE: Millis = (5 * 24 + 2) * HOUR;
-/// An invocation that read what is deleted since is over within this.
-const FORGOTTEN: Millis = 300 * SECOND;
+/// The longest pass.
+const PASS: Millis = 240 * SECOND;
 /// Leases last minutes.
 const LEASE_MAX: Millis = HOUR;
 
@@ -123,6 +123,10 @@ impl Sim {
         if ground != Ground::HardAge {
             self.check_spoken(task, id, "ended");
         }
+        if act.told_by_sign && !matches!(ground, Ground::HardAge | Ground::Stopped) {
+            let what = format!("{id} is ended on the ground {ground:?}, and its last word was that there is a worker");
+            self.checker.violated("S9", self.now, what);
+        }
         // That a registration is gone, whoever took it away, has to be said by a GitHub that answers.
         let began_at = self.began_at(task);
         let owner = self.checker.instances.get(id).map(|instance| instance.owner.clone()).unwrap_or_default();
@@ -144,6 +148,7 @@ impl Sim {
             Ground::Stopped | Ground::HardAge => true,
         };
         let is_due = is_due && self.is_truly_due(id, ground);
+        act.on_absence = ground == Ground::RegistrationGone;
         act.unfounded = unanswered || !is_due;
         self.checker.termination_begins(id, act);
         if !is_due {
@@ -160,6 +165,13 @@ impl Sim {
     /// S8: what is deregistered has its intent in the ledger, when the call is begun.
     pub(crate) fn check_deregistration(&mut self, task: TaskId, runner_id: u64) {
         self.check_leave(task, "DELETE");
+        if self.checker.runners_of_others.contains(&runner_id) {
+            self.checker.violated(
+                "S6",
+                self.now,
+                format!("runner {runner_id} is deregistered, which is somebody else's"),
+            );
+        }
         let name = self.world.github.registration(runner_id).map(|r| r.name.clone());
         let Some((name, id)) = name.as_deref().and_then(|name| Some((name, super::instance_of(name)?))) else { return };
         let mut act = self.act(task, id);
@@ -167,6 +179,14 @@ impl Sim {
         let record = record.as_ref();
         self.check_spoken(task, id, "deregistered");
         let ground = record.and_then(|r| r.deregister_intent).map(|intent| intent.ground);
+        // One that belongs to a closed record is deleted on that record's word.
+        let gone = record.is_some_and(|record| record.gone_at.is_some());
+        let nothing_works = matches!(ground, Some(DeregistrationGround::Stopped | DeregistrationGround::InstanceGone));
+        if act.told_by_sign && !nothing_works && !gone {
+            let what =
+                format!("{id} is deregistered on the ground {ground:?}, and its last word was that there is a worker");
+            self.checker.violated("S9", self.now, what);
+        }
         let is_due = match ground {
             Some(DeregistrationGround::Idle) => self.waited(record.and_then(|r| r.idle_since), IDLE_WINDOW),
             Some(DeregistrationGround::Offline) => self.waited(record.and_then(|r| Some(r.offline?.since)), GONE_GRACE),
@@ -178,15 +198,18 @@ impl Sim {
             )
             | None => true,
         };
-        let is_due = is_due && ground.is_none_or(|ground| self.is_truly_due_to_deregister(id, ground));
+        let has_ended = || self.checker.instances.get(id).is_none_or(|own| own.ended_at.is_some());
+        let is_due = is_due
+            && match ground {
+                Some(ground) => self.is_truly_due_to_deregister(task, id, ground),
+                None => has_ended(),
+            };
         act.unfounded = !is_due;
         self.checker.delete_begins(name, act);
         if !is_due {
             let what = format!("{id} is deregistered on the ground {ground:?} before its time was over");
             self.checker.violated("S8", self.now, what);
         }
-        // One that belongs to a closed record is deleted on that record's word.
-        let gone = record.is_some_and(|record| record.gone_at.is_some());
         if ground.is_none() && !gone {
             let what = format!("the runner of {id} is deregistered without an intent in the ledger");
             self.checker.violated("S8", self.now, what);
@@ -199,13 +222,14 @@ impl Sim {
         let runner_id = instance.and_then(|instance| instance.runner_id);
         let invocation = self.invocations.get(task.place).and_then(Option::as_ref);
         let read = invocation.into_iter().flat_map(|own| &own.busy).filter(|(id, _)| Some(*id) == runner_id);
-        let remembered = instance.filter(|instance| instance.never_heard).and(runner_id);
-        let before = remembered.and_then(|id| self.checker.busy_shown_at.get(&id));
+        let before = runner_id.and_then(|id| self.checker.busy_shown_at.get(&id));
         Act {
             begun_at: self.now,
             busy_shown_at: read.map(|(_, at)| *at).chain(before.copied()).max(),
             absent: invocation.zip(runner_id).is_some_and(|(own, id)| own.absent.contains(&id)),
             in_progress: invocation.map(|own| own.in_progress.clone()).unwrap_or_default(),
+            told_by_sign: self.checker.workers.get(id).is_some_and(|at| *at < self.began_at(task)),
+            on_absence: false,
             unfounded: false,
         }
     }
@@ -223,14 +247,19 @@ impl Sim {
             Ground::JobCompleted => {
                 self.checker.last_job_over_at(instance).is_some_and(|over_at| passed(over_at, COMPLETED_GRACE))
             }
-            Ground::NeverConnected => passed(instance.launched_at, BOOT_GRACE),
+            // One that connected while its DELETE was on its way is documented.
+            Ground::NeverConnected => {
+                let deleted_at = self.checker.deregistered_at(id).unwrap_or(Millis::MAX);
+                passed(instance.launched_at, BOOT_GRACE)
+                    && instance.connected_at.is_none_or(|at| at > deleted_at - PASS)
+            }
             Ground::HardAge => passed(instance.launched_at, HARD_AGE),
-            Ground::Stopped => true,
+            Ground::Stopped => self.was_stopped_for(id, COMPLETED_GRACE),
         }
     }
 
     /// The same of a DELETE.
-    fn is_truly_due_to_deregister(&self, id: &str, ground: DeregistrationGround) -> bool {
+    fn is_truly_due_to_deregister(&self, task: TaskId, id: &str, ground: DeregistrationGround) -> bool {
         let Some(instance) = self.checker.instances.get(id) else { return true };
         let passed = |since: Millis, wait: Millis| since + wait <= self.now;
         match ground {
@@ -239,8 +268,11 @@ impl Sim {
             DeregistrationGround::JobCompleted => {
                 self.checker.last_job_over_at(instance).is_some_and(|over_at| passed(over_at, COMPLETED_GRACE))
             }
-            DeregistrationGround::NeverConnected => passed(instance.launched_at, BOOT_GRACE),
-            DeregistrationGround::Stopped => true,
+            DeregistrationGround::NeverConnected => {
+                let began_at = self.began_at(task);
+                passed(instance.launched_at, BOOT_GRACE) && instance.connected_at.is_none_or(|at| at >= began_at)
+            }
+            DeregistrationGround::Stopped => self.was_stopped_for(id, COMPLETED_GRACE),
             DeregistrationGround::InstanceGone => instance.ended_at.is_some(),
         }
     }
@@ -325,8 +357,8 @@ impl Sim {
                 let what = format!("{} is written as if it had version {expected}, it has {version}", write.item.key);
                 self.checker.violated("S10", self.now, what);
             }
-            // What has expired is deleted at the full hour, and an invocation may have read it before.
-            let deleted = (self.now - START) % HOUR < FORGOTTEN;
+            // What has expired is deleted at times, and an invocation may have read it before.
+            let deleted = self.aws.ledger.was_forgotten(&write.item.key);
             if let (Expect::Version(expected), None) = (write.expect, stored)
                 && !deleted
             {

@@ -1,6 +1,7 @@
 //! Jobs, instances and our calls as they truly are.
 
 use runner_scaler_world::Millis;
+use runner_scaler_world::truth::Ending;
 use runner_scaler_world::world::Flaw;
 
 use crate::swarm::MINUTE;
@@ -42,15 +43,22 @@ pub(crate) struct Act {
     pub(super) absent: bool,
     /// Jobs that GitHub showed in progress to whoever makes the call.
     pub(super) in_progress: Vec<u64>,
+    /// Whether the ground is that its registration was not seen for half an hour.
+    pub(super) on_absence: bool,
+    /// Whether the instance itself had told of a worker, and of none to be gone, when the invocation began.
+    pub(super) told_by_sign: bool,
     /// Whether its ground did not hold by what truly happened (S8): no loss by it is a documented one.
     pub(super) unfounded: bool,
 }
 
 impl Act {
-    /// Whether GitHub had told us of a job: itself, or that the runner to which it had been given by then is busy.
+    /// Whether we had been told of a job: by GitHub, of itself or that the runner to which it had been given by then is
+    /// busy, or by its instance.
     pub(super) fn was_told_of(&self, job_id: u64, job: &JobTruth) -> bool {
         let busy = self.busy_shown_at.zip(job.assigned_at).is_some_and(|(shown_at, given_at)| given_at <= shown_at);
-        busy || self.in_progress.contains(&job_id) || job.start_known.is_some_and(|known| known < self.begun_at)
+        busy || self.told_by_sign
+            || self.in_progress.contains(&job_id)
+            || job.start_known.is_some_and(|known| known < self.begun_at)
     }
 }
 
@@ -80,8 +88,10 @@ pub struct InstanceTruth {
     /// Until when nobody outside hears a supervisor of it: that of one that is dead for ever, that of one that was cut off
     /// from AWS until it is back; not known before it boots.
     pub unheard_until: Millis,
-    /// Whether it never had a supervisor: then what passes read of its runner is remembered, since nothing else keeps it.
-    pub never_heard: bool,
+    /// When a listener of it first connected.
+    pub connected_at: Option<Millis>,
+    /// How it ended, where it did.
+    pub ending: Option<Ending>,
     /// What is wrong with it.
     pub flaw: Flaw,
     pub(super) reported: bool,

@@ -103,6 +103,7 @@ impl Compute for Port {
         self.sim.borrow_mut().check_termination(self.task, &id, proof.ground());
         self.call(Op::Terminate, about, |sim| {
             sim.check_foreign(&id, "TerminateInstances");
+            sim.resisted(&id, Op::Terminate)?;
             let now = sim.now;
             let stopped = sim.world.ec2.instance(&id).is_some_and(|instance| instance.state == State::Stopped);
             // A read of EC2's that lags behind its own listing (facts/world.md E1).

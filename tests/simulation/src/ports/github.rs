@@ -23,8 +23,6 @@ use crate::coverage::Counter;
 use crate::sim::Sim;
 use crate::swarm::HOUR;
 
-/// Attempts on a page of the log, as at GitHub.
-const PAGE: usize = 100;
 /// How long GitHub keeps the log.
 const LOG_KEPT: Duration = Duration::from_hours(3 * 24);
 
@@ -81,6 +79,9 @@ impl Sim {
         });
         if matches!(self.world.github.trouble_of(scope.owner(), self.now), Some((Trouble::Sparse, _))) {
             listed.truncate(listed.len() / 4);
+        }
+        if listed.iter().any(|runner| self.checker.runners_of_others.contains(&runner.id)) {
+            self.coverage.hit(Counter::OthersListed);
         }
         Ok(listed.iter().map(|runner| self.view(runner)).collect())
     }
@@ -206,7 +207,9 @@ impl Port {
         let sim = &mut *self.sim.borrow_mut();
         let now = sim.now;
         if let Some(invocation) = sim.invocations.get_mut(self.task.place).and_then(Option::as_mut) {
+            let known = invocation.busy.len();
             invocation.busy.extend(busy.map(|id| (id, now)));
+            sim.checker.ever_busy.extend(invocation.busy.iter().skip(known).map(|(id, _)| *id));
         }
     }
 
@@ -269,6 +272,8 @@ impl Registry for Port {
         let function = self.function.name();
         self.sim.borrow_mut().check_deregistration(self.task, id);
         self.call(Op::Deregister, about, |sim| {
+            let name = sim.name_of_runner(id).unwrap_or_default();
+            sim.resisted(&name, Op::Deregister)?;
             match sim.troubled(warrant.access().scope.owner(), warrant.access().installation_id, Op::Deregister) {
                 Ok(()) => {}
                 Err(error) if error.class == Class::Absent => {
@@ -292,6 +297,7 @@ impl Registry for Port {
                 }
                 DeleteAnswer::Busy { .. } => {
                     sim.coverage.hit(Counter::DeleteBusy);
+                    sim.checker.ever_busy.insert(id);
                     Deregistration::Busy
                 }
                 DeleteAnswer::NotFound => {
@@ -472,6 +478,9 @@ impl DeliveryLog for Port {
     ) -> Result<FailedDeliveries, PortError> {
         self.call(Op::FailedDeliveries, None, |sim| {
             sim.app_troubled(Op::FailedDeliveries)?;
+            if from.is_some() {
+                sim.coverage.hit(Counter::LogResumed);
+            }
             let below = match from.map(|place| place.as_str().parse::<u64>()) {
                 None => u64::MAX,
                 Some(Ok(id)) => id,
@@ -487,7 +496,8 @@ impl DeliveryLog for Port {
                 if attempt.succeeded() || at < since.0 {
                     continue;
                 }
-                if page.deliveries.len() == PAGE {
+                if page.deliveries.len() == sim.plan.log_page {
+                    sim.coverage.hit(Counter::LogPaged);
                     page.next = page.deliveries.last().map(|last: &Delivery| LogPlace::new(last.id.to_string()));
                     break;
                 }

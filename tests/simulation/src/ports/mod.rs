@@ -349,6 +349,15 @@ impl Sim {
         }
     }
 
+    /// What would end the one instance that nothing ends, by its id or its runner's name.
+    fn resisted(&mut self, named: &str, op: Op) -> Result<(), PortError> {
+        if self.checker.resists.as_ref().is_none_or(|id| !named.ends_with(id.as_str())) {
+            return Ok(());
+        }
+        self.coverage.hit(Counter::Resists);
+        Err(PortError::new(op.name(), Class::Rejected, "refused for ever"))
+    }
+
     /// A request that never arrives: it changes nothing, and whoever made it cannot know.
     fn vanishes(&mut self, task: TaskId, op: Op) {
         self.coverage.vanished(op);
