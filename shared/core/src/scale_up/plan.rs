@@ -16,8 +16,8 @@ use crate::ledger::{Fallback, JobPhase, JobRecord, LaunchRecord, Reservation};
 use crate::ports::{Instance, InstanceState, JobReading, JobState, LaunchFault, LaunchRequest, Offering, Tags};
 use crate::time::Timestamp;
 
-/// Jobs in one launch: their leases are renewed, and the records of their instances written, in one transaction each,
-/// of which `DynamoDB` takes 100 items.
+/// Jobs in one launch, or instances in one of a pool: the jobs' leases are renewed, and the records of their instances
+/// written, in one transaction each, of which `DynamoDB` takes 100 items.
 pub const JOBS_PER_LAUNCH_MAX: usize = 100;
 
 /// Jobs in the transaction that stores a launch: its own record and the fleet's are two of the 100 items.

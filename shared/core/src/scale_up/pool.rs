@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::aftermath::{self, Tally};
 use super::fulfil::{Attempt, equip_all, instances_of};
 use super::offerings;
-use super::plan::{self, Choice};
+use super::plan::{self, Choice, JOBS_PER_LAUNCH_MAX};
 use super::reserve::{Held, hold};
 use super::{Batch, LaunchPorts};
 use crate::config::{Fleet, Overrides, Policy};
@@ -52,7 +52,8 @@ pub(crate) enum Filled {
 /// Launches what a pool lacks.
 ///
 /// # Guarantees
-/// Of passes that saw the same cursor one launches. Killed anywhere, the launch is gone on with by [`resume`].
+/// Of passes that saw the same cursor one launches, at most [`JOBS_PER_LAUNCH_MAX`]. Killed anywhere, the launch is gone
+/// on with by [`resume`].
 ///
 /// # Assumptions
 /// `cursor` was read before `listing` was begun, and that before the reservations that `lacking` counts; its
@@ -134,7 +135,9 @@ async fn reserve<P: LaunchPorts>(
             }
         };
         record.record.reservations.retain(|reservation| !plan::lapsed(reservation, now));
-        let count = lacking.count.min(plan::room(fleet, listing, &record.record.reservations, now));
+        let room = plan::room(fleet, listing, &record.record.reservations, now);
+        // What is lacking beyond that is the next pass's to launch.
+        let count = lacking.count.min(JOBS_PER_LAUNCH_MAX).min(room);
         if count == 0 {
             return Ok(None);
         }

@@ -62,6 +62,19 @@ fn a_pool_keeps_to_the_cap_and_leaves_room_for_jobs() {
 }
 
 #[test]
+fn a_pool_that_lacks_more_than_a_launch_may_have_is_filled_by_several() {
+    let fake = world([]);
+    let mut policy = pool(150);
+    policy.fleets[0].runner_count_max = 150;
+    for (launched, living) in [(100, 100), (50, 150), (0, 150)] {
+        assert_eq!(pass(&fake, &policy).pooled.values().sum::<usize>(), launched);
+        assert_eq!(fake.living().len(), living);
+        fake.pass(MINUTE);
+    }
+    assert!(fake.all::<InstanceRecord>().iter().all(|record| record.handed_over_at.is_some()));
+}
+
+#[test]
 fn a_pool_that_finds_no_capacity_tries_again_later_and_not_at_once() {
     let fake = world([]);
     fake.state_mut().capacity = Some(1);
