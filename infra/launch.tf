@@ -43,6 +43,15 @@ data "aws_subnet" "runner" {
   id    = local.named_subnet_ids[count.index]
 }
 
+locals {
+  subnet_zones = { for subnet in data.aws_subnet.runner : subnet.id => subnet.availability_zone... }
+
+  # Fleets of which two subnets lie in one availability zone.
+  crowded_fleets = [for name, fleet in local.fleets : name
+    if length(distinct([for id in fleet.subnet_ids : local.subnet_zones[id][0]])) < length(fleet.subnet_ids)
+  ]
+}
+
 module "launch_template" {
   source   = "./modules/launch-template"
   for_each = local.fleets
@@ -81,6 +90,11 @@ resource "aws_security_group" "instance" {
     precondition {
       condition     = length(distinct(data.aws_subnet.runner[*].vpc_id)) == 1
       error_message = "subnet_ids and fleets[].subnet_ids must be subnets of one VPC, that of the security group: EC2 launches in no other. Take out those of another, or give it a deployment of its own."
+    }
+
+    precondition {
+      condition     = length(local.crowded_fleets) == 0
+      error_message = "two subnets of a fleet must not lie in one availability zone: EC2 refuses every launch with duplicate pools (the same instance type, twice in a zone). Name one subnet a zone, in fleets[].subnet_ids or, where a fleet names none, in subnet_ids. Fleets: ${join(", ", local.crowded_fleets)}."
     }
   }
 }

@@ -11,12 +11,17 @@ variable "environment" {
 }
 
 variable "subnet_ids" {
-  description = "Subnets in which instances are launched, where a fleet names none of its own. These and the fleets' own must be of one VPC, which is checked. They need a way out (NAT gateway, or `public_ip` on the fleet)."
+  description = "Subnets in which instances are launched, where a fleet names none of its own. These and the fleets' own must be of one VPC, and those of one fleet of an availability zone each; both are checked. They need a way out (NAT gateway, or `public_ip` on the fleet)."
   type        = list(string)
 
   validation {
     condition     = length(var.subnet_ids) > 0 && alltrue([for id in var.subnet_ids : startswith(id, "subnet-")])
     error_message = "subnet_ids must name at least one subnet, each as subnet-…: EC2 launches nowhere else."
+  }
+
+  validation {
+    condition     = length(distinct(var.subnet_ids)) == length(var.subnet_ids)
+    error_message = "subnet_ids must name each subnet once: EC2 refuses every launch with duplicate pools. Remove the second."
   }
 }
 
@@ -121,6 +126,11 @@ variable "fleets" {
     error_message = "fleets[].instance_types must name at least one instance type, for example m7g.large."
   }
 
+  validation {
+    condition     = alltrue([for fleet in var.fleets : length(distinct(fleet.instance_types)) == length(fleet.instance_types)])
+    error_message = "fleets[].instance_types must name each type once: EC2 refuses every launch with duplicate pools. Remove the second."
+  }
+
   # The list is closed: since 2017 every new family is on Nitro. Bare metal (i3.metal) is, too.
   validation {
     condition = alltrue(flatten([for fleet in var.fleets : [for type in fleet.instance_types :
@@ -218,6 +228,11 @@ variable "fleets" {
   validation {
     condition     = alltrue(flatten([for fleet in var.fleets : [for id in fleet.subnet_ids : startswith(id, "subnet-")]]))
     error_message = "fleets[].subnet_ids must be ids of subnets, subnet-…."
+  }
+
+  validation {
+    condition     = alltrue([for fleet in var.fleets : length(distinct(fleet.subnet_ids)) == length(fleet.subnet_ids)])
+    error_message = "fleets[].subnet_ids must name each subnet once: EC2 refuses every launch with duplicate pools. Remove the second."
   }
 
   validation {

@@ -57,6 +57,52 @@ run "a_subnet_of_another_vpc" {
   }
 }
 
+run "two_subnets_in_one_zone" {
+  command         = plan
+  expect_failures = [aws_security_group.instance]
+
+  override_data {
+    target = data.aws_subnet.runner[1]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eu-central-1a" }
+  }
+
+  override_data {
+    target = data.aws_subnet.runner[2]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eu-central-1a" }
+  }
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], subnet_ids = ["subnet-0bbbbbbbbbbbbbbb1", "subnet-0bbbbbbbbbbbbbbb2"] }]
+  }
+}
+
+# That they are of one zone concerns only who launches in both.
+run "subnets_of_two_fleets_in_one_zone" {
+  command = plan
+
+  override_data {
+    target = data.aws_subnet.runner[0]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eu-central-1a" }
+  }
+
+  override_data {
+    target = data.aws_subnet.runner[1]
+    values = { vpc_id = "vpc-0123456789abcdef0", availability_zone = "eu-central-1a" }
+  }
+
+  variables {
+    fleets = [
+      { name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"] },
+      { name = "other", labels = ["self-hosted", "other"], runner_count_max = 2, instance_types = ["m7g.large"], subnet_ids = ["subnet-0bbbbbbbbbbbbbbb1"] },
+    ]
+  }
+
+  assert {
+    condition     = length(local.crowded_fleets) == 0 && local.subnet_zones["subnet-0bbbbbbbbbbbbbbb1"][0] == "eu-central-1a"
+    error_message = "each fleet has one subnet in that zone"
+  }
+}
+
 run "supervisor_settings" {
   command = plan
 

@@ -48,13 +48,23 @@ run "environment_in_capitals" {
   }
 }
 
-# subnet_ids must
+# subnet_ids must name at least one
 run "no_subnet" {
   command         = plan
   expect_failures = [var.subnet_ids]
 
   variables {
     subnet_ids = []
+  }
+}
+
+# subnet_ids must name each subnet once
+run "a_subnet_twice" {
+  command         = plan
+  expect_failures = [var.subnet_ids]
+
+  variables {
+    subnet_ids = ["subnet-0aaaaaaaaaaaaaaa1", "subnet-0aaaaaaaaaaaaaaa1"]
   }
 }
 
@@ -148,13 +158,23 @@ run "half_a_runner" {
   }
 }
 
-# fleets[].instance_types must name
+# fleets[].instance_types must name at least one
 run "no_instance_type" {
   command         = plan
   expect_failures = [var.fleets]
 
   variables {
     fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = [] }]
+  }
+}
+
+# fleets[].instance_types must name each type once
+run "an_instance_type_twice" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large", "c7g.large", "m7g.large"] }]
   }
 }
 
@@ -329,13 +349,23 @@ run "a_small_disk" {
   }
 }
 
-# fleets[].subnet_ids must
+# fleets[].subnet_ids must be ids
 run "a_subnet_by_name" {
   command         = plan
   expect_failures = [var.fleets]
 
   variables {
     fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], subnet_ids = ["private"] }]
+  }
+}
+
+# fleets[].subnet_ids must name each subnet once
+run "a_fleets_subnet_twice" {
+  command         = plan
+  expect_failures = [var.fleets]
+
+  variables {
+    fleets = [{ name = "linux", labels = ["self-hosted"], runner_count_max = 2, instance_types = ["m7g.large"], subnet_ids = ["subnet-0aaaaaaaaaaaaaaa1", "subnet-0aaaaaaaaaaaaaaa1"] }]
   }
 }
 

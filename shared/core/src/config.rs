@@ -241,9 +241,9 @@ pub struct Fleet {
     pub label_overrides: LabelOverrides,
     /// The launch template.
     pub launch_template: LaunchTemplate,
-    /// Overrides: instance types, each in every subnet.
+    /// Overrides: instance types, each in every subnet; each is named once.
     pub instance_types: Vec<String>,
-    /// Overrides: subnets.
+    /// Overrides: subnets, each of an availability zone of its own: two pools of one type and zone EC2 refuses.
     pub subnet_ids: Vec<String>,
     /// When idle runners are kept; where several schedules hold, the largest count wins.
     pub idle: Vec<IdleSchedule>,

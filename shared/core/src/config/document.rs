@@ -343,6 +343,8 @@ impl Checks {
         if fleet.subnet_ids.is_empty() {
             self.refuse(&at("subnet_ids"), "empty; name at least one subnet");
         }
+        self.once(&at("instance_types"), &fleet.instance_types);
+        self.once(&at("subnet_ids"), &fleet.subnet_ids);
         let idle = self.idle(&at("idle"), fleet.runner_count_max, &fleet.idle);
         let idle_owner = self.owner(&at("idle_owner"), fleet.registration, fleet.idle_owner.as_deref());
         let timers = self.timers(&path, Some(&fleet));
@@ -385,6 +387,17 @@ impl Checks {
             self.refuse(&format!("{path}{name}"), &format!("{seconds} is above the maximum {TIMER_SECONDS_MAX}"));
         }
         Duration::from_secs(seconds)
+    }
+
+    /// EC2 refuses a whole `CreateFleet` in which two overrides are of one type and zone: the fleet would launch nothing.
+    fn once(&mut self, path: &str, values: &[String]) {
+        for (index, value) in values.iter().enumerate() {
+            if values.iter().take(index).any(|earlier| earlier == value) {
+                let why =
+                    format!("{value:?} is named twice, and EC2 refuses every launch with duplicate pools; remove it");
+                self.refuse(&format!("{path}[{index}]"), &why);
+            }
+        }
     }
 
     fn labels(&mut self, at: &impl Fn(&str) -> String, labels: &[String], overrides: &LabelOverridesDocument) {
@@ -602,6 +615,17 @@ mod tests {
             assert_eq!(error.0.len(), 1, "{case}: {error}");
             assert!(error.to_string().contains(expected), "{case}: {error}");
         }
+    }
+
+    #[test]
+    fn a_type_or_a_subnet_that_is_named_twice_names_itself() {
+        let twice = document("").replace(r#"["m7i.large"]"#, r#"["m7i.large", "c7i.large", "m7i.large"]"#);
+        let twice = twice.replace(r#"["subnet-1"]"#, r#"["subnet-1", "subnet-1", "subnet-2"]"#);
+        let error = parse_policy(&twice, &environment(false)).expect_err("EC2 would refuse every launch");
+        let [types, subnets] = error.0.as_slice() else { panic!("both, once each: {error}") };
+        assert!(types.starts_with(r#"fleets[0].instance_types[2]: "m7i.large" is named twice"#), "{types}");
+        assert!(subnets.starts_with(r#"fleets[0].subnet_ids[1]: "subnet-1" is named twice"#), "{subnets}");
+        assert!(error.0.iter().all(|mistake| mistake.ends_with("remove it")), "each says what to do: {error}");
     }
 
     #[test]
