@@ -229,7 +229,9 @@ impl Record for JobRecord {
             // Its completion may be lost; GitHub has ended it by then.
             JobPhase::Started { at } => Some(closed_until(at.plus(JOB_LIMIT))),
             JobPhase::Queued | JobPhase::Launching { .. } | JobPhase::Launched { .. } => {
-                self.given_up_at.map(closed_until)
+                // Without a fleet it is sent to nobody and given up by nobody, however long it waits.
+                let forsaken = self.fleet.is_none().then(|| self.next_look.plus(WAIT_LIMIT));
+                self.given_up_at.or(forsaken).map(closed_until)
             }
         }
     }
@@ -273,6 +275,18 @@ mod tests {
         let mut job = given_up();
         assert!(job.note_completed(NOW.plus(JOB_LIMIT), None));
         assert_eq!((job.given_up_at, job.expires_at()), (None, Some(closed_until(NOW.plus(JOB_LIMIT)))));
+    }
+
+    #[test]
+    fn a_job_that_waits_without_a_fleet_is_forgotten_when_github_has_cancelled_it() {
+        let later = NOW.plus(JOB_LIMIT);
+        let mut job = JobRecord { fleet: None, recorded_at: Some(NOW), given_up_at: None, ..given_up() };
+        assert_eq!(job.expires_at(), Some(closed_until(NOW.plus(WAIT_LIMIT))), "nobody looks at it but for a re-check");
+        assert!(job.note_started(NOW, Some(RunnerId(7))));
+        assert!(job.note_queued_again(later), "its runner did not pick it up");
+        assert_eq!(job.expires_at(), Some(closed_until(later.plus(WAIT_LIMIT))), "it waits anew");
+        job.fleet = Some(FleetName::new("linux"));
+        assert_eq!(job.expires_at(), None, "of a fleet: looked at until it is given up");
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub trait Record: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {
     /// Its place in the sparse index, while somebody has to look at it.
     fn open(&self) -> Option<(OpenPartition, Timestamp)>;
 
-    /// When DynamoDB may forget it; only a closed record has one.
+    /// When DynamoDB may forget it: a week after it was closed, or after nobody can need it any more although nobody
+    /// closed it. Never, where somebody is sure to look at it again.
     fn expires_at(&self) -> Option<Timestamp>;
 
     /// Key of the record with that id.

@@ -180,7 +180,7 @@ impl OpenJobs {
         let Some(jobs) = self.within_reach(record) else { return DemandEvidence::Unread };
         let served = |label: &String| fleet.may_have(label);
         let waiting: Vec<&JobRecord> =
-            jobs.into_iter().filter(|job| job.is_waiting() && job.labels.iter().all(served)).collect();
+            jobs.into_iter().filter(|job| job.waits_in_time(now) && job.labels.iter().all(served)).collect();
         let quiet_since = now.minus(fleet.timers.queue_quiet);
         if waiting.iter().any(|job| job.queued_at >= quiet_since) {
             DemandEvidence::Waiting

@@ -22,6 +22,20 @@ fn a_booting_instance_whose_job_waited_long_is_not_drained() {
     }
 }
 
+/// A job of which only a later event is known has no fleet, and is given up by nobody.
+#[test]
+fn a_job_that_github_has_cancelled_long_ago_keeps_no_young_instance() {
+    for (hours, drained) in [(71, 0), (73, 1)] {
+        let fake = Fake::new();
+        idle_runner(&fake);
+        fake.pass(6 * MINUTE);
+        let queued_at = fake.now().minus(hours * HOUR);
+        fake.put(&JobRecord { fleet: None, recorded_at: Some(queued_at), ..waiting_job(queued_at) });
+        let report = scale_down(&fake, &policy()).expect("not killed").expect("no errors");
+        assert_eq!(report.drained_count, drained, "it waits for {hours} h");
+    }
+}
+
 #[test]
 fn a_drain_and_an_idle_reading_of_yesterday_do_not_count() {
     let fake = Fake::new();
