@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::config::Policy;
 use crate::ids::Scope;
 use crate::ledger::InstanceRecord;
 use crate::ports::Runner;
@@ -79,6 +80,14 @@ pub(super) fn is_stray_configuration(lives: bool, age: Duration, boot_grace: Dur
 pub(super) fn is_stray_registration(record: &InstanceRecord, scope: &Scope, runner: &Runner) -> bool {
     let closed = record.gone_at.is_some() && record.cleaned_at.is_some();
     closed && record.access.scope.agrees_with(scope) && record.runner_name == runner.name
+}
+
+/// Whether a registration that no record speaks of can be left of an instance of ours. Another deployment's runners have
+/// instances that we do not see: those that live are online, and those of another prefix are not ours at all.
+pub(super) fn may_be_left_of_ours(policy: &Policy, runner: &Runner) -> bool {
+    let Some(id) = runner.name.instance_id() else { return false };
+    let prefix = runner.name.as_str().strip_suffix(id.as_str());
+    !runner.online && policy.fleets.iter().any(|fleet| prefix == Some(fleet.runner_name_prefix.as_str()))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::plan::{is_stray_configuration, is_stray_registration};
+use super::plan::{is_stray_configuration, is_stray_registration, may_be_left_of_ours};
 use crate::config::Policy;
 use crate::error::{Class, Classify, PortError};
 use crate::ids::{InstanceId, Scope};
@@ -106,7 +106,9 @@ async fn registrations<P: RemovalPorts>(
         let Some(id) = runner.name.instance_id() else { continue };
         let known = records.iter().find(|(own, _)| own == id.as_str()).map(|(_, stored)| stored);
         let Some(Stored::Present(record)) = known else {
-            pass.report.unowned_registration_count += 1;
+            if may_be_left_of_ours(policy, &runner) {
+                pass.report.unowned_registration_count += 1;
+            }
             continue;
         };
         let mut record = record.clone();

@@ -41,8 +41,9 @@ pub struct Report {
     pub cleaned_count: u32,
     /// JIT configurations of no living instance that were taken away.
     pub parameters_removed_count: u32,
-    /// Registrations with a name of ours of which the ledger knows nothing: another deployment's, or left to GitHub,
-    /// which removes them within a day.
+    /// Registrations that are offline, bear a name as our fleets give it, and of which neither EC2's listing nor the ledger
+    /// knows anything: left to GitHub, which removes them within a day. One of another deployment with the same prefix is
+    /// among them while it boots, or when its instance is gone.
     pub unowned_registration_count: u32,
     /// Instances with our tag that are not ours to touch: the ledger has no record of them, and no fleet names their launch
     /// template.

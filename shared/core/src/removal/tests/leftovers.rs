@@ -110,6 +110,26 @@ fn a_stray_seen_under_two_accesses_is_deleted_once() {
     assert_eq!(fake.calls_of("Registry::deregister"), 1);
 }
 
+/// A second deployment has runners in the same organisation: they live, and are nobody's of ours.
+#[test]
+fn of_registrations_without_record_those_that_can_be_left_of_ours_are_counted() {
+    for (case, name, online, counted) in [
+        ("a neighbour's that lives", "runner-i-0b", true, 0),
+        ("a neighbour's under another prefix", "theirs-i-0b", false, 0),
+        ("a name that only ends like one of ours", "my-runner-i-0b", false, 0),
+        ("what may be left of an instance of ours", "runner-i-0b", false, 1),
+    ] {
+        let fake = Fake::new();
+        put_nth(&fake, 1);
+        tick(&fake, &policy());
+        fake.put_runner(&access().scope, Runner { name: RunnerName::new(name), online, ..runner() });
+        fake.pass(20 * MINUTE);
+        let report = sweep(&fake, &policy()).expect("not killed").expect("no errors");
+        assert_eq!(report.unowned_registration_count, counted, "{case}");
+        assert_eq!(fake.calls_of("Registry::deregister"), 0, "{case}: touched by nobody");
+    }
+}
+
 /// GitHub may show the registration of an instance before EC2's listing shows the instance (facts/world.md E1), and
 /// give it a job.
 #[test]
