@@ -427,7 +427,13 @@ impl Gathered {
         let Some(repository) = repository_of(ports, record, id, report).await else { return AssignedJob::Unread };
         self.fates_asked += 1;
         match ports.job(&repository, record.access.installation_id, id).await {
-            Ok(reading) => fate(&reading, NamedRunner::of(&reading, runner_id, &record.runner_name)),
+            Ok(reading) => {
+                let fate = fate(&reading, NamedRunner::of(&reading, runner_id, &record.runner_name));
+                // Ids and names are one runner's within a scope only: a start that was bound under another name of the
+                // scope (webhook/apply.rs) can keep, and its end there says nothing of what runs here.
+                let ended_elsewhere = fate == AssignedJob::Completed && !reaches(&record.access.scope, &repository);
+                if ended_elsewhere { AssignedJob::Unread } else { fate }
+            }
             Err(error) => {
                 let denied = is_denial(error.class());
                 report.error(error);

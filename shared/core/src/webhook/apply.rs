@@ -170,7 +170,22 @@ fn belongs(event: &JobEvent, name: &RunnerName, record: &InstanceRecord) -> bool
         // is certain.
         Origin::Rebuilt { .. } => name.instance_id().as_ref() == Some(&record.instance_id),
     };
-    named && scopes(event).iter().any(|scope| scope.agrees_with(&record.access.scope))
+    let in_scope = || scopes(event).iter().any(|scope| scope.agrees_with(&record.access.scope));
+    named && (in_scope() || starts_after_a_rename(event, record))
+}
+
+/// Whether a start that bears our runner's name can be of our runner although its scope is called otherwise: its owner or
+/// repository was renamed since the launch. A rename changes neither the runner's id nor the installation, and which
+/// installation a delivery is of GitHub says: another owner who has the App, and whose runner is named and numbered as
+/// ours, has another one. It counts only where nothing is known of a job yet: so it can keep an instance, and replace no
+/// evidence. Nor does its end count, neither an event's nor the jobs API's (`removal/gather.rs`): who administers another
+/// repository of the same owner could name a runner so, and would only make an instance live until the hard age.
+fn starts_after_a_rename(event: &JobEvent, record: &InstanceRecord) -> bool {
+    let starts = matches!(event.action, JobAction::InProgress);
+    let same_runner = event.runner_id.is_some() && event.runner_id == record.runner_id;
+    let installation = event.installation_id;
+    let same_installation = installation.is_some() && installation == record.access.installation_id;
+    starts && same_runner && same_installation && record.job_started.is_none()
 }
 
 /// The scopes whose runners can have run this job.
@@ -287,12 +302,14 @@ mod tests {
     use super::super::event::tests::{IN_PROGRESS, SUCCESS, job};
     use super::*;
     use crate::fake::{Fake, run};
-    use crate::ids::{FleetName, LaunchToken, RunnerId};
+    use crate::ids::{FleetName, InstallationId, LaunchToken, Repository, RunnerId};
     use crate::ledger::RemovalIntent;
     use crate::ports::{Item, Key};
     use crate::removal::{DeregistrationGround, Ground};
 
     type Change = fn(&mut JobEvent);
+    /// A case, what comes, how the event and the instance's record differ, and what is changed.
+    type Renamed = (&'static str, &'static [u8], Change, fn(&mut InstanceRecord), Applied);
 
     const NOW: Timestamp = Timestamp(5_000);
 
@@ -419,6 +436,73 @@ mod tests {
             let fact = Fact::of(&event, NOW).expect("a start or an end");
             assert!(fact.note(&mut record), "{case}: news");
             assert_eq!(record.was_taken_away() && fact.may_be_of_a_job_cut_short(&event), expected, "{case}");
+        }
+    }
+
+    /// A job starts on a runner of ours whose organisation or repository has another name by now.
+    #[test]
+    fn after_a_rename_a_start_is_known_by_the_installation_the_runners_id_and_its_name() {
+        let renamed: Change = |event| {
+            event.organization = Some("octo-new".into());
+            event.repository = Repository::try_from("octo-new/world".to_owned()).expect("a full name");
+            event.installation_id = Some(InstallationId(3));
+        };
+        let as_launched: fn(&mut InstanceRecord) = |_| {};
+        let ours = Applied::Instance(InstanceId::new("i-0a"));
+        let cases: [Renamed; 10] = [
+            ("a start", IN_PROGRESS, |_| {}, as_launched, ours.clone()),
+            ("its end: the jobs API says it", SUCCESS, |_| {}, as_launched, Applied::Job),
+            (
+                "a stranger, who has the App as well",
+                IN_PROGRESS,
+                |event| event.installation_id = Some(InstallationId(4)),
+                as_launched,
+                Applied::Job,
+            ),
+            ("no installation", IN_PROGRESS, |event| event.installation_id = None, as_launched, Applied::Job),
+            (
+                "none on either side",
+                IN_PROGRESS,
+                |event| event.installation_id = None,
+                |record| record.access.installation_id = None,
+                Applied::Job,
+            ),
+            ("another id", IN_PROGRESS, |event| event.runner_id = Some(RunnerId(6)), as_launched, Applied::Job),
+            ("no id", IN_PROGRESS, |event| event.runner_id = None, as_launched, Applied::Job),
+            ("our id is not known yet", IN_PROGRESS, |_| {}, |record| record.runner_id = None, Applied::Job),
+            (
+                "another prefix",
+                IN_PROGRESS,
+                |event| event.runner_name = Some(RunnerName::new("theirs-i-0a")),
+                as_launched,
+                Applied::Job,
+            ),
+            (
+                "what is known of its job is not replaced",
+                IN_PROGRESS,
+                |_| {},
+                |record| {
+                    let repository = Repository::try_from("octo/hello".to_owned()).expect("a full name");
+                    let job_id = crate::ids::JobId(1);
+                    record.note_started(JobStarted { job_id, repository, at: Timestamp(1), runner_id: None });
+                },
+                Applied::Job,
+            ),
+        ];
+        for scope in [octocoders(), Scope::Repository { owner: "Codertocat".into(), name: "Hello-World".into() }] {
+            for (case, body, change, record_change, expected) in &cases {
+                let fake = Fake::new();
+                let mut record = instance(scope.clone());
+                record.access.installation_id = Some(InstallationId(3));
+                record_change(&mut record);
+                fake.put(&record);
+                let mut event = event(body);
+                renamed(&mut event);
+                change(&mut event);
+                assert_eq!(apply(&fake, &event), *expected, "{case}, {scope:?}");
+                let bound = fake.get::<InstanceRecord>("i-0a").expect("stored") != record;
+                assert_eq!(bound, *expected == ours, "{case}, {scope:?}");
+            }
         }
     }
 

@@ -43,6 +43,23 @@ fn a_job_that_started_here_has_ended_or_is_elsewhere_only_by_id_and_name() {
     }
 }
 
+/// Its owner was renamed since the launch, or a repository that is none of this scope has a runner of that id and name.
+#[test]
+fn a_job_that_started_under_another_scopes_name_can_only_keep() {
+    let fake = Moment::BeforeDelete.reached();
+    job_starts(&fake);
+    edit(&fake, &id(), |record| {
+        let started = record.job_started.as_mut().expect("it started");
+        started.repository = Repository::try_from("octo-new/hello".to_owned()).expect("a full name");
+    });
+    jobs_api_names(&fake, 1, JobState::Completed, Some(7), OURS);
+    minutes(&fake, &policy(), 60);
+    assert_eq!(acts(&fake), 0, "its end there is not the end of what may run here");
+    assert!(swept(&fake, &policy()).kept.contains_key(&Reason::JobUnread));
+    jobs_api_names(&fake, 1, JobState::Completed, Some(8), ANOTHER);
+    ends_and_leaves_nothing(&fake, "it ran elsewhere");
+}
+
 /// Where the re-check asks of every job that waits.
 #[test]
 fn a_waiting_job_that_half_names_our_runner_keeps_it_and_is_not_bound_to_it_against_its_name() {
