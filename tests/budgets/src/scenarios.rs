@@ -39,8 +39,9 @@ const RENEWED: (usize, usize) = (3, 15_000);
 /// breakers, the log of deliveries.
 const LEDGER_BASE: usize = 10;
 
-/// Calls of `DynamoDB` that one job of a batch may cost, and those that the batch makes however many they are.
-const LEDGER_OF_BATCH: (usize, usize) = (7, 20);
+/// Calls of `DynamoDB` that one job of a batch may cost, and those that the batch makes however many they are; two of these
+/// are about whether GitHub refuses registrations.
+const LEDGER_OF_BATCH: (usize, usize) = (7, 22);
 
 /// Bytes of log that a runner may cost where nothing changes, and those that every pass writes: its report and metrics.
 const LOG_BYTES: (usize, usize) = (100, 2_500);

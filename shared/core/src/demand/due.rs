@@ -1,7 +1,7 @@
 //! Jobs on record that are due for a look are sent to the queue again (design section 6). Whether a job still needs a
 //! runner is not asked here: scale-up asks GitHub.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -11,10 +11,10 @@ use super::SENDS_AT_ONCE;
 use crate::config::{Fleet, Policy};
 use crate::error::PortError;
 use crate::ids::{FleetName, JobId, Scope};
-use crate::ledger::{self, JobRecord, Stored, Versioned};
+use crate::ledger::{self, JobRecord, LaunchLeave, RegistrationBreaker, Stored, Versioned};
 use crate::ports::{ComputeRead, Instance, Ledger, OpenPartition, Queue};
 use crate::scale_up::room::{own_instances, room};
-use crate::scale_up::{self, JobMessage, select_fleet};
+use crate::scale_up::{self, JobMessage, registration, select_fleet};
 use crate::time::{Clock, Deadline, Timestamp};
 
 /// Jobs sent for one fleet in one pass, of those that need room and of the others each. More, and a pass has no time for
@@ -110,16 +110,18 @@ async fn send_for_fleet(
     let (need_room, mut chosen): (Vec<_>, Vec<_>) =
         due.records.into_iter().map(|job| job.record).partition(|job| needs_room(job, policy, fleet, now));
     chosen.truncate(SENT_PER_FLEET_MAX);
+    let (need_room, held) = unless_refused(ports, fleet, need_room, now).await;
     let room = match policy.fleet(fleet).filter(|_| !need_room.is_empty()) {
         Some(fleet) => room_of(ports, policy, fleet, deadline, listing, report).await,
         None => None,
     };
     chosen.extend(within_room(need_room, room));
-    let sends = chosen.into_iter().map(|JobRecord { job_id, .. }| async move {
+    let chosen = chosen.into_iter().map(|job| (job.job_id, None));
+    let sends = chosen.chain(held).map(|(job_id, held_until)| async move {
         if !deadline.allows_more(ports.now()) {
             return (job_id, Ok(Sent::NoTime));
         }
-        (job_id, send(ports, policy, fleet, job_id).await)
+        (job_id, send(ports, policy, fleet, job_id, held_until).await)
     });
     let sent: Vec<_> = stream::iter(sends).buffered(SENDS_AT_ONCE).collect().await;
     for (job_id, sent) in sent {
@@ -144,6 +146,38 @@ fn needs_room(job: &JobRecord, policy: &Policy, fleet: &FleetName, now: Timestam
         && scale_up::plan::next(job, now).needs_room()
         && policy.serves(&job.repository)
         && select_fleet(policy, &job.labels).is_some_and(|taker| taker.name == *fleet)
+}
+
+/// Parts jobs that need room from those whose registration GitHub refused, with the time before which nothing is launched
+/// for them. These are put off and not sent: each of them is older than what others wait with, and a hopeless backlog
+/// would have the fleet's room and every pass to itself. Where it is time to try again, the oldest goes and the others
+/// stay due.
+async fn unless_refused(
+    ledger: &impl Ledger,
+    fleet: &FleetName,
+    mut due: Vec<JobRecord>,
+    now: Timestamp,
+) -> (Vec<JobRecord>, Vec<(JobId, Option<Timestamp>)>) {
+    if due.is_empty() {
+        return (due, Vec::new());
+    }
+    let leaves = registration::leaves(ledger, fleet, due.iter().map(|job| &job.access.scope), now).await;
+    let id_of = |job: &JobRecord| RegistrationBreaker::id_of(fleet, &job.access.scope);
+    let mut oldest: BTreeMap<String, (Timestamp, JobId)> = BTreeMap::new();
+    for job in &due {
+        let age = (job.queued_at, job.job_id);
+        oldest.entry(id_of(job)).and_modify(|oldest| *oldest = age.min(*oldest)).or_insert(age);
+    }
+    let mut held = Vec::new();
+    due.retain(|job| match leaves.get(&id_of(job)) {
+        Some(LaunchLeave::AsNeeded) | None => true,
+        Some(LaunchLeave::OneToTry) => oldest.get(&id_of(job)) == Some(&(job.queued_at, job.job_id)),
+        Some(LaunchLeave::NotBefore(until)) => {
+            held.push((job.job_id, Some(*until)));
+            false
+        }
+    });
+    (due, held)
 }
 
 /// Those of the due jobs, longest not looked at first, that are worth a look; `room` is `None` where it is not known.
@@ -207,13 +241,14 @@ async fn send(
     policy: &Policy,
     fleet: &FleetName,
     job_id: JobId,
+    held_until: Option<Timestamp>,
 ) -> Result<Sent, PortError> {
     let now = ports.now();
     let mut look = Look::NotDue;
     let id = job_id.to_string();
     let changed = ledger::update::<JobRecord>(ports, &id, |stored| match stored {
         Stored::Present(mut job) => {
-            look = look_at(&mut job.record, policy, fleet, now);
+            look = look_at(&mut job.record, policy, fleet, held_until, now);
             (look != Look::NotDue).then_some(job)
         }
         Stored::Absent | Stored::Foreign => {
@@ -232,7 +267,7 @@ async fn send(
             warn!(job_id = %job_id, fleet = %fleet, "job {job_id} of {fleet} waits, and no fleet takes it");
             return Ok(Sent::NotDue);
         }
-        (_, Look::NotDue | Look::Send) => return Ok(Sent::NotDue),
+        (_, Look::NotDue | Look::Held | Look::Send) => return Ok(Sent::NotDue),
     };
     if let Err(error) = ports.send(&message(&job.record), Duration::ZERO).await {
         back(ports, job, now.plus(SEND_AGAIN)).await;
@@ -251,11 +286,19 @@ enum Look {
     Closed,
     /// No fleet takes it: sent, it would only fail.
     NoFleet,
+    /// Nothing is launched for it now.
+    Held,
     /// To be sent.
     Send,
 }
 
-fn look_at(job: &mut JobRecord, policy: &Policy, fleet: &FleetName, now: Timestamp) -> Look {
+fn look_at(
+    job: &mut JobRecord,
+    policy: &Policy,
+    fleet: &FleetName,
+    held_until: Option<Timestamp>,
+    now: Timestamp,
+) -> Look {
     if job.next_look > now || job.given_up_at.is_some() {
         return Look::NotDue;
     }
@@ -268,6 +311,10 @@ fn look_at(job: &mut JobRecord, policy: &Policy, fleet: &FleetName, now: Timesta
     }
     if job.give_up(now) {
         return Look::Closed;
+    }
+    if let Some(until) = held_until {
+        job.next_look = until;
+        return Look::Held;
     }
     job.next_look = now.plus(policy.timers(fleet).boot_grace);
     let taken = policy.serves(&job.repository) && select_fleet(policy, &job.labels).is_some();

@@ -11,8 +11,9 @@ use super::serve::on_record;
 use crate::config::{Fleet, Policy};
 use crate::error::PortError;
 use crate::ids::Access;
-use crate::ledger::{self, PoolCursor, SearchCursor, SearchedOwner, Stored, Versioned};
+use crate::ledger::{self, LaunchLeave, PoolCursor, SearchCursor, SearchedOwner, Stored, Versioned};
 use crate::scale_up::pool::{self, Filled, Lacking};
+use crate::scale_up::registration;
 use crate::time::Deadline;
 
 /// Fills every fleet's pool, and goes on with launches that were left behind.
@@ -69,7 +70,7 @@ pub(super) async fn fill<P: DemandPorts>(ports: &P, policy: &Policy, deadline: D
         }
         let filled = match (cursor.record.launching.is_some(), lacking(fleet, &owners, &facts, report)) {
             (true, _) => pool::resume(ports, policy, deadline, fleet, cursor, &facts.listing).await,
-            (false, Some(lacking)) => pool::launch(ports, policy, deadline, &cursor, &lacking, &facts.listing).await,
+            (false, Some(lacking)) => launch(ports, policy, deadline, &cursor, lacking, &facts).await,
             (false, None) => Ok(Filled::NotNow),
         };
         match filled {
@@ -79,6 +80,25 @@ pub(super) async fn fill<P: DemandPorts>(ports: &P, policy: &Policy, deadline: D
             Err(error) => report.error(error),
         }
     }
+}
+
+/// Launches what is lacking; where GitHub refused the fleet's registrations nothing, or one instance to see whether it
+/// still does.
+async fn launch<P: DemandPorts>(
+    ports: &P,
+    policy: &Policy,
+    deadline: Deadline,
+    cursor: &Versioned<PoolCursor>,
+    mut lacking: Lacking<'_>,
+    facts: &Facts,
+) -> Result<Filled, PortError> {
+    let (fleet, scope) = (&lacking.fleet.name, lacking.access.scope.clone());
+    match registration::leave(ports, fleet, &scope, ports.now()).await {
+        LaunchLeave::AsNeeded => {}
+        LaunchLeave::OneToTry => lacking.count = 1,
+        LaunchLeave::NotBefore(_) => return Ok(Filled::NotNow),
+    }
+    pool::launch(ports, policy, deadline, cursor, &lacking, &facts.listing).await
 }
 
 /// The owners that the search knows.

@@ -3,6 +3,7 @@
 
 mod day;
 mod pools;
+mod refused;
 mod taken;
 
 use std::io::Write as _;

@@ -21,7 +21,7 @@ use crate::ids::FleetName;
 use crate::ports::{Body, Expect, Item, Key, Kind, Ledger, OpenPartition, Write};
 use crate::time::Timestamp;
 
-pub use breaker::{AbsenceBreaker, BackPressure, Pace};
+pub use breaker::{AbsenceBreaker, BackPressure, LaunchLeave, Pace, RegistrationBreaker};
 pub use cursor::{
     DeliveryCursor, LogReading, PassCursor, PoolCursor, PoolLaunching, RedeliveryCursor, SearchCursor, SearchedOwner,
     SeenScope, Served, UnsettledDelivery,

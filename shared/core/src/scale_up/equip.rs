@@ -15,16 +15,20 @@ use crate::time::Timestamp;
 use super::aftermath::{self, Need, Sight};
 #[cfg(feature = "mutants")]
 use super::broken;
-use super::plan;
 use super::{Batch, LaunchPorts};
+use super::{plan, registration};
 
 /// How far an instance came.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Equipped {
     /// It can take a job, or possibly so.
     Ready,
+    /// The same, and its runner was registered just now.
+    Registered,
     /// To be gone on with.
     Retry(String),
+    /// The same, and GitHub refused its registration for good.
+    Refused(PortError),
     /// To be gone on with once it is seen, or its runner had the time to connect.
     InDoubt,
     /// It will never take a job; it ends itself, or the orphan-sweeper ends it.
@@ -57,10 +61,30 @@ pub(super) async fn equip<P: LaunchPorts>(
     }
     match try_equip(batch, fleet, launch, id).await {
         Ok(equipped) => equipped,
-        Err(error) => {
+        Err(Trouble { error, is_refusal }) => {
             warn!(instance_id = %id, error = %error, class = ?error.class, "could not equip {id}: {error}");
-            Equipped::Retry(error.to_string())
+            if is_refusal { Equipped::Refused(error) } else { Equipped::Retry(error.to_string()) }
         }
+    }
+}
+
+/// Why an instance could not be equipped now.
+struct Trouble {
+    error: PortError,
+    /// GitHub refused the registration for good.
+    is_refusal: bool,
+}
+
+impl Trouble {
+    /// GitHub's answer where the registration was asked for.
+    fn of_registration(error: PortError) -> Self {
+        Self { is_refusal: registration::is_refused(&error), error }
+    }
+}
+
+impl From<PortError> for Trouble {
+    fn from(error: PortError) -> Self {
+        Self { error, is_refusal: false }
     }
 }
 
@@ -69,7 +93,7 @@ async fn try_equip<P: LaunchPorts>(
     fleet: &Fleet,
     launch: &LaunchRecord,
     id: &InstanceId,
-) -> Result<Equipped, PortError> {
+) -> Result<Equipped, Trouble> {
     let Some(found) = intend(batch, id, Need::Configuration).await? else { return Ok(Equipped::Lost) };
     let Found { need, name, registered, mut intended } = found;
     #[cfg(feature = "mutants")]
@@ -81,7 +105,7 @@ async fn try_equip<P: LaunchPorts>(
     match need {
         Need::Nothing => return Ok(Equipped::Ready),
         Need::Spent => return Ok(Equipped::Spent),
-        Need::Unsure => return settle_unsure(batch, fleet, launch, id, registered).await,
+        Need::Unsure => return Ok(settle_unsure(batch, fleet, launch, id, registered).await?),
         Need::Beyond => return Ok(Equipped::Lost),
         Need::Configuration => {}
         Need::LookUp => {
@@ -97,14 +121,14 @@ async fn try_equip<P: LaunchPorts>(
         labels: launch.labels.clone(),
         runner_group_id: plan::runner_group(fleet, &launch.access.scope),
     };
-    match batch.ports.generate_jit_config(&launch.access, &request).await? {
+    match batch.ports.generate_jit_config(&launch.access, &request).await.map_err(Trouble::of_registration)? {
         Registered::Created { runner_id, config } => {
             let noted = if batch.policy.mutant.hands_over_unrecorded() {
                 intended
             } else {
                 change(batch, id, Stored::Present(intended), |record| record.note_runner_id(runner_id)).await?
             };
-            hand_over(batch, id, noted, runner_id, &config).await
+            Ok(hand_over(batch, id, noted, runner_id, &config).await?)
         }
         #[cfg(feature = "mutants")]
         Registered::NameTaken if batch.policy.mutant.deletes_taken_names() => {
@@ -196,9 +220,10 @@ async fn look_up<P: LaunchPorts>(
     launch: &LaunchRecord,
     id: &InstanceId,
     name: &RunnerName,
-) -> Result<bool, PortError> {
+) -> Result<bool, Trouble> {
     let read_at = batch.ports.now();
-    let Some(runner) = batch.ports.runner_named(&launch.access, name).await? else {
+    let named = batch.ports.runner_named(&launch.access, name).await;
+    let Some(runner) = named.map_err(Trouble::of_registration)? else {
         return Ok(false);
     };
     warn!(instance_id = %id, runner_id = %runner.id, "runner {} of {id} is registered, its configuration lost", runner.id);
@@ -225,7 +250,7 @@ async fn hand_over<P: LaunchPorts>(
     let (now, noted) = (batch.ports.now(), Stored::Present(noted));
     match put {
         Put::Done => {}
-        Put::InDoubt => return Ok(Equipped::Ready),
+        Put::InDoubt => return Ok(Equipped::Registered),
         Put::Refused => {
             change(batch, id, noted, |record| record.note_lost(now)).await?;
             return Ok(Equipped::Lost);
@@ -233,7 +258,7 @@ async fn hand_over<P: LaunchPorts>(
     }
     change(batch, id, noted, |record| record.handed_over_at = Some(record.handed_over_at.unwrap_or(now))).await?;
     info!(instance_id = %id, runner_id = %runner_id, "runner {runner_id} handed over to {id}");
-    Ok(Equipped::Ready)
+    Ok(Equipped::Registered)
 }
 
 /// What became of a configuration.

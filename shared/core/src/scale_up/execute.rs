@@ -4,6 +4,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream;
@@ -13,7 +14,7 @@ use tracing::{info, warn};
 use crate::config::{Mode, Policy};
 use crate::error::PortError;
 use crate::ids::{Access, FleetName, InstanceId, JobId, LaunchToken};
-use crate::ledger::{self, InstanceRecord, JobRecord, LaunchRecord, Stored, Versioned};
+use crate::ledger::{self, InstanceRecord, JobRecord, LaunchLeave, LaunchRecord, Stored, Versioned};
 use crate::ports::{Instance, Ledger};
 use crate::time::{Deadline, Timestamp};
 
@@ -24,6 +25,7 @@ use super::broken;
 use super::fulfil::{Attempt, fulfil, resume};
 use super::offerings;
 use super::plan::{JOBS_PER_LAUNCH_MAX, NO_ROOM_LOOK, Next};
+use super::registration;
 use super::reserve::{Reserved, reserve};
 use super::room::{self, own_instances};
 use super::{
@@ -269,13 +271,17 @@ async fn within_room<P: LaunchPorts>(
             None => beyond.push(job),
         }
     }
-    outcomes.extend(all_wait(batch, beyond).await);
+    outcomes.extend(all_wait(batch, beyond, NO_ROOM_LOOK).await);
     within
 }
 
-/// Jobs that find no room now are looked at again soon.
-async fn all_wait<P: LaunchPorts>(batch: &Batch<'_, P>, jobs: Vec<Versioned<JobRecord>>) -> Vec<(JobId, Outcome)> {
-    let until = batch.ports.now().plus(NO_ROOM_LOOK);
+/// Jobs that nothing is launched for now are looked at again after that.
+async fn all_wait<P: LaunchPorts>(
+    batch: &Batch<'_, P>,
+    jobs: Vec<Versioned<JobRecord>>,
+    wait_for: Duration,
+) -> Vec<(JobId, Outcome)> {
+    let until = batch.ports.now().plus(wait_for);
     stream::iter(jobs).map(|job| wait(batch.ports, job, until)).buffer_unordered(CALLS_AT_ONCE).collect().await
 }
 
@@ -502,14 +508,26 @@ async fn carry_out<P: LaunchPorts>(
     }
 }
 
-/// Launches for as many jobs as there is room, one `CreateFleet` call for up to [`JOBS_PER_LAUNCH_MAX`].
+/// Launches for as many jobs as there is room, one `CreateFleet` call for up to [`JOBS_PER_LAUNCH_MAX`]. Where GitHub
+/// refused their registration, for none, or for the oldest alone to see whether it still does: the instance comes before
+/// the registration, and each that is refused is paid for and takes others' room.
 async fn launch<P: LaunchPorts>(
     batch: &Batch<'_, P>,
     Group { selected: Selected { fleet, overrides }, access, mut jobs }: Group<'_>,
     listing: &[Instance],
 ) -> Vec<(JobId, Outcome)> {
-    let choice = offerings::choose(batch.ports, fleet, &overrides, batch.ports.now()).await;
     let mut outcomes = Vec::new();
+    let leave = registration::leave(batch.ports, &fleet.name, &access.scope, batch.ports.now()).await;
+    match leave {
+        LaunchLeave::AsNeeded => {}
+        LaunchLeave::OneToTry => {
+            jobs.sort_by_key(|job| (job.record.queued_at, job.record.job_id));
+            let others = jobs.split_off(1.min(jobs.len()));
+            outcomes.extend(all_wait(batch, others, NO_ROOM_LOOK).await);
+        }
+        LaunchLeave::NotBefore(until) => return all_wait(batch, jobs, until.since(batch.ports.now())).await,
+    }
+    let choice = offerings::choose(batch.ports, fleet, &overrides, batch.ports.now()).await;
     while !jobs.is_empty() {
         if !batch.has_time() {
             outcomes.extend(jobs.iter().map(|job| (job.record.job_id, out_of_time())));
@@ -527,12 +545,15 @@ async fn launch<P: LaunchPorts>(
         outcomes.extend(changed.iter().map(|job| (job.job_id, outcome_of_changed(job))));
         let count = launch.as_ref().map_or(0, |(_, taken)| taken.len());
         if let Some((launch, taken)) = launch {
+            if leave == LaunchLeave::OneToTry {
+                registration::note_try(batch.ports, &fleet.name, &access.scope, batch.ports.now()).await;
+            }
             let ids: Vec<JobId> = taken.iter().map(|job| job.record.job_id).collect();
             outcomes.extend(fulfil(batch, fleet, &launch.record, &ids, Attempt::First, listing).await);
         }
         jobs = left;
         if count < JOBS_PER_LAUNCH_MAX {
-            outcomes.extend(all_wait(batch, std::mem::take(&mut jobs)).await);
+            outcomes.extend(all_wait(batch, std::mem::take(&mut jobs), NO_ROOM_LOOK).await);
         }
     }
     outcomes

@@ -19,6 +19,7 @@ use super::broken;
 use super::equip::{Equipped, equip};
 use super::offerings;
 use super::plan;
+use super::registration::{self, Heard};
 use super::reserve::{Held, ensure_fleet, hold, note_answer, note_refusal};
 use super::{Batch, CALLS_AT_ONCE, LaunchPorts, Outcome, select_fleet};
 
@@ -443,16 +444,27 @@ pub(super) async fn equip_all<P: LaunchPorts>(
         .buffer_unordered(CALLS_AT_ONCE)
         .collect()
         .await;
-    let mut tally = Tally::default();
+    let (mut tally, mut heard) = (Tally::default(), Heard::Nothing);
     for one in equipped {
         match one {
             Equipped::Ready => tally.ready += 1,
+            Equipped::Registered => {
+                tally.ready += 1;
+                heard = Heard::Registered;
+            }
             Equipped::Retry(reason) => tally.retry.push(reason),
+            Equipped::Refused(refusal) => {
+                tally.retry.push(refusal.to_string());
+                if !matches!(heard, Heard::Registered) {
+                    heard = Heard::Refused(refusal);
+                }
+            }
             Equipped::InDoubt => tally.in_doubt += 1,
             Equipped::Lost => tally.lost += 1,
             Equipped::Spent => tally.spent += 1,
         }
     }
+    registration::remember(batch.ports, fleet, launch, heard, batch.ports.now()).await;
     tally
 }
 

@@ -3,7 +3,7 @@
 //! What to do is decided in [`plan`], what became of it in [`aftermath`], for which fleet in `select`; the rest carries
 //! it out, one step a file: `admit` (is the job still there), `room` (what the fleets may still launch), `reserve` (jobs,
 //! launch and room in one transaction, before the call), `fulfil` (the call, or its repetition), `offerings` (where EC2 had
-//! nothing), `equip` (one instance gets its configuration), `execute` (a batch, one outcome a message), `pool` (a launch
+//! nothing), `equip` (one instance gets its configuration), `registration` (where GitHub refuses them), `execute` (a batch, one outcome a message), `pool` (a launch
 //! without a job, for the demand-reconciler).
 //!
 //! Every step is repeatable from what the ledger holds: a process may be killed at any await, and whoever meets what it
@@ -20,6 +20,7 @@ mod message;
 mod offerings;
 pub mod plan;
 pub(crate) mod pool;
+pub(crate) mod registration;
 mod reserve;
 pub(crate) mod room;
 mod select;

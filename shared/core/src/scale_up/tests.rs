@@ -5,6 +5,7 @@ mod capacity;
 mod gone;
 mod labels;
 mod records;
+mod refused;
 mod slow;
 mod under_way;
 
