@@ -248,6 +248,9 @@ async fn groups<'a, P: DemandPorts>(
             job_id: job.id,
             queued_at,
             standing: match &record {
+                Known::Record(record) if record.as_ref().is_some_and(|record| has_moved(record, &access)) => {
+                    plan::Standing::Unserved
+                }
                 Known::Record(record) => plan::standing(record.as_deref(), |token| facts.launch_is_free(token), now),
                 Known::Foreign => plan::Standing::Waits,
             },
@@ -289,6 +292,13 @@ async fn groups<'a, P: DemandPorts>(
         group.jobs.extend(only_on_record.map(|job| on_record(job, facts, now)));
     }
     groups
+}
+
+/// Whether a job waits on record for a runner elsewhere than its runners register by now: its repository or owner was
+/// renamed or went to another owner, or its fleet registers elsewhere. What is launched for it by its record may be refused for
+/// ever, so it is sent with today's names.
+fn has_moved(record: &JobRecord, access: &Access) -> bool {
+    record.phase == JobPhase::Queued && !record.access.scope.agrees_with(&access.scope)
 }
 
 /// A job that only the ledger knows to wait.

@@ -67,3 +67,27 @@ fn a_pool_whose_registrations_are_refused_is_filled_by_one_at_a_time_or_not_at_a
     fake.pass(MINUTE);
     assert_eq!(pass(&fake, &pool(3)).pooled.values().sum::<usize>(), 2, "and it was registered");
 }
+
+/// While it was `old`, nothing could be registered for a job any more; GitHub shows it in `octo` now.
+#[test]
+fn a_job_whose_organisation_was_renamed_is_launched_for_under_its_new_name() {
+    let fake = world([1]);
+    due(&fake, 1, "old");
+    let until = refuse(&fake, "old");
+    let report = pass(&fake, &policy());
+    assert_eq!((report.resent_count, report.sent_count), (0, 1), "under its old name nothing is launched");
+    let message = fake.state().queue[0].clone();
+    assert_eq!((message.repository, message.organization.as_deref()), (repository("octo/hello"), Some("octo")));
+    assert_eq!(job(&fake, 1).next_look, until);
+    assert_eq!(scale_up(&fake, &policy()), [Outcome::Launched]);
+    let record = job(&fake, 1);
+    assert_eq!(record.access.scope, org("octo"));
+    // By the old name removal goes on to look for it on runners that were registered under that.
+    assert_eq!(record.repository, repository("old/hello"));
+    assert_eq!(fake.all::<InstanceRecord>().pop().expect("launched").access.scope, org("octo"));
+    for _ in 0..2 {
+        fake.pass(5 * MINUTE);
+        assert_eq!(pass(&fake, &policy()).sent_count, 0, "it is served");
+    }
+    assert_eq!(fake.living().len(), 1);
+}
