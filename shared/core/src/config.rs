@@ -97,6 +97,17 @@ impl Policy {
             && self.repositories.iter().any(|glob| glob.matches(&full_name))
     }
 
+    /// Whether any repository of an owner may be served, by all that is known before its repositories are: where not, the
+    /// owner need not be asked for them. An id that is not known excludes nobody.
+    #[must_use]
+    pub fn may_serve_owner(&self, login: &str, owner_id: Option<u64>) -> bool {
+        let on_ids = self.ids.owners.as_ref().zip(owner_id).is_none_or(|(list, id)| list.contains(&id));
+        let of_owner = format!("{login}/");
+        on_ids
+            && self.owners.iter().any(|glob| glob.matches(login))
+            && self.repositories.iter().any(|glob| glob.may_begin_with(&of_owner))
+    }
+
     /// The time of the last restore of the ledger. One that lies ahead is a mistake and says nothing: records marked by
     /// it would stay marked.
     #[must_use]
@@ -141,6 +152,16 @@ impl Glob {
     #[must_use]
     pub fn new(pattern: &str) -> Self {
         Self(pattern.to_ascii_lowercase())
+    }
+
+    /// Whether a text that begins so may match.
+    #[must_use]
+    pub fn may_begin_with(&self, beginning: &str) -> bool {
+        let beginning = beginning.to_ascii_lowercase();
+        match self.0.split_once('*') {
+            None => self.0.starts_with(&beginning),
+            Some((literal, _)) => literal.starts_with(&beginning) || beginning.starts_with(literal),
+        }
     }
 
     /// Whether the whole text matches.
@@ -335,6 +356,47 @@ mod tests {
         ] {
             assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn what_a_glob_may_match_is_told_by_a_beginning() {
+        for (pattern, beginning, expected) in [
+            ("*", "octo/", true),
+            ("octo/*", "Octo/", true),
+            ("octo/hello-*", "octo/", true),
+            ("octo/hello", "octo/", true),
+            ("oct*", "octo/", true),
+            ("*/hello", "octo/", true),
+            ("octo*", "oct/", false),
+            ("octo/hello", "octopus/", false),
+            ("octo/*", "octopus/", false),
+            ("octopus/*", "octo/", false),
+            ("octo", "octo/", false),
+        ] {
+            assert_eq!(Glob::new(pattern).may_begin_with(beginning), expected, "{pattern} {beginning}");
+        }
+    }
+
+    #[test]
+    fn an_owner_is_asked_for_its_repositories_only_where_every_list_may_admit_one() {
+        type Case = (&'static str, fn(&mut crate::config::Policy), bool);
+        let cases: [Case; 7] = [
+            ("no list", |_| {}, true),
+            ("its login", |policy| policy.owners = vec![Glob::new("acme"), Glob::new("OCTO")], true),
+            ("another login", |policy| policy.owners = vec![Glob::new("acme")], false),
+            ("its id", |policy| policy.ids.owners = Some([1, 12].into()), true),
+            ("another id", |policy| policy.ids.owners = Some([1].into()), false),
+            ("a repository of its", |policy| policy.repositories = vec![Glob::new("octo/hello")], true),
+            ("another's repository", |policy| policy.repositories = vec![Glob::new("acme/*")], false),
+        ];
+        for (case, change, expected) in cases {
+            let mut policy = crate::fake::policy();
+            change(&mut policy);
+            assert_eq!(policy.may_serve_owner("octo", Some(12)), expected, "{case}");
+        }
+        let mut policy = crate::fake::policy();
+        policy.ids.owners = Some([1].into());
+        assert!(policy.may_serve_owner("octo", None), "its repositories tell");
     }
 
     #[test]

@@ -122,9 +122,14 @@ pub(crate) struct JobDetails {
     pub(crate) runner_name: Option<RunnerName>,
 }
 
-/// The App, installed for an organisation.
+/// The App, installed for an organisation, whose id is that of the fake's repositories' owner.
 pub(crate) fn installation(owner: &str, id: u64) -> Installation {
-    Installation { id: InstallationId(id), owner: owner.to_owned(), kind: AccountKind::Organization }
+    Installation {
+        id: InstallationId(id),
+        owner: owner.to_owned(),
+        owner_id: Some(12),
+        kind: AccountKind::Organization,
+    }
 }
 
 type Meanwhile = Box<dyn FnOnce(&Fake)>;

@@ -22,6 +22,7 @@ struct InstallationBody {
 /// An enterprise has neither login nor type; it has no repositories of its own.
 #[derive(Deserialize)]
 struct AccountBody {
+    id: Option<u64>,
     login: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -122,7 +123,7 @@ fn installation_of(body: InstallationBody) -> Option<Installation> {
         Some("Organization") => AccountKind::Organization,
         Some(_) | None => AccountKind::User,
     };
-    Some(Installation { id: body.id, owner: account.login?, kind })
+    Some(Installation { id: body.id, owner: account.login?, owner_id: account.id, kind })
 }
 
 impl From<OpenJobBody> for OpenJob {

@@ -39,7 +39,9 @@ pub(super) async fn run<P: DemandPorts>(
     let Some(mut cursor) = begin(ports, policy, deadline, now, report).await else { return };
     let mut pass = Searching { ports, policy, deadline: deadline.half(now), left: REPOSITORIES_MAX };
     let listed = match pass.deadline.within(ports, ports.installations()).await {
-        Some(Ok(installations)) => {
+        Some(Ok(mut installations)) => {
+            // On a public App everybody may install it: whom no list can admit costs nothing more than this.
+            installations.retain(|one| policy.may_serve_owner(&one.owner, one.owner_id));
             note_installations(&mut cursor.record, installations, now);
             true
         }

@@ -10,12 +10,12 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::{FailedPass, Report, run_pass};
-use crate::config::{Mode, Policy};
+use crate::config::{Glob, Mode, Policy};
 use crate::error::Class;
 use crate::fake::{Fake, at_every_call, fleet, installation, policy, run};
 use crate::ids::{Access, DeliveryGuid, InstanceId, JobId, Repository, RunnerId, Scope};
 use crate::ledger::{InstanceRecord, JobPhase, JobRecord, LaunchRecord, RedeliveryCursor, SearchCursor, SearchedOwner};
-use crate::ports::{ApiBudget, Body, Delivery, InstanceState, Item, JobState, VitalSign, Worker};
+use crate::ports::{ApiBudget, Body, Delivery, Installation, InstanceState, Item, JobState, VitalSign, Worker};
 use crate::scale_up::{Outcome, QueueMessage, handle_batch};
 use crate::time::{Clock, Deadline, Timestamp};
 
@@ -102,6 +102,27 @@ fn a_job_that_nobody_told_us_of_is_found_sent_and_launched_for_once() {
         assert_eq!(pass(&fake, &policy()).sent_count, 0, "an instance was launched for it and may still take it");
     }
     assert_eq!(fake.living().len(), 1);
+}
+
+#[test]
+fn installations_of_owners_whom_no_list_can_admit_are_neither_asked_nor_kept() {
+    type Change = fn(&mut Policy);
+    let changes: [(&str, Change); 3] = [
+        ("by login", |policy| policy.owners = vec![Glob::new("octo")]),
+        ("by repository", |policy| policy.repositories = vec![Glob::new("octo/*")]),
+        ("by id", |policy| policy.ids.owners = Some([12].into())),
+    ];
+    for (case, change) in changes {
+        let fake = world([1]);
+        let strangers = (100..400).map(|id| Installation { owner_id: Some(id), ..installation(&format!("s{id}"), id) });
+        fake.state_mut().installed.extend(strangers);
+        let mut policy = policy();
+        change(&mut policy);
+        assert_eq!(pass(&fake, &policy).sent_count, 1, "{case}");
+        assert_eq!(fake.calls_of("JobSearch::repositories_of"), 1, "{case}");
+        let cursor = fake.get::<SearchCursor>(SearchCursor::ID).expect("stored");
+        assert_eq!(cursor.owners.into_keys().collect::<Vec<_>>(), ["octo"], "{case}");
+    }
 }
 
 #[test]

@@ -89,6 +89,9 @@ pub struct Installation {
     pub id: InstallationId,
     /// Login of the account.
     pub owner: String,
+    /// Id of the account, by which an allow-list may name it; `None` where a version before this field wrote it.
+    #[serde(default)]
+    pub owner_id: Option<u64>,
     /// What the account is.
     pub kind: AccountKind,
 }

@@ -387,6 +387,7 @@ impl JobSearch for Port {
             let of = |found: &runner_scaler_world::github::Installation| Installation {
                 id: InstallationId(found.id),
                 owner: found.owner.clone(),
+                owner_id: Some(found.owner_id),
                 kind: match found.kind {
                     OwnerKind::Organization => AccountKind::Organization,
                     OwnerKind::User => AccountKind::User,

@@ -15,7 +15,7 @@ use crate::wire::{Reply, Seen, Wire};
 const ID: InstallationId = InstallationId(7);
 
 fn octo() -> Installation {
-    Installation { id: ID, owner: "octo".into(), kind: AccountKind::Organization }
+    Installation { id: ID, owner: "octo".into(), owner_id: Some(107), kind: AccountKind::Organization }
 }
 
 fn runs(ids: &[u64]) -> Value {
@@ -86,7 +86,7 @@ async fn two_installations_repositories_are_two_lists() {
     })
     .await;
     let adapters = wire.adapters();
-    let acme = Installation { id: InstallationId(8), owner: "acme".into(), kind: AccountKind::User };
+    let acme = Installation { id: InstallationId(8), owner: "acme".into(), owner_id: None, kind: AccountKind::User };
     for charged in [1, 0] {
         for (installation, name) in [(octo(), "octo/hello"), (acme.clone(), "acme/shop")] {
             let listed = adapters.repositories_of(&installation).await.expect("a list");
@@ -99,7 +99,7 @@ async fn two_installations_repositories_are_two_lists() {
 
 #[tokio::test]
 async fn the_apps_installations_are_read_to_the_last_page_without_the_suspended() {
-    let one = |id: u64, login: &str, kind: &str, suspended: Option<&str>| json!({ "id": id, "account": { "login": login, "type": kind }, "suspended_at": suspended });
+    let one = |id: u64, login: &str, kind: &str, suspended: Option<&str>| json!({ "id": id, "account": { "id": id + 100, "login": login, "type": kind }, "suspended_at": suspended });
     let wire = Wire::start(move |seen| {
         let link = format!(r#"<http://{}/two>; rel="next""#, seen.header("host"));
         Some(match seen.target.as_str() {
@@ -116,7 +116,7 @@ async fn the_apps_installations_are_read_to_the_last_page_without_the_suspended(
     })
     .await;
     let listed = wire.adapters().installations().await.expect("two pages");
-    let ada = Installation { id: InstallationId(8), owner: "ada".into(), kind: AccountKind::User };
+    let ada = Installation { id: InstallationId(8), owner: "ada".into(), owner_id: Some(108), kind: AccountKind::User };
     assert_eq!(listed, [octo(), ada]);
 }
 
