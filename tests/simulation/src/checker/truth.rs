@@ -34,6 +34,7 @@ pub struct JobTruth {
 
 /// A call of ours that takes a runner or an instance away, when it was begun.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent findings, each with its own source")]
 pub(crate) struct Act {
     /// When.
     pub(super) begun_at: Millis,
