@@ -12,7 +12,7 @@ mod mutant;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::ids::{Deployment, FleetName, InstanceId, Repository, RunnerName, Scope};
+use crate::ids::{Deployment, FleetName, InstanceId, Repository, RepositoryIds, RunnerName, Scope};
 use crate::time::Timestamp;
 
 pub use document::parse_policy;
@@ -97,13 +97,19 @@ impl Policy {
             && self.repositories.iter().any(|glob| glob.matches(&full_name))
     }
 
+    /// Whether a job that was admitted before goes on being launched for: by name, and by every id of it that is known. A
+    /// job of a version before ids were kept has none, and whoever admitted it asked for those that lists named.
+    #[must_use]
+    pub fn still_serves(&self, repository: &Repository, ids: RepositoryIds) -> bool {
+        self.serves(repository) && !self.ids.exclude(ids)
+    }
+
     /// Whether any repository of an owner may be served, by all that is known before its repositories are: where not, the
     /// owner need not be asked for them. An id that is not known excludes nobody.
     #[must_use]
     pub fn may_serve_owner(&self, login: &str, owner_id: Option<u64>) -> bool {
-        let on_ids = self.ids.owners.as_ref().zip(owner_id).is_none_or(|(list, id)| list.contains(&id));
         let of_owner = format!("{login}/");
-        on_ids
+        !self.ids.exclude(RepositoryIds { owner: owner_id, repository: None })
             && self.owners.iter().any(|glob| glob.matches(login))
             && self.repositories.iter().any(|glob| glob.may_begin_with(&of_owner))
     }
@@ -140,6 +146,15 @@ impl AllowedIds {
             list.as_ref().is_none_or(|list| id.is_some_and(|id| list.contains(&id)))
         };
         on(&self.owners, owner_id) && on(&self.repositories, repository_id)
+    }
+
+    /// Whether an id that is known is not on its list. One that is not known excludes nobody.
+    #[must_use]
+    pub fn exclude(&self, ids: RepositoryIds) -> bool {
+        let off = |list: &Option<BTreeSet<u64>>, id: Option<u64>| {
+            list.as_ref().zip(id).is_some_and(|(list, id)| !list.contains(&id))
+        };
+        off(&self.owners, ids.owner) || off(&self.repositories, ids.repository)
     }
 }
 

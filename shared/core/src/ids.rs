@@ -148,6 +148,25 @@ fn is_id_digit(byte: u8) -> bool {
     byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
+/// Ids of a repository and of its owner, as far as they are known: an allow-list may name them by these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryIds {
+    /// The owner's.
+    #[serde(default)]
+    pub owner: Option<u64>,
+    /// The repository's own.
+    #[serde(default)]
+    pub repository: Option<u64>,
+}
+
+impl RepositoryIds {
+    /// These, and for what they lack those.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        Self { owner: self.owner.or(others.owner), repository: self.repository.or(others.repository) }
+    }
+}
+
 /// Where a runner is registered, and so which jobs it may take.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

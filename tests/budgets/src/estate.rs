@@ -181,6 +181,7 @@ fn message(number: u64, now: Timestamp) -> JobMessage {
         labels: labels(),
         queued_at: now,
         look_at: None,
+        ids: runner_scaler_core::ids::RepositoryIds::default(),
     }
 }
 
@@ -206,6 +207,7 @@ fn waiting_job(number: u64, now: Timestamp) -> JobRecord {
         runner_id: None,
         recorded_at: Some(queued_at),
         given_up_at: None,
+        ids: runner_scaler_core::ids::RepositoryIds::default(),
     }
 }
 

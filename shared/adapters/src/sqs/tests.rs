@@ -1,7 +1,7 @@
 //! SQS on the wire.
 
 use runner_scaler_core::error::{Class, Classify};
-use runner_scaler_core::ids::{InstallationId, JobId, Repository, RunId};
+use runner_scaler_core::ids::{InstallationId, JobId, Repository, RepositoryIds, RunId};
 use runner_scaler_core::time::Timestamp;
 use serde_json::json;
 
@@ -19,6 +19,7 @@ fn message() -> JobMessage {
         labels: vec!["linux".into()],
         queued_at: Timestamp(1),
         look_at: None,
+        ids: RepositoryIds { owner: Some(12), repository: None },
     }
 }
 

@@ -144,7 +144,7 @@ async fn send_for_fleet(
 fn needs_room(job: &JobRecord, policy: &Policy, fleet: &FleetName, now: Timestamp) -> bool {
     job.waits_in_time(now)
         && scale_up::plan::next(job, now).needs_room()
-        && policy.serves(&job.repository)
+        && policy.still_serves(&job.repository, job.ids)
         && select_fleet(policy, &job.labels).is_some_and(|taker| taker.name == *fleet)
 }
 
@@ -317,7 +317,7 @@ fn look_at(
         return Look::Held;
     }
     job.next_look = now.plus(policy.timers(fleet).boot_grace);
-    let taken = policy.serves(&job.repository) && select_fleet(policy, &job.labels).is_some();
+    let taken = policy.still_serves(&job.repository, job.ids) && select_fleet(policy, &job.labels).is_some();
     if taken { Look::Send } else { Look::NoFleet }
 }
 
@@ -343,6 +343,7 @@ fn message(job: &JobRecord) -> JobMessage {
         labels: job.labels.clone(),
         queued_at: job.queued_at,
         look_at: Some(job.next_look),
+        ids: job.ids,
     }
 }
 
@@ -351,7 +352,7 @@ mod tests {
     use super::*;
     use crate::error::Class;
     use crate::fake::{Fake, at_every_call, fleet, policy, run};
-    use crate::ids::{Access, FleetName, LaunchToken, Repository, RunId};
+    use crate::ids::{Access, FleetName, LaunchToken, Repository, RepositoryIds, RunId};
     use crate::ledger::{FleetRecord, JobPhase, Record, Reservation};
 
     fn job(fake: &Fake, id: u64, due_in_seconds: i64) -> JobRecord {
@@ -372,6 +373,7 @@ mod tests {
             runner_id: None,
             recorded_at: Some(now),
             given_up_at: None,
+            ids: crate::ids::RepositoryIds::default(),
         }
     }
 
@@ -395,6 +397,21 @@ mod tests {
 
     fn sent(fake: &Fake) -> Vec<u64> {
         fake.state().queue.iter().map(|message| message.job_id.0).collect()
+    }
+
+    #[test]
+    fn a_backlog_whose_owner_was_taken_from_the_list_of_ids_is_not_sent_and_takes_nobodys_room() {
+        let fake = Fake::new();
+        let of = |id, owner| JobRecord { ids: RepositoryIds { owner, repository: None }, ..job(&fake, id, -1) };
+        (1..=30).for_each(|id| fake.put(&of(id, Some(66))));
+        fake.put(&of(31, Some(12)));
+        fake.put(&of(32, None));
+        let mut policy = with_room_for(2);
+        policy.ids.owners = Some([12].into());
+        pass(&fake, &policy).expect("not killed");
+        assert_eq!(sent(&fake), [31, 32], "one of a version before ids were kept goes on");
+        assert_eq!(fake.state().queue[0].ids.owner, Some(12), "what is sent again says them");
+        assert!((1..=30).all(|id| fake.get::<JobRecord>(&id.to_string()).expect("kept").phase == JobPhase::Queued));
     }
 
     #[test]

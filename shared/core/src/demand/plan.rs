@@ -374,6 +374,7 @@ mod tests {
             runner_id: None,
             recorded_at: Some(ago(600)),
             given_up_at: None,
+            ids: crate::ids::RepositoryIds::default(),
         }
     }
 

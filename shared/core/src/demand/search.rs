@@ -185,14 +185,13 @@ impl<P: DemandPorts> Searching<'_, P> {
     }
 
     /// Those that every allow-list names, as the webhook asks of a delivery.
-    fn served(&self, reached: Vec<Reached>) -> Vec<Repository> {
-        let admitted =
-            |one: &Reached| self.policy.serves(&one.repository) && self.policy.ids.admit(one.owner_id, one.id);
-        reached.into_iter().filter(admitted).map(|one| one.repository).collect()
+    fn served(&self, mut reached: Vec<Reached>) -> Vec<Reached> {
+        reached.retain(|one| self.policy.serves(&one.repository) && self.policy.ids.admit(one.owner_id, one.id));
+        reached
     }
 
     /// The repositories of an owner that are served, in their order; `None` where they could not be listed.
-    async fn list(&self, owner: &mut SearchedOwner, now: Timestamp, report: &mut Report) -> Option<Vec<Repository>> {
+    async fn list(&self, owner: &mut SearchedOwner, now: Timestamp, report: &mut Report) -> Option<Vec<Reached>> {
         let listed = self.deadline.within(self.ports, self.ports.repositories_of(&owner.installation)).await;
         let mut repositories = match listed {
             Some(Ok(listed)) => {
@@ -209,10 +208,10 @@ impl<P: DemandPorts> Searching<'_, P> {
                 return None;
             }
         };
-        repositories.sort_by_key(|repository| repository.to_string().to_ascii_lowercase());
+        repositories.sort_by_key(|one| one.repository.to_string().to_ascii_lowercase());
         owner.served = match repositories.as_slice() {
             [] => Served::None,
-            [one] => Served::One(one.clone()),
+            [one] => Served::One(one.repository.clone()),
             [_, _, ..] => Served::Several,
         };
         Some(repositories)
@@ -236,11 +235,11 @@ impl<P: DemandPorts> Searching<'_, P> {
         };
         let after = owner.after.take().map(|after| after.to_string().to_ascii_lowercase());
         let done = after.map_or(0, |after| {
-            repositories.partition_point(|repository| repository.to_string().to_ascii_lowercase() <= after)
+            repositories.partition_point(|one| one.repository.to_string().to_ascii_lowercase() <= after)
         });
         let mut unreadable: Vec<PortError> = Vec::new();
         let (mut readable, mut first) = (0, true);
-        let mut last = done.checked_sub(1).and_then(|place| repositories.get(place)).cloned();
+        let mut last = done.checked_sub(1).and_then(|place| repositories.get(place)).map(|one| one.repository.clone());
         for chunk in repositories.get(done..).unwrap_or_default().chunks(AT_ONCE) {
             let budget = self.ports.budget(&installation.owner).await;
             if !self.has_time() || plan::share_is_spent(owner, budget, now) {
@@ -249,20 +248,21 @@ impl<P: DemandPorts> Searching<'_, P> {
                 return;
             }
             self.left = self.left.saturating_sub(chunk.len());
-            let readings = join_all(chunk.iter().map(|repository| self.read(&installation, repository)));
+            let readings = join_all(chunk.iter().map(|one| self.read(&installation, &one.repository)));
             let Some(readings) = self.deadline.within(self.ports, readings).await else {
                 report.cut_by_deadline = true;
                 // They had all of this pass and would have all of the next: their turn is over.
                 if first {
                     owner.failed = true;
-                    last = chunk.last().cloned();
+                    last = chunk.last().map(|one| one.repository.clone());
                 }
                 stop_after(owner, last);
                 return;
             };
             // What the whole chunk cost was spent, wherever it is left.
             charge(owner, readings.iter().map(|reading| reading.charged).sum(), now, report);
-            for (repository, reading) in chunk.iter().zip(readings) {
+            for (one, reading) in chunk.iter().zip(readings) {
+                let repository = &one.repository;
                 let whole = matches!(reading.read, Read::Whole);
                 match reading.read {
                     Read::Whole => readable += 1,
@@ -292,7 +292,7 @@ impl<P: DemandPorts> Searching<'_, P> {
                         return;
                     }
                 }
-                found.add(&installation, repository, reading.jobs, whole);
+                found.add(&installation, one, reading.jobs, whole);
                 report.searched_count += 1;
                 first = false;
                 last = Some(repository.clone());

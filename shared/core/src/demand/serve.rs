@@ -13,9 +13,9 @@ use super::report::Report;
 use super::{DemandPorts, SENDS_AT_ONCE};
 use crate::config::{Fleet, Overrides, Policy};
 use crate::error::PortError;
-use crate::ids::{Access, JobId, Repository};
+use crate::ids::{Access, JobId, Repository, RepositoryIds};
 use crate::ledger::{self, JobPhase, JobRecord, Stored};
-use crate::ports::{AccountKind, Installation, JobState, OpenJob};
+use crate::ports::{AccountKind, Installation, JobState, OpenJob, Reached};
 use crate::scale_up::plan::access_of;
 use crate::scale_up::{JobMessage, Selected, select, select_fleet};
 use crate::time::Timestamp;
@@ -25,7 +25,7 @@ use crate::webhook::{self, JobAction, JobEvent};
 pub(super) struct Found {
     /// Begin of the reading.
     read_at: Timestamp,
-    jobs: BTreeMap<JobId, (Installation, Repository, OpenJob)>,
+    jobs: BTreeMap<JobId, (Installation, Reached, OpenJob)>,
     /// Repositories that were read whole: a job of theirs that was not found does not wait.
     whole: Names,
 }
@@ -35,18 +35,12 @@ impl Found {
         Self { read_at, jobs: BTreeMap::new(), whole: Names::default() }
     }
 
-    pub(super) fn add(
-        &mut self,
-        installation: &Installation,
-        repository: &Repository,
-        jobs: Vec<OpenJob>,
-        whole: bool,
-    ) {
+    pub(super) fn add(&mut self, installation: &Installation, reached: &Reached, jobs: Vec<OpenJob>, whole: bool) {
         if whole {
-            self.whole.insert(repository);
+            self.whole.insert(&reached.repository);
         }
         for job in jobs {
-            self.jobs.insert(job.id, (installation.clone(), repository.clone(), job));
+            self.jobs.insert(job.id, (installation.clone(), reached.clone(), job));
         }
     }
 }
@@ -107,10 +101,10 @@ async fn try_serve<P: DemandPorts>(
     just_sent: &BTreeSet<JobId>,
     report: &mut Report,
 ) -> Result<u32, PortError> {
-    let ours = |(_, repository, job): &&(Installation, Repository, OpenJob)| {
-        policy.serves(repository) && select_fleet(policy, &job.labels).is_some() || ran_here(job)
+    let ours = |(_, reached, job): &&(Installation, Reached, OpenJob)| {
+        policy.serves(&reached.repository) && select_fleet(policy, &job.labels).is_some() || ran_here(job)
     };
-    let jobs: Vec<&(Installation, Repository, OpenJob)> = found.jobs.values().filter(ours).collect();
+    let jobs: Vec<&(Installation, Reached, OpenJob)> = found.jobs.values().filter(ours).collect();
     if jobs.is_empty() {
         return Ok(0);
     }
@@ -121,9 +115,9 @@ async fn try_serve<P: DemandPorts>(
     }
     let errors = report.error_count;
     // First: an instance that has a job is no capacity for another.
-    for (installation, repository, job) in jobs.iter().filter(|(_, _, job)| job.state == JobState::InProgress) {
+    for (installation, reached, job) in jobs.iter().filter(|(_, _, job)| job.state == JobState::InProgress) {
         if records.get(&job.id).is_none_or(|stored| is_news(stored, job)) {
-            note_start(ports, installation, repository, job, report).await;
+            note_start(ports, installation, reached, job, report).await;
         }
     }
     let unnoted = report.error_count - errors;
@@ -182,7 +176,7 @@ fn is_news(stored: &Stored<JobRecord>, job: &OpenJob) -> bool {
 async fn note_start<P: DemandPorts>(
     ports: &P,
     installation: &Installation,
-    repository: &Repository,
+    reached: &Reached,
     job: &OpenJob,
     report: &mut Report,
 ) {
@@ -195,9 +189,9 @@ async fn note_start<P: DemandPorts>(
         labels: job.labels.clone(),
         runner_id: job.runner_id,
         runner_name: job.runner_name.clone(),
-        repository: repository.clone(),
-        owner_id: None,
-        repository_id: None,
+        repository: reached.repository.clone(),
+        owner_id: reached.owner_id,
+        repository_id: reached.id,
         organization: organization(installation),
         installation_id: Some(installation.id),
         created_at: job.created_at,
@@ -221,15 +215,15 @@ async fn groups<'a, P: DemandPorts>(
     policy: &'a Policy,
     found: &Found,
     facts: &Facts,
-    queued: &[&(Installation, Repository, OpenJob)],
+    queued: &[&(Installation, Reached, OpenJob)],
     records: &mut BTreeMap<JobId, Stored<JobRecord>>,
     report: &mut Report,
 ) -> Vec<Group<'a>> {
     let now = found.read_at;
     let mut groups: Vec<Group<'a>> = Vec::new();
-    for (installation, repository, job) in queued {
+    for (installation, reached, job) in queued {
         let Some(Selected { fleet, overrides }) =
-            select(policy, &job.labels).ok().filter(|_| policy.serves(repository))
+            select(policy, &job.labels).ok().filter(|_| policy.serves(&reached.repository))
         else {
             continue;
         };
@@ -242,7 +236,7 @@ async fn groups<'a, P: DemandPorts>(
             }
         };
         let queued_at = job.created_at.unwrap_or(now.minus(policy.search.job_age));
-        let message = message(installation, repository, job, queued_at);
+        let message = message(installation, reached, job, queued_at);
         let access = access_of(fleet, &message);
         let wanted = Wanted {
             job_id: job.id,
@@ -343,16 +337,17 @@ async fn queued_again<P: DemandPorts>(
     Ok(Known::Record(Some(Box::new(known))))
 }
 
-fn message(installation: &Installation, repository: &Repository, job: &OpenJob, queued_at: Timestamp) -> JobMessage {
+fn message(installation: &Installation, reached: &Reached, job: &OpenJob, queued_at: Timestamp) -> JobMessage {
     JobMessage {
         job_id: job.id,
         run_id: job.run_id,
         run_attempt: job.run_attempt,
-        repository: repository.clone(),
+        repository: reached.repository.clone(),
         organization: organization(installation),
         installation_id: Some(installation.id),
         labels: job.labels.clone(),
         queued_at,
         look_at: None,
+        ids: RepositoryIds { owner: reached.owner_id.or(installation.owner_id), repository: reached.id },
     }
 }

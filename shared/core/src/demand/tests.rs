@@ -96,7 +96,9 @@ fn a_job_that_nobody_told_us_of_is_found_sent_and_launched_for_once() {
     let message = fake.state().queue[0].clone();
     assert_eq!((message.job_id, message.queued_at), (JobId(1), fake.now().minus(5 * MINUTE)));
     assert_eq!((message.organization.as_deref(), message.installation_id.map(|id| id.0)), (Some("octo"), Some(7)));
+    assert_eq!((message.ids.owner, message.ids.repository), (Some(12), Some(11)));
     assert_eq!(scale_up(&fake, &policy()), [Outcome::Launched]);
+    assert_eq!(job(&fake, 1).ids, message.ids);
     for _ in 0..2 {
         fake.pass(5 * MINUTE);
         assert_eq!(pass(&fake, &policy()).sent_count, 0, "an instance was launched for it and may still take it");
@@ -277,6 +279,7 @@ fn unknown(fake: &Fake) -> JobRecord {
         runner_id: None,
         recorded_at: Some(fake.now()),
         given_up_at: None,
+        ids: crate::ids::RepositoryIds::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Record, closed_until};
-use crate::ids::{Access, FleetName, JobId, LaunchToken, Repository, RunId, RunnerId};
+use crate::ids::{Access, FleetName, JobId, LaunchToken, Repository, RepositoryIds, RunId, RunnerId};
 use crate::ports::{Kind, OpenPartition};
 use crate::time::Timestamp;
 
@@ -67,6 +67,9 @@ pub struct JobRecord {
     pub access: Access,
     /// Its repository.
     pub repository: Repository,
+    /// The repository's id and its owner's, where they are known; none where a version before this field wrote the record.
+    #[serde(default)]
+    pub ids: RepositoryIds,
     /// Its run.
     pub run_id: RunId,
     /// Attempt of the run.
@@ -261,6 +264,7 @@ mod tests {
             runner_id: None,
             recorded_at: Some(NOW.minus(WAIT_LIMIT)),
             given_up_at: Some(NOW),
+            ids: RepositoryIds::default(),
         }
     }
 

@@ -444,6 +444,7 @@ fn waiting_job(queued_at: Timestamp) -> JobRecord {
         runner_id: None,
         recorded_at: None,
         given_up_at: None,
+        ids: crate::ids::RepositoryIds::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Fleet;
 use crate::error::{Class, Classify, PortError};
-use crate::ids::{Access, JobId, LaunchToken};
+use crate::ids::{Access, JobId, LaunchToken, RepositoryIds};
 use crate::ledger::{self, JobPhase, JobRecord, Stored, Versioned};
 use crate::ports::Ledger;
 use crate::time::Timestamp;
@@ -91,7 +91,7 @@ async fn try_record<P: LaunchPorts>(
     message: &JobMessage,
     stored: Stored<JobRecord>,
 ) -> Result<Admission, PortError> {
-    if !batch.policy.serves(&message.repository) {
+    if !batch.policy.still_serves(&message.repository, ids_of(message, &stored)) {
         return Ok(Admission::Done(no_fleet(&format!("{} is not served", message.repository))));
     }
     let now = batch.ports.now();
@@ -117,6 +117,14 @@ async fn try_record<P: LaunchPorts>(
         Next::InFlight => Admission::Done(Outcome::Failed("a launch for it is in flight".to_owned())),
         Next::Resume(_) | Next::CheckServed(_) | Next::LaunchAgain | Next::Launch => Admission::Go(next, Box::new(job)),
     })
+}
+
+/// What the message says of its repository's ids, and for what it lacks what the record does.
+pub(super) fn ids_of(message: &JobMessage, stored: &Stored<JobRecord>) -> RepositoryIds {
+    match stored {
+        Stored::Present(job) => message.ids.or(job.record.ids),
+        Stored::Absent | Stored::Foreign => message.ids,
+    }
 }
 
 async fn try_confirm<P: LaunchPorts>(
@@ -185,6 +193,7 @@ async fn find_or_create<P: LaunchPorts>(
                     ensure_fleet(batch, fleet).await?;
                 }
                 refresh(&mut job.record, fleet, access);
+                job.record.ids = message.ids.or(job.record.ids);
                 return Ok(job);
             }
             Stored::Foreign => return Err(PortError::new(call, Class::Transient, "the record is of another schema")),
@@ -233,5 +242,6 @@ fn new_record(fleet: &Fleet, message: &JobMessage, access: Access, now: Timestam
         runner_id: None,
         recorded_at: Some(now),
         given_up_at: None,
+        ids: message.ids,
     }
 }

@@ -18,7 +18,7 @@ use crate::ledger::{self, InstanceRecord, JobRecord, LaunchLeave, LaunchRecord, 
 use crate::ports::{Instance, Ledger};
 use crate::time::{Deadline, Timestamp};
 
-use super::admit::{Admission, confirm, leave_to, postpone, record};
+use super::admit::{Admission, confirm, ids_of, leave_to, postpone, record};
 use super::aftermath;
 #[cfg(feature = "mutants")]
 use super::broken;
@@ -156,7 +156,8 @@ fn left_to_later<P>(
     let is_left = |message: &JobMessage, stored: &Stored<JobRecord>| {
         let Stored::Present(Versioned { record, .. }) = stored else { return false };
         // Whom the configuration does not know, a person has to hear of.
-        let known = batch.policy.serves(&message.repository) && select(batch.policy, &message.labels).is_ok();
+        let is_served = batch.policy.still_serves(&message.repository, ids_of(message, stored));
+        let known = is_served && select(batch.policy, &message.labels).is_ok();
         let first_look = record.recorded_at.map(|at| at.plus(boot_grace(batch, record)));
         // Demand sends again what waits for a fleet, and nothing else of what the index shows.
         let is_sent_again = record.is_waiting() && record.given_up_at.is_none() && record.fleet.is_some();

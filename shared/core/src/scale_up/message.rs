@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{InstallationId, JobId, Repository, RunId};
+use crate::ids::{InstallationId, JobId, Repository, RepositoryIds, RunId};
 use crate::time::Timestamp;
 
 /// One queued job. No secret and no text of a workflow's author but its labels.
@@ -16,6 +16,9 @@ pub struct JobMessage {
     pub run_attempt: u32,
     /// Its repository.
     pub repository: Repository,
+    /// Its id and its owner's, where they are known; none on a message of a version before these were kept.
+    #[serde(default)]
+    pub ids: RepositoryIds,
     /// Login of the owner, where the owner is an organisation: its runners can serve the job.
     pub organization: Option<String>,
     /// The installation that the payload named; an organisation's webhook names none.

@@ -15,10 +15,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::{JobMessage, Outcome, QueueMessage, handle_batch};
-use crate::config::{Mode, Policy, Registration};
+use crate::config::{Glob, Mode, Policy, Registration};
 use crate::error::Class;
 use crate::fake::{Fake, at_every_call, fleet, policy, run};
-use crate::ids::{InstanceId, JobId, Repository, RunId, RunnerId, RunnerName, Scope};
+use crate::ids::{InstanceId, JobId, Repository, RepositoryIds, RunId, RunnerId, RunnerName, Scope};
 use crate::ledger::{
     FleetRecord, InstanceRecord, JobPhase, JobRecord, JobStarted, LaunchRecord, OrphanEvent, RemovalIntent,
 };
@@ -37,6 +37,7 @@ fn message(id: u64) -> JobMessage {
         labels: vec!["self-hosted".into(), "linux".into()],
         queued_at: Timestamp(i64::try_from(id).expect("small")),
         look_at: None,
+        ids: crate::ids::RepositoryIds::default(),
     }
 }
 
@@ -94,6 +95,36 @@ fn a_job_gets_one_instance_with_its_own_configuration() {
     assert_eq!(job.phase, JobPhase::Launched { token: launch.token });
     assert_eq!(job.launch_count, 1);
     assert_eq!(job.next_look, fake.now().plus(minutes(16)));
+}
+
+#[test]
+fn a_job_whose_owner_or_repository_was_taken_from_the_lists_of_ids_is_launched_for_no_more() {
+    type Revoke = fn(&mut Policy);
+    let of = |id, owner, repository| JobMessage { ids: RepositoryIds { owner, repository }, ..message(id) };
+    let messages = || vec![in_queue(&of(1, Some(12), Some(11))), in_queue(&of(2, None, None))];
+    let revocations: [Revoke; 3] = [
+        |policy| policy.ids.owners = Some([1].into()),
+        |policy| policy.ids.repositories = Some([1].into()),
+        |policy| policy.owners = vec![Glob::new("acme")],
+    ];
+    for (case, revoke) in ["owner_ids", "repository_ids", "owners"].into_iter().zip(revocations) {
+        let fake = world([1, 2]);
+        let mut retired = policy();
+        retired.mode = Mode::Retire;
+        assert_eq!(batch_of(&fake, &retired, messages()).expect("not killed").len(), 2, "{case}: on record");
+        let mut policy = policy();
+        revoke(&mut policy);
+        // Sent again by a version that did not know of ids: the record does.
+        let outcomes = batch(&fake, &policy, &[1, 2]);
+        let by_name = case == "owners";
+        let refused = |outcome: &Outcome| matches!(outcome, Outcome::Failed(why) if why.contains("is not served"));
+        assert_eq!(outcomes.iter().map(refused).collect::<Vec<_>>(), [true, by_name], "{case}: {outcomes:?}");
+        assert_eq!(fake.living().len(), usize::from(!by_name), "{case}: of one without ids nobody can tell");
+        assert_eq!(phase(&fake, 1), JobPhase::Queued, "{case}");
+        policy = crate::fake::policy();
+        (policy.ids.owners, policy.ids.repositories) = (Some([12].into()), Some([11].into()));
+        assert_eq!(batch(&fake, &policy, &[1]), [Outcome::Launched], "{case}: admitted again");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tracing::{error, info};
 
 use super::event::{JobAction, JobEvent};
 use crate::error::{Class, Classify, PortError};
-use crate::ids::{Access, InstanceId, RunnerName, Scope};
+use crate::ids::{Access, InstanceId, RepositoryIds, RunnerName, Scope};
 use crate::ledger::{
     self, CompletionClaim, InstanceRecord, JobCompleted, JobPhase, JobRecord, JobStarted, Origin, OrphanEvent, Stored,
     Versioned,
@@ -236,6 +236,7 @@ fn new_job(event: &JobEvent, fact: &Fact) -> JobRecord {
         runner_id: None,
         recorded_at: Some(now),
         given_up_at: None,
+        ids: RepositoryIds { owner: event.owner_id, repository: event.repository_id },
     }
 }
 

@@ -83,6 +83,7 @@ async fn was_remembered(
         runner_id: None,
         recorded_at: Some(now),
         given_up_at: None,
+        ids: message.ids,
     };
     ledger::store(ledger, Versioned::new(record)).await?;
     Ok(false)

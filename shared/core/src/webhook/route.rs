@@ -2,6 +2,7 @@
 
 use super::event::{Event, JobAction, JobEvent};
 use crate::config::Policy;
+use crate::ids::RepositoryIds;
 use crate::ledger::MissRecord;
 use crate::scale_up::{JobMessage, select, select_fleet};
 use crate::time::Timestamp;
@@ -81,6 +82,7 @@ fn miss(event: JobEvent, policy: &Policy, now: Timestamp) -> Route {
 }
 
 fn message(event: JobEvent, now: Timestamp) -> JobMessage {
+    let ids = RepositoryIds { owner: event.owner_id, repository: event.repository_id };
     JobMessage {
         job_id: event.job_id,
         run_id: event.run_id,
@@ -91,6 +93,7 @@ fn message(event: JobEvent, now: Timestamp) -> JobMessage {
         labels: event.labels,
         queued_at: event.created_at.unwrap_or(now),
         look_at: None,
+        ids,
     }
 }
 
@@ -147,6 +150,19 @@ mod tests {
         }
         assert_eq!(route(Event::Ping, &hosted, Timestamp(1)), Route::Ignore(Ignored::Ping));
         assert_eq!(route(Event::Other, &hosted, Timestamp(1)), Route::Ignore(Ignored::OtherEvent));
+    }
+
+    #[test]
+    fn what_is_queued_carries_the_ids_by_which_its_owner_may_be_taken_from_a_list_later() {
+        let hosted = policy_of(&["ubuntu-latest"], "*");
+        let Route::Enqueue(message) = route(Event::Job(Box::new(job(QUEUED))), &hosted, Timestamp(1)) else {
+            panic!("to the queue");
+        };
+        assert_eq!((message.ids.owner, message.ids.repository), (Some(38_302_899), Some(186_853_002)));
+        let mut older = serde_json::to_value(&message).expect("plain data");
+        older.as_object_mut().expect("an object").remove("ids");
+        let read: JobMessage = serde_json::from_value(older).expect("a version before ids were kept is read");
+        assert_eq!(read.ids, RepositoryIds::default());
     }
 
     type Case = (&'static str, fn(&mut Policy), &'static str);

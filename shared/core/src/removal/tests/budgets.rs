@@ -412,6 +412,7 @@ fn waiting_job(fake: &Fake, job_id: JobId) -> JobRecord {
         runner_id: None,
         recorded_at: Some(queued_at),
         given_up_at: None,
+        ids: crate::ids::RepositoryIds::default(),
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn job(id: u64, launch_count: u32) -> JobRecord {
         runner_id: None,
         recorded_at: Some(NOW),
         given_up_at: None,
+        ids: crate::ids::RepositoryIds::default(),
     }
 }
 
@@ -44,6 +45,7 @@ fn runners_register_with_the_organisation_where_there_is_one_and_it_is_wanted() 
         labels: vec![],
         queued_at: NOW,
         look_at: None,
+        ids: crate::ids::RepositoryIds::default(),
     };
     let mut by_repository = fleet("linux");
     by_repository.registration = Registration::Repository;
