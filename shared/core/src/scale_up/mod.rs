@@ -3,8 +3,8 @@
 //! What to do is decided in [`plan`], what became of it in [`aftermath`], for which fleet in `select`; the rest carries
 //! it out, one step a file: `admit` (is the job still there), `room` (what the fleets may still launch), `reserve` (jobs,
 //! launch and room in one transaction, before the call), `fulfil` (the call, or its repetition), `offerings` (where EC2 had
-//! nothing), `equip` (one instance gets its configuration), `registration` (where GitHub refuses them), `execute` (a batch, one outcome a message), `pool` (a launch
-//! without a job, for the demand-reconciler).
+//! nothing), `equip` (one instance gets its configuration), `registration` (where GitHub refuses them), `execute` (a batch,
+//! one outcome a message), `pool` (a launch without a job, for the demand-reconciler).
 //!
 //! Every step is repeatable from what the ledger holds: a process may be killed at any await, and whoever meets what it
 //! left behind goes on under the same client token.
