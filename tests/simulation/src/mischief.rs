@@ -405,8 +405,11 @@ impl Sim {
         if !enforces || changed || !understood {
             return;
         }
-        // While nobody can be asked about, whose limit is over waits for that; and while nobody runs who would ask.
-        let down_until = self.mischief.down.get(&Function::DemandReconciler).map_or(0, |(_, until)| *until);
+        // While nobody can be asked about, whose limit is over waits for that; and while nobody runs who would ask:
+        // without scale-up only searches do, which may take a fifth of the owner's hour.
+        let asking = [Function::DemandReconciler, Function::ScaleUp];
+        let ends = asking.iter().filter_map(|function| self.mischief.down.get(function)).map(|(_, until)| *until);
+        let down_until = ends.max().unwrap_or(0);
         let late = |(owner, until): (&String, &Millis)| {
             (now - self.outages.over_at(owner).max(*until).max(down_until) > RESUMES_WITHIN).then(|| owner.clone())
         };
